@@ -1,0 +1,94 @@
+#pragma once
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postbag {
+
+// The id that the engine gives a hook or a batch: a UUIDv7 (RFC 9562 5.7) whose free bits say where the hook is:
+//   48 bit wall time in ms | 4 bit version | 12+32 bit chunk number | 2 bit variant (between) | 14 bit index | 16 bit store tag
+// so it costs no memory and no index. Layout and packing: engine/pure/hook_id.cc.
+struct HookId {
+  std::uint64_t high = 0;
+  std::uint64_t low = 0;
+
+  auto operator<=>(const HookId&) const = default;
+  bool is_null() const { return high == 0 && low == 0; }
+};
+
+// "0190a6f2-...": 36 characters, lower case.
+std::string to_string(const HookId& id);
+void append_to(std::string& out, const HookId& id);
+// Any 36-character UUID of version 7; nothing else.
+std::optional<HookId> parse_hook_id(std::string_view text);
+
+struct HeaderView {
+  std::string_view name;
+  std::string_view value;
+};
+
+// One hook as the producer offers it. Only target and body are required. Views only: whoever calls keeps the bytes.
+struct HookView {
+  std::string_view target;
+  std::string_view body;          // JSON text, delivered byte for byte
+  std::string_view event;         // at most 128 bytes of UTF-8 without control characters
+  std::string_view group;         // at most 128 bytes; hooks of different groups never share a batch
+  std::string_view id;            // [A-Za-z0-9_-]{1,64}; empty: the engine makes one
+  std::string_view content_type;  // empty: application/json
+  std::span<const HeaderView> headers;
+};
+
+// Hooks for one submit() call, accepted all or none. Owns (or shares) the bytes that its views point to, so that
+// a payload is copied once here or not at all, and once more into its bag. Not thread-safe. Reusable after clear().
+class HookList {
+ public:
+  HookList();
+  ~HookList();
+  HookList(HookList&&) noexcept;
+  HookList& operator=(HookList&&) noexcept;
+
+  // Copies everything the view points to.
+  void add(const HookView& hook);
+  void add(std::string_view target, std::string_view body);
+
+  // Without a copy: the views must stay valid as long as `owner` (shared by adopt()) lives, and the caller has
+  // checked that the body is valid JSON (engine/pure/json.h check_json): it is not checked again.
+  void adopt(std::shared_ptr<const void> owner);
+  void add_checked_view(const HookView& hook);
+
+  std::size_t size() const { return entries_.size(); }
+  bool empty() const { return entries_.empty(); }
+  const HookView& operator[](std::size_t index) const { return entries_[index].view; }
+  bool is_checked(std::size_t index) const { return entries_[index].checked; }
+  // Replaces a hook's target by its canonical form (copied).
+  void set_target(std::size_t index, std::string_view canonical);
+  // Bytes of all payloads.
+  std::uint64_t body_bytes() const { return body_bytes_; }
+  void clear();
+
+ private:
+  struct Entry {
+    HookView view;
+    bool checked = false;
+  };
+  std::string_view copy(std::string_view bytes);
+  std::span<const HeaderView> copy_headers(std::span<const HeaderView> headers, bool deep);
+
+  std::vector<Entry> entries_;
+  std::deque<std::vector<HeaderView>> headers_;
+  std::vector<std::unique_ptr<char[]>> blocks_;  // every byte has json_padding readable bytes behind it
+  char* free_ = nullptr;
+  std::size_t free_bytes_ = 0;
+  std::vector<std::shared_ptr<const void>> owners_;
+  std::uint64_t body_bytes_ = 0;
+};
+
+}  // namespace postbag

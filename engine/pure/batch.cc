@@ -1,0 +1,151 @@
+#include "engine/pure/batch.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/pure/check.h"
+#include "engine/pure/varint.h"
+
+namespace postbag {
+namespace {
+
+// Meta of a hook: flags, body length, then what the flags announce. Three or four bytes for an ordinary hook.
+constexpr char flag_event = 1;  // an event other than the hook's before
+constexpr char flag_id = 2;
+constexpr char flag_content_type = 4;
+constexpr char flag_row = 8;
+
+void put_text(std::string& out, std::string_view text) {
+  put_varint(out, text.size());
+  out += text;
+}
+
+}  // namespace
+
+void Batch::for_each_chunk(const std::function<void(const ChunkInfo&)>& each) const {
+  if (chunk.number != 0) each(chunk);
+  if (more_chunks) std::for_each(more_chunks->begin(), more_chunks->end(), each);
+}
+
+const ChunkInfo& Batch::chunk_of(std::uint32_t index) const {
+  if (!more_chunks || index < chunk.first_hook + chunk.hooks) return chunk;
+  auto after = std::upper_bound(
+      more_chunks->begin(), more_chunks->end(), index,
+      [](std::uint32_t wanted, const ChunkInfo& info) { return wanted < info.first_hook; });
+  return after == more_chunks->begin() ? chunk : *(after - 1);
+}
+
+void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook, std::size_t first_bytes) {
+  const std::size_t needed = hook.body.size() + 1;
+  if (batch.last_segment == nullptr) {
+    batch.first_segment = batch.last_segment = pool.take(std::max(needed, first_bytes));
+  } else if (batch.last_segment->room() < needed) {
+    // Twice what is there: few pieces on the wire, little unused.
+    const std::size_t wanted = std::min<std::size_t>(2 * batch.body_bytes,
+                                                     segment_bytes_max - sizeof(Segment));
+    Segment* grown = pool.take(std::max(needed, wanted));
+    batch.last_segment->next = grown;
+    batch.last_segment = grown;
+  }
+  Segment& segment = *batch.last_segment;
+  char* place = segment.data() + segment.used;
+  *place = batch.hooks == 0 ? '[' : ',';
+  std::memcpy(place + 1, hook.body.data(), hook.body.size());
+  segment.used += static_cast<std::uint32_t>(needed);
+  batch.body_bytes += needed;
+  batch.hooks += 1;
+
+  char flags = 0;
+  if (hook.event != batch.last_event || batch.name_event) flags |= flag_event;
+  batch.name_event = false;
+  if (!hook.id.empty()) flags |= flag_id;
+  if (!hook.content_type.empty()) flags |= flag_content_type;
+  if (hook.row != 0) flags |= flag_row;
+  batch.meta += flags;
+  put_varint(batch.meta, hook.body.size());
+  if (flags == 0) return;
+  if (flags & flag_event) {
+    put_text(batch.meta, hook.event);
+    batch.last_event = hook.event;
+  }
+  if (flags & flag_id) put_text(batch.meta, hook.id);
+  if (flags & flag_content_type) put_text(batch.meta, hook.content_type);
+  if (flags & flag_row) put_varint(batch.meta, hook.row);
+}
+
+BatchMark mark_of(const Batch& batch) {
+  return {batch.last_segment, batch.last_segment != nullptr ? batch.last_segment->used : 0,
+          static_cast<std::uint32_t>(batch.meta.size()), batch.hooks, batch.body_bytes};
+}
+
+void truncate_to(Batch& batch, SegmentPool& pool, const BatchMark& mark) {
+  Segment* extra = mark.segment != nullptr ? mark.segment->next : batch.first_segment;
+  while (extra != nullptr) {
+    Segment* next = extra->next;
+    pool.give_back(extra);
+    extra = next;
+  }
+  batch.last_segment = mark.segment;
+  if (mark.segment != nullptr) {
+    mark.segment->next = nullptr;
+    mark.segment->used = mark.segment_used;
+  } else {
+    batch.first_segment = nullptr;
+  }
+  batch.meta.resize(mark.meta_bytes);
+  batch.hooks = mark.hooks;
+  batch.body_bytes = mark.body_bytes;
+  // The event that the meta repeats is the last one that is still in it.
+  batch.last_event.clear();
+  std::string event;
+  for_each_hook(batch, [&](const BatchedHook& hook) { event = hook.event; });
+  batch.last_event = event;
+}
+
+void drop_hooks(Batch& batch, SegmentPool& pool) {
+  for (Segment* segment = batch.first_segment; segment != nullptr;) {
+    Segment* next = segment->next;
+    pool.give_back(segment);
+    segment = next;
+  }
+  batch.first_segment = batch.last_segment = nullptr;
+  std::string().swap(batch.meta);
+}
+
+void for_each_hook(const Batch& batch, const std::function<void(const BatchedHook&)>& each) {
+  const Segment* segment = batch.first_segment;
+  std::size_t offset = 0;
+  std::string_view meta = batch.meta;
+  std::string_view event;
+  for (std::uint32_t index = 0; index < batch.hooks; ++index) {
+    BatchedHook hook;
+    hook.index = index;
+    check(!meta.empty());
+    const char flags = meta.front();
+    meta.remove_prefix(1);
+    std::size_t body_bytes = take_varint(meta);
+    if (flags & flag_event) event = take_text(meta);
+    if (flags & flag_id) hook.id = take_text(meta);
+    if (flags & flag_content_type) hook.content_type = take_text(meta);
+    if (flags & flag_row) hook.row = take_varint(meta);
+    hook.event = event;
+    if (offset == segment->used) {
+      segment = segment->next;
+      offset = 0;
+    }
+    check(segment != nullptr && offset + 1 + body_bytes <= segment->used);
+    hook.body = segment->text().substr(offset + 1, body_bytes);
+    offset += 1 + body_bytes;
+    each(hook);
+  }
+}
+
+void wire_pieces(const Batch& batch, std::vector<std::string_view>& pieces) {
+  pieces.clear();
+  for (const Segment* segment = batch.first_segment; segment != nullptr; segment = segment->next) {
+    pieces.push_back(segment->text());
+  }
+  pieces.push_back("]");
+}
+
+}  // namespace postbag

@@ -1,0 +1,149 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/pure/deadline_queue.h"
+#include "engine/pure/segment.h"
+#include "postbag/engine.h"
+#include "postbag/store.h"
+
+namespace postbag {
+
+struct Bag;
+
+// Takes part in a call's answer: told by the shard which id a hook got, and once per shard that all of the call's hooks of
+// that shard are accepted. Implemented by the shell; called on the shard's thread.
+class CallSink {
+ public:
+  virtual ~CallSink() = default;
+  virtual void hook_bagged(std::size_t index, const HookId& id) = 0;
+  virtual void shard_done(Errc error) = 0;
+  virtual bool wants_ids() const = 0;
+};
+
+// Told how the rows of a retry-failed-hooks run fared. Implemented by the shell; called on the shard's thread.
+class RetrySink {
+ public:
+  virtual ~RetrySink() = default;
+  virtual void rows_done(std::span<const FailedKey> keys, bool delivered) = 0;
+};
+
+// One hook of a batch as it is read back from the batch's memory.
+struct BatchedHook {
+  std::uint32_t index = 0;  // in the batch
+  std::string_view body, event, id, content_type;
+  FailedKey row = 0;        // of a retried failed hook, else 0
+};
+
+// The part of a batch that is, or will be, one row of the store.
+struct ChunkInfo {
+  ChunkNumber number = 0;
+  WallMs accepted_ms = 0;
+  std::uint32_t first_hook = 0;
+  std::uint32_t hooks = 0;
+};
+
+// How far a body has grown: a place to cut back to, and the bounds of a chunk.
+struct BatchMark {
+  Segment* segment = nullptr;
+  std::uint32_t segment_used = 0;
+  std::uint32_t meta_bytes = 0;
+  std::uint32_t hooks = 0;
+  std::uint64_t body_bytes = 0;
+};
+
+enum class BatchState : std::uint8_t {
+  open,       // in its bag, growing
+  queued,     // cut: from now on frozen; waits for its commit and its turn
+  loading,    // due, being read back from the store
+  in_flight,  // on the wire
+  retrying,   // waits for its retry
+  due,        // its retry is due, waits for its turn
+  failing,    // given up, being written to the store
+};
+
+// The hooks of one request. Its bytes are written once, in wire form ("[a,b" in segments, the "]" is added on the wire),
+// and used from there by the store, every attempt and the failed rows. Beside the body a few bytes of meta per hook.
+//
+// Owned by the shard core; what the store thread or the transport uses is counted in `uses` (by the shard's thread only) and not
+// freed or changed until they answered.
+struct Batch {
+  DeadlineNode deadline;  // first, so that the queue's node leads back here: cut while open, retry while retrying
+  Bag* bag = nullptr;
+  Batch* next = nullptr;  // in the bag's queue
+  BatchNumber number = 0;
+  WallMs opened_ms = 0;
+
+  Segment* first_segment = nullptr;
+  Segment* last_segment = nullptr;
+  std::string meta;
+  std::uint64_t body_bytes = 0;  // without the closing bracket
+  std::uint32_t hooks = 0;
+
+  std::uint32_t attempts = 0;
+  std::uint16_t uses = 0;
+  BatchState state = BatchState::open;
+  bool resident = true;   // false: the hooks are in the store only
+  bool corrupt = false;   // the store could not give them back
+  bool dirty = false;     // its last chunk is not handed to the store yet
+  bool attempted = false;
+  bool stored = false;    // its chunks are, or will be, rows of the store
+  std::uint16_t uncommitted = 0;  // chunks not yet committed, the dirty one included
+  ChunkInfo chunk;                // the first one; the only one of nearly every batch
+  std::unique_ptr<std::vector<ChunkInfo>> more_chunks;
+  std::string last_event;  // the meta repeats an event only when it changes...
+  bool name_event = false;  // ...and for the first hook of a chunk, which is read back on its own
+
+  // Who wants to know what becomes of single hooks.
+  struct Watcher {
+    std::uint32_t index = 0;  // in the batch
+    std::uint32_t call_index = 0;
+    std::shared_ptr<OutcomeListener> listener;
+  };
+  std::unique_ptr<std::vector<Watcher>> watchers;
+  std::unique_ptr<std::vector<std::uint32_t>> taken_over;  // hooks that a listener answers for, ascending
+  Reason last_reason = Reason::none;
+  int last_status = 0;
+
+  Batch() = default;
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  const ChunkInfo& last_chunk() const { return more_chunks ? more_chunks->back() : chunk; }
+  ChunkInfo& last_chunk() { return more_chunks ? more_chunks->back() : chunk; }
+  void for_each_chunk(const std::function<void(const ChunkInfo&)>& each) const;
+  // The chunk of a hook.
+  const ChunkInfo& chunk_of(std::uint32_t index) const;
+};
+
+// What the body would hold with one more payload, the closing bracket included.
+inline std::uint64_t wire_bytes_with(const Batch& batch, std::size_t payload_bytes) {
+  return batch.body_bytes + 1 + payload_bytes + 1;
+}
+inline std::uint64_t wire_bytes(const Batch& batch) { return batch.body_bytes + 1; }
+
+// Appends a hook: payload into the body, the rest into meta. `first_bytes` is how much room the first segment should have.
+struct HookFields {
+  std::string_view body, event, id, content_type;
+  FailedKey row = 0;
+};
+void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook, std::size_t first_bytes);
+
+BatchMark mark_of(const Batch& batch);
+// Back to an earlier mark: hooks behind it leave the batch.
+void truncate_to(Batch& batch, SegmentPool& pool, const BatchMark& mark);
+// Frees the hooks' memory; counts and chunks stay.
+void drop_hooks(Batch& batch, SegmentPool& pool);
+
+// Every hook in order. Reads frozen memory only, so any thread may do it while `uses` holds the batch.
+void for_each_hook(const Batch& batch, const std::function<void(const BatchedHook&)>& each);
+
+// The body as the wire wants it: pieces with the closing bracket.
+void wire_pieces(const Batch& batch, std::vector<std::string_view>& pieces);
+
+}  // namespace postbag

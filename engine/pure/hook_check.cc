@@ -1,0 +1,99 @@
+#include "engine/pure/hook_check.h"
+
+#include <array>
+
+#include "engine/pure/header_rules.h"
+#include "engine/pure/json.h"
+#include "engine/pure/url.h"
+#include "engine/pure/url_hash.h"
+
+namespace postbag {
+namespace {
+
+// Canonical targets that a policy table let through lately: to parse and judge a URL again for every hook would cost more than the
+// hook itself. Per thread, so without a lock; of one generation, so a reload empties it.
+class AdmittedTargets {
+ public:
+  bool has(std::string_view target, const PolicyTable& policies) {
+    if (generation_ != policies.generation()) {
+      generation_ = policies.generation();
+      hashes_.fill(0);
+      return false;
+    }
+    const std::uint64_t hash = url_hash(target);
+    return hashes_[hash % hashes_.size()] == (hash | 1);
+  }
+  void add(std::string_view target) {
+    const std::uint64_t hash = url_hash(target);
+    hashes_[hash % hashes_.size()] = hash | 1;
+  }
+
+ private:
+  std::uint64_t generation_ = 0;
+  std::array<std::uint64_t, 8192> hashes_{};
+};
+
+}  // namespace
+
+std::optional<HookProblem> check_target_url(const PolicyTable& policies, std::string_view target,
+                                            std::string& canonical) {
+  std::string error;
+  const auto url = parse_url(target, error);
+  if (!url) return HookProblem{Errc::url_syntax, error};
+  const NetworkRules::Verdict verdict = policies.find(url->canonical)->rules.judge_url(*url);
+  if (!verdict.allowed) return HookProblem{Errc::target_forbidden, verdict.why};
+  canonical = url->canonical;
+  return std::nullopt;
+}
+
+std::optional<HookProblem> HookChecker::check_target(std::string_view target,
+                                                     std::string& canonical) {
+  thread_local AdmittedTargets admitted;
+  canonical.clear();
+  if (target == last_target_ && !target.empty()) return std::nullopt;
+  if (admitted.has(target, policies_)) {
+    last_target_ = target;
+    return std::nullopt;
+  }
+  if (target.empty()) return HookProblem{Errc::bad_hook, "target is missing"};
+  if (auto problem = check_target_url(policies_, target, canonical)) return problem;
+  if (canonical != target) return std::nullopt;
+  canonical.clear();
+  admitted.add(target);
+  last_target_ = target;
+  return std::nullopt;
+}
+
+std::optional<HookProblem> HookChecker::check(const HookView& hook, bool json_checked,
+                                              std::string& canonical) {
+  if (auto problem = check_target(hook.target, canonical)) return problem;
+  if (hook.body.empty()) return HookProblem{Errc::empty, "the payload is empty"};
+  if (hook.body.size() > max_hook_bytes_) {
+    return HookProblem{Errc::too_large, "the payload has " + std::to_string(hook.body.size()) +
+                                            " bytes; max_hook allows " +
+                                            std::to_string(max_hook_bytes_)};
+  }
+  if (!hook.event.empty()) {
+    if (auto wrong = check_label("event", hook.event)) return HookProblem{Errc::bad_hook, *wrong};
+  }
+  if (!hook.group.empty()) {
+    if (auto wrong = check_label("group", hook.group)) return HookProblem{Errc::bad_hook, *wrong};
+  }
+  if (!hook.id.empty() && !is_valid_hook_id(hook.id)) {
+    return HookProblem{Errc::bad_hook, "id must be 1 to 64 characters of A-Z a-z 0-9 _ -"};
+  }
+  if (!hook.content_type.empty()) {
+    if (auto wrong = check_content_type(hook.content_type)) {
+      return HookProblem{Errc::bad_hook, *wrong};
+    }
+  }
+  if (!hook.headers.empty()) {
+    if (auto wrong = check_headers(hook.headers)) return HookProblem{Errc::header, *wrong};
+  }
+  if (!json_checked) {
+    if (auto wrong = check_json(hook.body, false)) return HookProblem{Errc::not_json, *wrong};
+  }
+  return std::nullopt;
+}
+
+}  // namespace postbag

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "engine/pure/content_hash.h"
+#include "postbag/store.h"
+#include "postbag/time.h"
+
+namespace postbag {
+
+// The ids that producers gave lately, as hashes: 64 bytes an id, at most `capacity`, the oldest forgotten first. Makes a call
+// repeatable. Not thread-safe; whoever owns it locks.
+class IdTable {
+ public:
+  // The call that brought an id first and is not accepted yet; the table never looks into it.
+  using Call = std::shared_ptr<void>;
+
+  IdTable(std::size_t capacity, Duration window) : capacity_(capacity), window_(window) {}
+
+  enum class Answer { fresh, duplicate, pending, conflict };
+  struct Found {
+    Answer answer = Answer::fresh;
+    Call call;                  // pending: the call to wait for
+    FailedKey location = 0;     // duplicate
+  };
+  // Looks the id up; a fresh one is taken for `call` until settle() or release().
+  Found take(const Hash128& id, const Hash128& content, const Call& call, WallMs now_ms);
+  // Accepted: from now on it is known at `location` for the window.
+  void settle(const Hash128& id, FailedKey location);
+  // Refused: the id is free again.
+  void release(const Hash128& id);
+  // From the store, at start.
+  void restore(const RememberedId& remembered);
+
+  std::optional<FailedKey> find(const Hash128& id, WallMs now_ms) const;
+
+  std::size_t size() const { return entries_.size(); }
+  std::uint64_t forgotten_early() const { return forgotten_early_; }
+  Duration window() const { return window_; }
+  std::size_t memory_bytes() const { return entries_.size() * (sizeof(Entry) + sizeof(Hash128) * 2 + 8); }
+
+ private:
+  struct Entry {
+    Hash128 content{};
+    FailedKey location = 0;
+    WallMs expires_ms = 0;
+    Call call;  // set while pending
+  };
+  struct HashOf {
+    std::size_t operator()(const Hash128& hash) const { return hash[0] ^ hash[1]; }
+  };
+  struct Age {
+    WallMs expires_ms = 0;
+    Hash128 id{};
+  };
+  void forget_old(WallMs now_ms);
+
+  std::size_t capacity_;
+  Duration window_;
+  boost::unordered_flat_map<Hash128, Entry, HashOf> entries_;
+  std::deque<Age> by_age_;
+  std::uint64_t forgotten_early_ = 0;
+};
+
+}  // namespace postbag

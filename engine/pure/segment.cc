@@ -1,0 +1,66 @@
+#include "engine/pure/segment.h"
+
+#include <bit>
+#include <cstdlib>
+#include <new>
+
+namespace postbag {
+
+// Class 4n+k holds total sizes up to 128 * 2^n * (4+k)/4.
+std::size_t SegmentPool::class_of(std::size_t bytes) {
+  if (bytes <= 128) return 0;
+  const std::size_t doublings = std::bit_width((bytes - 1) / 128) - 1;
+  const std::size_t base = std::size_t{128} << doublings;
+  const std::size_t quarter = (bytes - base + base / 4 - 1) / (base / 4);  // 1 to 4
+  return 4 * doublings + quarter;
+}
+
+std::size_t SegmentPool::class_bytes(std::size_t size_class) {
+  const std::size_t base = std::size_t{128} << (size_class / 4);
+  return base + (size_class % 4) * (base / 4);
+}
+
+SegmentPool::~SegmentPool() {
+  for (Segment* head : free_) {
+    while (head != nullptr) {
+      Segment* next = head->next;
+      std::free(head);
+      head = next;
+    }
+  }
+}
+
+Segment* SegmentPool::take(std::size_t bytes) {
+  std::size_t total = bytes + sizeof(Segment);
+  void* memory = nullptr;
+  if (total <= segment_bytes_max) {
+    const std::size_t size_class = class_of(total);
+    total = class_bytes(size_class);
+    if (Segment* recycled = free_[size_class]) {
+      free_[size_class] = recycled->next;
+      kept_bytes_ -= total;
+      memory = recycled;
+    }
+  }
+  if (memory == nullptr) memory = std::malloc(total);
+  if (memory == nullptr) throw std::bad_alloc();
+  live_bytes_ += total;
+  auto* segment = new (memory) Segment;
+  segment->capacity = static_cast<std::uint32_t>(total - sizeof(Segment));
+  return segment;
+}
+
+void SegmentPool::give_back(Segment* segment) {
+  const std::size_t total = segment->capacity + sizeof(Segment);
+  live_bytes_ -= total;
+  if (total > segment_bytes_max || kept_bytes_ + total > keep_bytes_) {
+    std::free(segment);
+    return;
+  }
+  const std::size_t size_class = class_of(total);
+  segment->next = free_[size_class];
+  free_[size_class] = segment;
+  kept_bytes_ += total;
+}
+
+}  // namespace postbag

@@ -1,0 +1,298 @@
+#include "engine/pure/shard_core.h"
+
+#include <algorithm>
+
+#include "engine/pure/check.h"
+#include "engine/pure/header_rules.h"
+#include "engine/pure/hook_id.h"
+#include "engine/pure/failed_key.h"
+#include "engine/pure/url_hash.h"
+
+namespace postbag {
+namespace {
+
+// Idle targets kept for their statistics; the one idle longest is forgotten first.
+constexpr std::size_t idle_targets_max = 4096;
+// What a hash map entry and an allocation cost beside the object.
+constexpr std::size_t entry_overhead_bytes = 48;
+
+std::size_t target_bytes(const TargetState& target) {
+  return sizeof(TargetState) + target.url.capacity() + entry_overhead_bytes;
+}
+
+}  // namespace
+
+std::size_t ShardCore::UrlHash::operator()(std::string_view url) const { return url_hash(url); }
+
+ShardCore::ShardCore(const Config& config, std::shared_ptr<const PolicyTable> policies)
+    : config_(config), policies_(std::move(policies)), random_(config.random_seed) {}
+
+ShardCore::~ShardCore() {
+  for (auto& [number, batch] : by_number_) {
+    drop_hooks(*batch, pool_);
+    delete batch;
+  }
+}
+
+void ShardCore::give_numbers(ChunkNumber first, std::uint64_t count) {
+  numbers_.push_back({first, first + count});
+  numbers_left_ += count;
+}
+
+ChunkNumber ShardCore::take_number() {
+  check(numbers_left_ > 0);
+  while (numbers_.front().next == numbers_.front().end) numbers_.pop_front();
+  numbers_left_ -= 1;
+  return numbers_.front().next++;
+}
+
+void ShardCore::add(const Parcel& parcel, const Now& now) {
+  const HookList& hooks = *parcel.hooks;
+  const std::size_t count = parcel.indices.empty() ? hooks.size() : parcel.indices.size();
+  TargetState* target = nullptr;
+  std::size_t remembered = 0;
+  for (std::size_t position = 0; position < count; ++position) {
+    const auto call_index = static_cast<std::uint32_t>(
+        parcel.indices.empty() ? position : parcel.indices[position]);
+    const HookView& hook = hooks[call_index];
+    if (target == nullptr || target->url != hook.target) target = &target_of(hook.target);
+    Bag& bag = hook.group.empty() && hook.headers.empty() && parcel.retry == nullptr
+                   ? target->default_bag
+                   : bag_of(*target, hook.group, join_headers(hook.headers), parcel);
+    const FailedKey row = parcel.rows.empty() ? 0 : parcel.rows[position];
+    const FailedKey place = add_hook(bag, hook, parcel, call_index, row, now);
+    if (remembered < parcel.remember.size() && parcel.remember_indices[remembered] == call_index) {
+      RememberedId id = parcel.remember[remembered++];
+      id.location = place;
+      if (config_.durable) part().remember.push_back(id);
+    }
+  }
+  if (parcel.retry == nullptr) {
+    if (config_.durable) {
+      if (parcel.call) waiting_calls_.push_back(parcel.call);
+    } else {
+      counters_.accepted += count;
+      if (parcel.call) parcel.call->shard_done(Errc::ok);
+    }
+  }
+  if (draining_) flush(std::nullopt, now);  // handed over before the drain, come in after it
+  pump();
+}
+
+TargetState& ShardCore::target_of(std::string_view url) {
+  if (auto found = targets_.find(url); found != targets_.end()) return *found->second;
+  auto made = std::make_unique<TargetState>();
+  made->url = url;
+  made->policy = policies_->find(url);
+  made->default_bag.target = made.get();
+  overhead_bytes_ += target_bytes(*made);
+  TargetState& target = *made;
+  targets_.emplace(std::string_view(target.url), std::move(made));
+  list_push(target, TargetState::List::idle);
+  return target;
+}
+
+Bag& ShardCore::bag_of(TargetState& target, std::string_view group, const std::string& headers,
+                       const Parcel& parcel) {
+  std::string key(group);
+  key += '\n';
+  key += headers;
+  if (parcel.retry != nullptr) {
+    key += '\n';
+    key += std::to_string(reinterpret_cast<std::uintptr_t>(parcel.retry.get()));
+  }
+  if (!target.other_bags) {
+    target.other_bags = std::make_unique<std::unordered_map<std::string, std::unique_ptr<Bag>>>();
+  }
+  auto& [other_key, place] = *target.other_bags->try_emplace(std::move(key)).first;
+  if (!place) {
+    place = std::make_unique<Bag>();
+    place->target = &target;
+    place->key = &other_key;
+    place->group = group;
+    place->headers = headers;
+    place->retry = parcel.retry;
+    place->retries = parcel.retries;
+    overhead_bytes_ += sizeof(Bag) + other_key.size() + headers.size() + entry_overhead_bytes;
+  }
+  return *place;
+}
+
+FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parcel,
+                              std::uint32_t call_index, FailedKey row, const Now& now) {
+  const BatchPolicy& policy = bag.target->policy->policy.batch;
+  if (bag.open != nullptr && wire_bytes_with(*bag.open, hook.body.size()) > policy.bytes) {
+    cut(bag, Cut::bytes);
+  }
+  if (bag.open == nullptr) open_batch(bag, now);
+  Batch& batch = *bag.open;
+  if (is_stored(bag) && !batch.dirty) open_chunk(batch, now);
+
+  const std::uint32_t index = batch.hooks;
+  ChunkInfo& chunk = batch.last_chunk();
+  const std::size_t meta_before = batch.meta.capacity();
+  append_hook(batch, pool_, {hook.body, hook.event, hook.id, hook.content_type, row},
+              bag.size_hint);
+  overhead_bytes_ += batch.meta.capacity() - meta_before;
+  chunk.hooks += 1;
+  const FailedKey place = failed_key(chunk.number, index - chunk.first_hook);
+  bag.target->hooks_waiting += 1;
+  if (bag.retry == nullptr) hooks_held_ += 1;
+  if (parcel.listener) {
+    if (!batch.watchers) batch.watchers = std::make_unique<std::vector<Batch::Watcher>>();
+    batch.watchers->push_back({index, call_index, parcel.listener});
+  }
+  if (parcel.call && parcel.call->wants_ids()) {
+    parcel.call->hook_bagged(call_index,
+                             make_hook_id(chunk.accepted_ms, chunk.number,
+                                          index - chunk.first_hook, config_.store_tag));
+  }
+  cut_if_full(bag);
+  return place;
+}
+
+void ShardCore::cut_if_full(Bag& bag) {
+  const BatchPolicy& policy = bag.target->policy->policy.batch;
+  const std::uint32_t size_max = policy.size != 0 ? policy.size : batch_size_max;
+  if (bag.open->hooks >= size_max) {
+    cut(bag, Cut::size);
+  } else if (wire_bytes(*bag.open) >= policy.bytes) {
+    cut(bag, Cut::bytes);  // full to the byte, or one hook that is larger than a batch may be
+  }
+}
+
+Batch& ShardCore::new_batch(Bag& bag) {
+  auto* batch = new Batch;
+  batch->bag = &bag;
+  overhead_bytes_ += sizeof(Batch) + entry_overhead_bytes + batch->meta.capacity();
+  batches_live_ += 1;
+  bag.batches += 1;
+  TargetState& target = *bag.target;
+  target.batches += 1;
+  if (target.list == TargetState::List::idle) list_remove(target);
+  return *batch;
+}
+
+void ShardCore::open_batch(Bag& bag, const Now& now) {
+  Batch& batch = new_batch(bag);
+  batch.number = take_number();
+  batch.opened_ms = now.wall_ms;
+  batch.chunk.accepted_ms = now.wall_ms;
+  batch.chunk.number = batch.number;
+  by_number_.emplace(batch.number, &batch);
+  bag.open = &batch;
+  const Duration time = bag.target->policy->policy.batch.time;
+  if (time > Duration::zero()) deadlines_.arm(batch.deadline, now.steady, time);
+  if (is_stored(bag)) {
+    batch.stored = true;
+    batch.dirty = true;
+    batch.uncommitted = 1;
+    dirty_.push_back({&batch, mark_of(batch)});
+  }
+}
+
+void ShardCore::open_chunk(Batch& batch, const Now& now) {
+  if (!batch.more_chunks) batch.more_chunks = std::make_unique<std::vector<ChunkInfo>>();
+  batch.more_chunks->push_back({take_number(), now.wall_ms, batch.hooks, 0});
+  overhead_bytes_ += sizeof(ChunkInfo);
+  batch.name_event = true;
+  batch.dirty = true;
+  batch.uncommitted += 1;
+  dirty_.push_back({&batch, mark_of(batch)});
+}
+
+void ShardCore::cut(Bag& bag, Cut why) {
+  Batch& batch = *bag.open;
+  bag.open = nullptr;
+  deadlines_.disarm(batch.deadline);
+  batch.state = BatchState::queued;
+  bag.size_hint = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(batch.body_bytes, segment_bytes_max - sizeof(Segment)));
+  (bag.queue_tail != nullptr ? bag.queue_tail->next : bag.queue_head) = &batch;
+  bag.queue_tail = &batch;
+  counters_.batches += 1;
+  counters_.cut_by_size += why == Cut::size;
+  counters_.cut_by_bytes += why == Cut::bytes;
+  counters_.cut_by_time += why == Cut::time;
+  counters_.cut_by_order += why == Cut::order;
+  bag_changed(bag);
+}
+
+void ShardCore::free_batch(Batch& batch) {
+  check(batch.uses == 0 && !batch.deadline.armed() && !batch.dirty);
+  Bag& bag = *batch.bag;
+  TargetState& target = *bag.target;
+  if (batch.more_chunks) overhead_bytes_ -= batch.more_chunks->size() * sizeof(ChunkInfo);
+  overhead_bytes_ -= sizeof(Batch) + entry_overhead_bytes + batch.meta.capacity();
+  drop_hooks(batch, pool_);
+  by_number_.erase(batch.number);
+  batches_live_ -= 1;
+  bag.batches -= 1;
+  target.batches -= 1;
+  delete &batch;
+  remove_bag_if_unused(bag);
+  touch_idle(target);
+}
+
+void ShardCore::unuse(Batch& batch) {
+  check(batch.uses > 0);
+  batch.uses -= 1;
+}
+
+void ShardCore::remove_bag_if_unused(Bag& bag) {
+  if (bag.batches != 0 || bag.key == nullptr || bag.in_ready) return;
+  overhead_bytes_ -= sizeof(Bag) + bag.key->size() + bag.headers.size() + entry_overhead_bytes;
+  auto& bags = *bag.target->other_bags;
+  bags.erase(bags.find(*bag.key));
+}
+
+// A target without batches is kept for a while for its statistics, with none of its caches.
+void ShardCore::touch_idle(TargetState& target) {
+  if (target.batches != 0) return;
+  // Bags whose turn it would be, but whose batches were cancelled or refused meanwhile.
+  while (target.ready_bags_head != nullptr) {
+    Bag& bag = *target.ready_bags_head;
+    target.ready_bags_head = bag.ready_next;
+    bag.in_ready = false;
+    remove_bag_if_unused(bag);
+  }
+  target.ready_bags_tail = nullptr;
+  target.destination.reset();
+  std::string().swap(target.default_bag.head_start);
+  if (target.list == TargetState::List::none) list_push(target, TargetState::List::idle);
+}
+
+void ShardCore::list_push(TargetState& target, TargetState::List list) {
+  check(target.list == TargetState::List::none);
+  const bool ready = list == TargetState::List::ready;
+  TargetState*& head = ready ? ready_head_ : idle_head_;
+  TargetState*& tail = ready ? ready_tail_ : idle_tail_;
+  target.list = list;
+  target.prev = tail;
+  target.next = nullptr;
+  (tail != nullptr ? tail->next : head) = &target;
+  tail = &target;
+  if (!ready) idle_count_ += 1;
+}
+
+void ShardCore::list_remove(TargetState& target) {
+  if (target.list == TargetState::List::none) return;
+  const bool ready = target.list == TargetState::List::ready;
+  TargetState*& head = ready ? ready_head_ : idle_head_;
+  TargetState*& tail = ready ? ready_tail_ : idle_tail_;
+  (target.prev != nullptr ? target.prev->next : head) = target.next;
+  (target.next != nullptr ? target.next->prev : tail) = target.prev;
+  target.list = TargetState::List::none;
+  if (!ready) idle_count_ -= 1;
+}
+
+void ShardCore::evict_idle_targets() {
+  while (idle_count_ > idle_targets_max) {
+    TargetState& oldest = *idle_head_;
+    list_remove(oldest);
+    overhead_bytes_ -= target_bytes(oldest);
+    targets_.erase(std::string_view(oldest.url));
+  }
+}
+
+}  // namespace postbag

@@ -1,0 +1,277 @@
+#pragma once
+
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/pure/batch.h"
+#include "engine/pure/deadline_queue.h"
+#include "engine/pure/policy_table.h"
+#include "engine/pure/segment.h"
+#include "engine/pure/target.h"
+
+namespace postbag {
+
+// Some or all hooks of one call, on their way to one shard.
+struct Parcel {
+  std::shared_ptr<const HookList> hooks;  // targets are canonical by now
+  std::vector<std::uint32_t> indices;     // which of them; empty: all
+  std::shared_ptr<CallSink> call;         // may be null
+  std::shared_ptr<OutcomeListener> listener;
+  std::vector<RememberedId> remember;     // to be stored with the hooks; location is filled in by the shard
+  std::vector<std::uint32_t> remember_indices;
+  // retry-failed-hooks: the rows that the hooks are, one each.
+  std::vector<FailedKey> rows;
+  std::shared_ptr<RetrySink> retry;
+  std::optional<std::uint32_t> retries;
+};
+
+// Work for the store thread, and its answer on the way back. What it points to is held by the batches' `uses`.
+struct StorePart {
+  struct Chunk {
+    Batch* batch = nullptr;
+    ChunkInfo info;
+    BatchMark from, to;
+    std::string head;  // encode_chunk_head
+  };
+  struct Fail {
+    Batch* batch = nullptr;
+    AttemptResult result;
+    WallMs at = 0;
+  };
+  struct Rows {  // of retry-failed-hooks
+    std::shared_ptr<RetrySink> sink;
+    std::vector<FailedKey> keys;
+  };
+  std::vector<Chunk> append;
+  std::vector<ChunkNumber> settle;
+  std::vector<AttemptsUpdate> attempts;
+  std::vector<Fail> fail;
+  std::vector<Rows> delivered_rows;
+  std::vector<RememberedId> remember;
+  std::vector<std::shared_ptr<CallSink>> calls;
+  std::vector<std::function<void()>> barriers;  // called once everything before them is stored
+  std::uint32_t shard = 0;
+  bool durable = false;     // its batches have chunks in the store
+  std::uint32_t epoch = 0;  // appends of an epoch that had a failure are refused unread
+  bool requeued = false;    // holds work that an earlier part could not store
+  // The answer.
+  Errc append_error = Errc::ok;
+  Errc error = Errc::ok;  // of everything else
+};
+
+// Only grows; the shell publishes the differences.
+struct CoreCounters {
+  std::uint64_t accepted = 0, refused = 0, delivered = 0, given_up = 0, discarded = 0;
+  std::uint64_t left = 0;  // hooks that got their outcome or were refused: no longer pending
+  std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
+  std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_order = 0;
+};
+
+// A batch found in the store at start.
+struct PendingBatch {
+  BatchNumber number = 0;
+  std::string target, group, headers;
+  std::vector<ChunkInfo> chunks;
+  std::uint32_t hooks = 0;
+  std::uint32_t attempts = 0;
+  WallMs next_attempt_ms = 0;
+};
+
+// One shard's state machine: hooks, bags, cutting, the order of sending, retries, settling. Pure: no clock, no I/O, no thread; the
+// same events give the same actions. Events are the member functions; after each, the shell takes the actions: sends() and loads(), and
+// take_part() for the store. One thread at a time.
+class ShardCore {
+ public:
+  struct Config {
+    std::uint32_t shard = 0;
+    bool durable = false;
+    std::uint16_t store_tag = 0;
+    std::uint32_t max_connections = 1024;
+    std::uint64_t random_seed = 1;
+  };
+  ShardCore(const Config& config, std::shared_ptr<const PolicyTable> policies);
+  ~ShardCore();
+  ShardCore(const ShardCore&) = delete;
+  ShardCore& operator=(const ShardCore&) = delete;
+
+  // --- Numbers of chunks come from outside, in ascending ranges. A parcel needs at most one a hook.
+  std::uint64_t numbers_left() const { return numbers_left_; }
+  void give_numbers(ChunkNumber first, std::uint64_t count);
+
+  // --- Events. Parts come back to part_done() in the order they were taken, each as the object it was.
+  void add(const Parcel& parcel, const Now& now);
+  void add_recovered(PendingBatch pending, const Now& now);
+  void attempt_done(Batch& batch, AttemptResult result, const Now& now);
+  void loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs, const Now& now);
+  void part_done(StorePart& part, const Now& now);
+  // Fires what is due. Call when next_deadline() has come; early is harmless.
+  void advance(const Now& now);
+  void set_policies(std::shared_ptr<const PolicyTable> policies, const Now& now);
+  // Cuts every bag, or those of one target. Returns how many.
+  std::uint64_t flush(std::optional<std::string_view> target, const Now& now);
+  // Cuts the bags of one run of retry-failed-hooks: its input has ended, or must be waited for.
+  void flush_retry(const RetrySink* sink, const Now& now);
+  // Hooks of matching targets that are not on the wire go to failed(cancelled). Returns how many.
+  std::uint64_t cancel(std::string_view target_glob, const Now& now);
+  // Cuts every bag; from now on each unattempted batch gets one attempt and no retry is started.
+  void drain(const Now& now);
+  // After a drain: what is left of memory mode becomes failed(shutdown); durable batches just stay stored. Attempts
+  // must have ended. Returns {left in the store, stored as failed}.
+  std::pair<std::uint64_t, std::uint64_t> abandon(const Now& now);
+  // From now on no attempt is started.
+  void stop_sending() { stopped_sending_ = true; }
+  // Calls back once everything so far is stored.
+  void add_barrier(std::function<void()> barrier);
+
+  // --- Actions
+  std::vector<Batch*>& sends() { return sends_; }  // to start now; cleared by the shell
+  std::vector<Batch*>& loads() { return loads_; }  // to read from the store now
+  // The next part for the store, or null: nothing to do, or two are under way already (so that work gathers while the store is busy).
+  std::unique_ptr<StorePart> take_part(const Now& now);
+  TimePoint next_deadline() const;
+
+  // --- For whoever sends a batch
+  const std::string& head_start(Batch& batch);
+  const std::shared_ptr<const Destination>& destination(Batch& batch);
+  HookId batch_id(const Batch& batch) const;
+
+  // --- Looking
+  const CoreCounters& counters() const { return counters_; }
+  std::uint64_t memory_bytes() const { return pool_.live_bytes() + overhead_bytes_; }
+  std::uint64_t batches_in_flight() const { return in_flight_; }
+  std::uint64_t batches_retrying() const { return retrying_; }
+  std::uint64_t bags() const { return batches_live_; }
+  std::size_t targets() const { return targets_.size(); }
+  std::uint64_t hooks_held() const { return hooks_held_; }
+  bool drained() const;  // draining, nothing on the wire or startable, nothing on its way to the store
+  bool ending() const { return draining_ || stopped_sending_; }
+  bool idle() const { return batches_live_ == 0 && parts_out_.empty() && !part_; }
+  void collect_targets(std::vector<TargetStatus>& out) const;
+  std::optional<HookStatus> find_hook(ChunkNumber chunk, std::uint32_t index,
+                                      std::optional<BatchNumber> batch) const;
+
+ private:
+  struct UrlHash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view url) const;
+  };
+  struct Dirty {
+    Batch* batch = nullptr;
+    BatchMark from;
+  };
+  enum class Cut : std::uint8_t { size, bytes, time, order };
+
+  // shard_core.cc: targets, bags, adding, cutting
+  TargetState& target_of(std::string_view url);
+  Bag& bag_of(TargetState& target, std::string_view group, const std::string& headers,
+              const Parcel& parcel);
+  FailedKey add_hook(Bag& bag, const HookView& hook, const Parcel& parcel, std::uint32_t call_index,
+                     FailedKey row, const Now& now);
+  // Its hooks are in the store from their acceptance on (retried rows are there anyway).
+  bool is_stored(const Bag& bag) const { return config_.durable && bag.retry == nullptr; }
+  void open_batch(Bag& bag, const Now& now);
+  void open_chunk(Batch& batch, const Now& now);
+  void cut(Bag& bag, Cut why);
+  void cut_if_full(Bag& bag);
+  std::uint64_t cut_all(TargetState& target, Cut why);
+  Batch& new_batch(Bag& bag);
+  void free_batch(Batch& batch);
+  void unuse(Batch& batch);
+  void remove_bag_if_unused(Bag& bag);
+  void touch_idle(TargetState& target);
+  void evict_idle_targets();
+  void list_push(TargetState& target, TargetState::List list);
+  void list_remove(TargetState& target);
+  ChunkNumber take_number();
+
+  // shard_core_send.cc: whose turn it is, outcomes
+  void bag_changed(Bag& bag);
+  void push_ready_bag(Bag& bag);
+  bool front_can_go(const Bag& bag) const;
+  bool may_start_new(const TargetState& target) const;
+  bool can_start(const TargetState& target) const;
+  Batch* next_batch(TargetState& target);
+  void target_changed(TargetState& target);
+  void pump();
+  void start(Batch& batch);
+  void set_state(Batch& batch, BatchState state);
+  void wait_for_retry(Batch& batch, const Now& now);
+  void delivered(Batch& batch);
+  void give_up(Batch& batch, AttemptResult result, WallMs at);
+  void tell_watchers(Batch& batch, const HookOutcome& outcome);
+  void resolved(Batch& batch);
+  std::uint32_t retries_of(const Batch& batch) const;
+
+  // shard_core_store.cc: what goes to the store and comes back
+  StorePart& part();
+  void settle(const Batch& batch);
+  void close_chunks(StorePart& part);
+  void appended(StorePart& part);
+  void append_refused(StorePart& part);
+  void cut_back(Batch& batch, const BatchMark& mark);
+  void fail_stored(StorePart& part);
+  void requeue(StorePart& part, const Now& now);
+  void release_barriers(StorePart& part);
+  void refuse_dirty(Errc error);
+  void after_cut_back(Batch& batch);
+  static std::vector<FailedKey> rows_of(const Batch& batch);
+
+  // shard_core_admin.cc
+  void cancel_batch(Batch& batch, const Now& now);
+  void take_out(Batch& batch);
+  bool decode_chunks(Batch& batch, std::span<const std::string> blobs);
+  void load_failed(Batch& batch, const Now& now);
+  void renew_open(Bag& bag, const BatchPolicy& before, const Now& now);
+  void remember_delivered(const Batch& batch);
+
+  Config config_;
+  std::shared_ptr<const PolicyTable> policies_;
+  SegmentPool pool_;
+  DeadlineQueue deadlines_;
+  std::mt19937_64 random_;
+  boost::unordered_flat_map<std::string_view, std::unique_ptr<TargetState>, UrlHash> targets_;
+  boost::unordered_flat_map<BatchNumber, Batch*> by_number_;
+  TargetState* ready_head_ = nullptr;
+  TargetState* ready_tail_ = nullptr;
+  TargetState* idle_head_ = nullptr;
+  TargetState* idle_tail_ = nullptr;
+  std::size_t idle_count_ = 0;
+
+  std::vector<Batch*> sends_;
+  std::vector<Batch*> loads_;
+  std::vector<Dirty> dirty_;
+  std::vector<std::shared_ptr<CallSink>> waiting_calls_;  // for the commit of what is dirty
+  std::unique_ptr<StorePart> part_;  // gathers until taken
+  std::vector<const StorePart*> parts_out_;  // oldest first; answered in this order
+  std::uint32_t epoch_ = 0;
+  TimePoint store_pause_until_{};
+  bool store_failed_ = false;
+
+  struct NumberRange {
+    ChunkNumber next = 0, end = 0;
+  };
+  std::deque<NumberRange> numbers_;
+  std::uint64_t numbers_left_ = 0;
+  std::uint64_t overhead_bytes_ = 0;
+  std::uint64_t batches_live_ = 0, in_flight_ = 0, retrying_ = 0, hooks_held_ = 0;
+  bool draining_ = false;
+  bool stopped_sending_ = false;
+  CoreCounters counters_;
+
+  struct Recent {
+    ChunkNumber chunk = 0;
+    std::uint32_t hooks = 0;
+  };
+  std::vector<Recent> recent_;  // ring of chunks delivered lately
+  std::size_t recent_next_ = 0;
+};
+
+}  // namespace postbag

@@ -1,0 +1,389 @@
+// Deadlines, recovery, and what operators ask for: flush, cancel, drain, reload, looking.
+#include <algorithm>
+#include <utility>
+
+#include "engine/pure/check.h"
+#include "engine/pure/chunk_codec.h"
+#include "engine/pure/glob.h"
+#include "engine/pure/hook_id.h"
+#include "engine/pure/shard_core.h"
+
+namespace postbag {
+namespace {
+
+constexpr std::size_t recent_max = 65'536;
+
+}  // namespace
+
+void ShardCore::advance(const Now& now) {
+  while (DeadlineNode* node = deadlines_.pop_due(now.steady)) {
+    Batch& batch = *reinterpret_cast<Batch*>(node);  // the node is its first member
+    if (batch.state == BatchState::open) {
+      cut(*batch.bag, Cut::time);
+      continue;
+    }
+    check(batch.state == BatchState::retrying);
+    TargetState& target = *batch.bag->target;
+    set_state(batch, BatchState::due);
+    (target.due_tail != nullptr ? target.due_tail->next : target.due_head) = &batch;
+    target.due_tail = &batch;
+    target_changed(target);
+  }
+  pump();
+}
+
+void ShardCore::add_recovered(PendingBatch pending, const Now& now) {
+  TargetState& target = target_of(pending.target);
+  Bag* bag = pending.group.empty() && pending.headers.empty()
+                 ? &target.default_bag
+                 : &bag_of(target, pending.group, pending.headers, Parcel{});
+  Batch& batch = new_batch(*bag);
+  batch.number = pending.number;
+  batch.hooks = pending.hooks;
+  batch.attempts = pending.attempts;
+  batch.resident = false;
+  batch.stored = true;
+  batch.chunk = pending.chunks.front();
+  batch.opened_ms = batch.chunk.accepted_ms;
+  if (pending.chunks.size() > 1) {
+    batch.more_chunks =
+        std::make_unique<std::vector<ChunkInfo>>(pending.chunks.begin() + 1, pending.chunks.end());
+    overhead_bytes_ += batch.more_chunks->size() * sizeof(ChunkInfo);
+  }
+  by_number_.emplace(batch.number, &batch);
+  hooks_held_ += batch.hooks;
+  target.hooks_waiting += batch.hooks;
+  counters_.accepted += batch.hooks;
+  batch.state = BatchState::queued;
+  if (pending.attempts == 0) {
+    (bag->queue_tail != nullptr ? bag->queue_tail->next : bag->queue_head) = &batch;
+    bag->queue_tail = &batch;
+    bag_changed(*bag);
+  } else {
+    // The schedule goes on; a wall clock that was set meanwhile cannot make the wait longer than it ever was.
+    const RetryPolicy& retry = target.policy->policy.retry;
+    const Duration longest = std::max(retry.retry_interval, retry.backoff == Backoff::fixed
+                                                                ? retry.retry_interval
+                                                                : retry.max_interval) *
+                             2;
+    const std::int64_t wait_ms = std::max<std::int64_t>(0, pending.next_attempt_ms - now.wall_ms);
+    const std::int64_t longest_ms =
+        std::chrono::duration_cast<std::chrono::milliseconds>(longest).count();
+    set_state(batch, BatchState::retrying);
+    batch.attempted = true;
+    bag->unresolved += 1;
+    target.retrying += 1;
+    retrying_ += 1;
+    deadlines_.arm_at(batch.deadline,
+                      now.steady + std::chrono::milliseconds(std::min(wait_ms, longest_ms)));
+  }
+  pump();
+}
+
+void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
+                       const Now& now) {
+  const bool cancelled = batch.state == BatchState::failing;
+  check(cancelled || batch.state == BatchState::loading);
+  const bool damaged = error == Errc::store_corrupt || error == Errc::not_found;
+  if (error && !damaged) {
+    load_failed(batch, now);
+    return;
+  }
+  const bool sound = !damaged && decode_chunks(batch, blobs);
+  batch.corrupt = !sound;
+  batch.resident = true;
+  if (cancelled) {
+    unuse(batch);
+    TargetState& target = *batch.bag->target;
+    AttemptResult result;
+    result.reason = Reason::cancelled;
+    give_up(batch, std::move(result), now.wall_ms);
+    target_changed(target);
+    pump();
+    return;
+  }
+  set_state(batch, BatchState::in_flight);
+  if (sound) {
+    counters_.attempts += 1;
+    sends_.push_back(&batch);
+    return;
+  }
+  AttemptResult result;
+  result.reason = Reason::corrupt_payload;
+  result.final = true;
+  attempt_done(batch, std::move(result), now);
+}
+
+// False, and nothing in memory: the chunks are damaged.
+bool ShardCore::decode_chunks(Batch& batch, std::span<const std::string> blobs) {
+  const std::uint32_t expected = batch.hooks;
+  const std::size_t meta_before = batch.meta.capacity();
+  batch.hooks = 0;
+  bool sound = true;
+  for (const std::string& blob : blobs) {
+    batch.name_event = true;
+    sound = sound && decode_chunk(blob, batch, pool_);
+  }
+  sound = sound && batch.hooks == expected;
+  if (!sound) drop_hooks(batch, pool_);
+  batch.hooks = expected;
+  overhead_bytes_ += batch.meta.capacity() - meta_before;
+  return sound;
+}
+
+// The store could not read just now; nothing says that the hooks are lost. Tried again as if the attempt had never been.
+void ShardCore::load_failed(Batch& batch, const Now& now) {
+  if (batch.state == BatchState::failing) {
+    unuse(batch);
+    wait_for_retry(batch, now);
+    return;
+  }
+  set_state(batch, BatchState::in_flight);
+  AttemptResult result;
+  result.reason = Reason::local_resource;
+  result.counted = false;
+  attempt_done(batch, std::move(result), now);
+}
+
+std::uint64_t ShardCore::cut_all(TargetState& target, Cut why) {
+  std::uint64_t bags = 0;
+  const auto cut_open = [&](Bag& bag) {
+    if (bag.open == nullptr) return;
+    cut(bag, why);
+    bags += 1;
+  };
+  cut_open(target.default_bag);
+  if (target.other_bags) {
+    for (auto& [key, bag] : *target.other_bags) cut_open(*bag);
+  }
+  return bags;
+}
+
+std::uint64_t ShardCore::flush(std::optional<std::string_view> url, const Now& now) {
+  std::uint64_t bags = 0;
+  if (url) {
+    if (auto found = targets_.find(*url); found != targets_.end()) {
+      bags = cut_all(*found->second, Cut::order);
+    }
+  } else {
+    for (auto& [key, target] : targets_) bags += cut_all(*target, Cut::order);
+  }
+  advance(now);
+  return bags;
+}
+
+void ShardCore::flush_retry(const RetrySink* sink, const Now& now) {
+  std::vector<Bag*> bags;
+  for (auto& [number, batch] : by_number_) {
+    if (batch->bag->retry.get() == sink && batch->bag->open == batch) bags.push_back(batch->bag);
+  }
+  std::sort(bags.begin(), bags.end(),
+            [](const Bag* a, const Bag* b) { return a->open->number < b->open->number; });
+  for (Bag* bag : bags) cut(*bag, Cut::order);
+  advance(now);
+}
+
+// Out of whatever it waits in; the caller decides what becomes of it.
+void ShardCore::take_out(Batch& batch) {
+  Bag& bag = *batch.bag;
+  TargetState& target = *bag.target;
+  const auto unlink = [&](Batch*& head, Batch*& tail) {
+    Batch* before = nullptr;
+    for (Batch* at = head; at != nullptr; before = at, at = at->next) {
+      if (at != &batch) continue;
+      (before != nullptr ? before->next : head) = batch.next;
+      if (tail == &batch) tail = before;
+      batch.next = nullptr;
+      return;
+    }
+  };
+  deadlines_.disarm(batch.deadline);
+  switch (batch.state) {
+    case BatchState::open:
+      bag.open = nullptr;
+      break;
+    case BatchState::queued:
+      unlink(bag.queue_head, bag.queue_tail);
+      break;
+    case BatchState::due:
+      unlink(target.due_head, target.due_tail);
+      [[fallthrough]];
+    case BatchState::retrying:
+      target.retrying -= 1;
+      retrying_ -= 1;
+      break;
+    default:
+      check(false);
+  }
+}
+
+void ShardCore::cancel_batch(Batch& batch, const Now& now) {
+  take_out(batch);
+  if (!batch.resident) {  // failed rows want the hooks: loaded() goes on with it
+    set_state(batch, BatchState::failing);
+    batch.uses += 1;
+    loads_.push_back(&batch);
+    return;
+  }
+  AttemptResult result;
+  result.reason = Reason::cancelled;
+  give_up(batch, std::move(result), now.wall_ms);
+}
+
+std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
+  std::vector<Batch*> batches;
+  for (auto& [number, batch] : by_number_) {
+    // Not what is on the wire, what the store has under way, or what is not accepted yet.
+    if (batch->uses > 0 || batch->uncommitted > 0 || batch->bag->retry != nullptr) continue;
+    if (glob_match(target_glob, batch->bag->target->url)) batches.push_back(batch);
+  }
+  std::sort(batches.begin(), batches.end(),
+            [](const Batch* a, const Batch* b) { return a->number < b->number; });
+  std::uint64_t hooks = 0;
+  for (Batch* batch : batches) {
+    TargetState& target = *batch->bag->target;
+    hooks += batch->hooks;
+    cancel_batch(*batch, now);
+    target_changed(target);
+    touch_idle(target);
+  }
+  pump();
+  return hooks;
+}
+
+void ShardCore::drain(const Now& now) {
+  draining_ = true;
+  for (auto& [url, target] : targets_) {
+    cut_all(*target, Cut::order);
+    target_changed(*target);
+  }
+  advance(now);
+}
+
+bool ShardCore::drained() const {
+  const bool can_go_on = ready_head_ != nullptr && !store_failed_;
+  return draining_ && in_flight_ == 0 && !can_go_on && parts_out_.empty() && !part_ && dirty_.empty();
+}
+
+std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
+  refuse_dirty(Errc::stopping);
+  std::vector<Batch*> batches;
+  for (auto& [number, batch] : by_number_) {
+    if (batch->state != BatchState::failing) batches.push_back(batch);
+  }
+  std::sort(batches.begin(), batches.end(),
+            [](const Batch* a, const Batch* b) { return a->number < b->number; });
+  std::uint64_t left = 0;
+  std::uint64_t failed = 0;
+  for (Batch* batch : batches) {
+    if (batch->uses > 0) continue;
+    take_out(*batch);
+    if (const std::shared_ptr<RetrySink> sink = batch->bag->retry) {
+      const std::vector<FailedKey> rows = rows_of(*batch);
+      resolved(*batch);
+      free_batch(*batch);
+      sink->rows_done(rows, false);
+    } else if (batch->stored) {
+      left += batch->hooks;
+      hooks_held_ -= batch->hooks;
+      batch->watchers.reset();
+      resolved(*batch);
+      free_batch(*batch);
+    } else {
+      failed += batch->hooks;
+      AttemptResult result;
+      result.reason = Reason::shutdown;
+      give_up(*batch, std::move(result), now.wall_ms);
+    }
+  }
+  return {left, failed};
+}
+
+// A bag that is open goes by the new limits: its time counts from its first hook as before (from now where it had no timer).
+void ShardCore::renew_open(Bag& bag, const BatchPolicy& before, const Now& now) {
+  const BatchPolicy& policy = bag.target->policy->policy.batch;
+  DeadlineNode& deadline = bag.open->deadline;
+  if (policy.time != before.time) {
+    const TimePoint opened = deadline.armed() ? deadline.deadline - before.time : now.steady;
+    deadlines_.disarm(deadline);
+    if (policy.time > Duration::zero()) deadlines_.arm_at(deadline, opened + policy.time);
+  }
+  cut_if_full(bag);
+}
+
+void ShardCore::set_policies(std::shared_ptr<const PolicyTable> policies, const Now& now) {
+  policies_ = std::move(policies);
+  for (auto& [url, target] : targets_) {
+    const std::shared_ptr<const ResolvedPolicy> old =
+        std::exchange(target->policy, policies_->find(url));
+    target->destination.reset();
+    const auto renew = [&, &batch_before = old->policy.batch](Bag& bag) {
+      bag.head_start.clear();
+      if (bag.open != nullptr) renew_open(bag, batch_before, now);
+    };
+    renew(target->default_bag);
+    if (target->other_bags) {
+      for (auto& [key, bag] : *target->other_bags) renew(*bag);
+    }
+    target_changed(*target);
+  }
+  advance(now);
+}
+
+void ShardCore::remember_delivered(const Batch& batch) {
+  if (batch.bag->retry != nullptr) return;
+  batch.for_each_chunk([&](const ChunkInfo& chunk) {
+    if (recent_.size() < recent_max) recent_.emplace_back();
+    recent_[recent_next_] = {chunk.number, chunk.hooks};
+    recent_next_ = (recent_next_ + 1) % recent_max;
+  });
+}
+
+void ShardCore::collect_targets(std::vector<TargetStatus>& out) const {
+  for (const auto& [url, target] : targets_) {
+    TargetStatus status;
+    status.url = target->url;
+    status.state = target->retrying > 0 ? "retrying" : target->batches > 0 ? "ok" : "idle";
+    status.waiting = target->hooks_waiting;
+    status.in_flight = target->hooks_in_flight;
+    status.retrying = target->hooks_retrying;
+    status.delivered = target->delivered;
+    status.given_up = target->given_up;
+    status.last_status = target->last_status;
+    if (target->last_reason != Reason::none) {
+      status.last_reason = reason_token(target->last_reason, target->last_status);
+    }
+    status.last_attempt_ms = target->last_attempt_ms;
+    out.push_back(std::move(status));
+  }
+}
+
+std::optional<HookStatus> ShardCore::find_hook(ChunkNumber chunk, std::uint32_t index,
+                                               std::optional<BatchNumber> number) const {
+  HookStatus status;
+  if (auto found = by_number_.find(number.value_or(chunk)); found != by_number_.end()) {
+    const Batch& batch = *found->second;
+    bool here = false;
+    batch.for_each_chunk(
+        [&](const ChunkInfo& info) { here = here || (info.number == chunk && index < info.hooks); });
+    if (!here) return std::nullopt;
+    static constexpr const char* names[] = {"waiting",  "waiting",  "in_flight", "in_flight",
+                                            "retrying", "retrying", "failed"};
+    status.target = batch.bag->target->url;
+    status.state = names[static_cast<std::size_t>(batch.state)];
+    status.attempts = batch.attempts;
+    status.status = batch.last_status;
+    if (batch.last_reason != Reason::none) {
+      status.reason = reason_token(batch.last_reason, batch.last_status);
+    }
+    return status;
+  }
+  for (const Recent& recent : recent_) {
+    if (recent.chunk != chunk || index >= recent.hooks) continue;
+    status.state = "delivered";
+    return status;
+  }
+  return std::nullopt;
+}
+
+}  // namespace postbag

@@ -1,0 +1,299 @@
+// Whose turn it is, and what follows from an attempt's outcome.
+#include <algorithm>
+
+#include "engine/pure/check.h"
+#include "engine/pure/hook_id.h"
+#include "engine/pure/retry_schedule.h"
+#include "engine/pure/shard_core.h"
+#include "engine/pure/url.h"
+#include "engine/pure/wire.h"
+
+namespace postbag {
+namespace {
+
+constexpr std::uint32_t batch_id_index = 16'383;  // no hook has it: batch_size_max is lower
+
+std::string pool_key_of(const Url& url, const TargetPolicy& policy) {
+  std::string key = url.scheme + "://" + url.host + ":" + std::to_string(url.port);
+  key += policy.network.allow_http ? "|http|" : "||";
+  for (const std::string& entry : policy.network.allow) key += entry + ",";
+  return key + "|" + policy.tls.ca_file;
+}
+
+}  // namespace
+
+void ShardCore::set_state(Batch& batch, BatchState state) {
+  TargetState& target = *batch.bag->target;
+  const auto bucket = [&](BatchState of) -> std::uint64_t* {
+    switch (of) {
+      case BatchState::open:
+      case BatchState::queued:
+        return &target.hooks_waiting;
+      case BatchState::loading:
+      case BatchState::in_flight:
+        return &target.hooks_in_flight;
+      case BatchState::retrying:
+      case BatchState::due:
+        return &target.hooks_retrying;
+      case BatchState::failing:
+        return nullptr;
+    }
+    return nullptr;
+  };
+  if (auto* from = bucket(batch.state)) *from -= batch.hooks;
+  if (auto* to = bucket(state)) *to += batch.hooks;
+  batch.state = state;
+}
+
+bool ShardCore::front_can_go(const Bag& bag) const {
+  if (bag.queue_head == nullptr || bag.queue_head->uncommitted > 0) return false;
+  return !bag.target->policy->policy.delivery.ordered || bag.unresolved == 0;
+}
+
+void ShardCore::push_ready_bag(Bag& bag) {
+  TargetState& target = *bag.target;
+  bag.in_ready = true;
+  bag.ready_next = nullptr;
+  (target.ready_bags_tail != nullptr ? target.ready_bags_tail->ready_next
+                                     : target.ready_bags_head) = &bag;
+  target.ready_bags_tail = &bag;
+}
+
+void ShardCore::bag_changed(Bag& bag) {
+  if (!bag.in_ready && front_can_go(bag)) push_ready_bag(bag);
+  target_changed(*bag.target);
+}
+
+// With in_flight batches on the wire all may fail at once; so new ones start only while even then no more than max_retrying
+// wait. Where in_flight is the larger of the two, it is the bound.
+bool ShardCore::may_start_new(const TargetState& target) const {
+  if (draining_) return true;
+  const TargetPolicy& policy = target.policy->policy;
+  return target.retrying + target.in_flight <
+         std::max(policy.retry.max_retrying, policy.delivery.in_flight);
+}
+
+bool ShardCore::can_start(const TargetState& target) const {
+  if (target.in_flight >= target.policy->policy.delivery.in_flight) return false;
+  if (target.due_head != nullptr && !draining_) return true;
+  return target.ready_bags_head != nullptr && may_start_new(target);
+}
+
+Batch* ShardCore::next_batch(TargetState& target) {
+  if (!can_start(target)) return nullptr;
+  if (target.due_head != nullptr && !draining_) {
+    Batch* batch = target.due_head;
+    target.due_head = batch->next;
+    if (target.due_head == nullptr) target.due_tail = nullptr;
+    batch->next = nullptr;
+    return batch;
+  }
+  while (target.ready_bags_head != nullptr) {
+    Bag& bag = *target.ready_bags_head;
+    target.ready_bags_head = bag.ready_next;
+    if (target.ready_bags_head == nullptr) target.ready_bags_tail = nullptr;
+    bag.in_ready = false;
+    if (!front_can_go(bag)) {
+      remove_bag_if_unused(bag);
+      continue;
+    }
+    Batch* batch = bag.queue_head;
+    bag.queue_head = batch->next;
+    if (bag.queue_head == nullptr) bag.queue_tail = nullptr;
+    batch->next = nullptr;
+    return batch;
+  }
+  return nullptr;
+}
+
+void ShardCore::target_changed(TargetState& target) {
+  if (target.list == TargetState::List::ready || !can_start(target)) return;
+  check(target.list == TargetState::List::none);
+  list_push(target, TargetState::List::ready);
+}
+
+void ShardCore::pump() {
+  while (in_flight_ < config_.max_connections && ready_head_ != nullptr && !store_failed_ &&
+         !stopped_sending_) {
+    TargetState& target = *ready_head_;
+    list_remove(target);
+    if (Batch* batch = next_batch(target)) {
+      start(*batch);
+      Bag& bag = *batch->bag;
+      if (!bag.in_ready && front_can_go(bag)) push_ready_bag(bag);
+    }
+    target_changed(target);
+    touch_idle(target);
+  }
+  evict_idle_targets();
+}
+
+void ShardCore::start(Batch& batch) {
+  TargetState& target = *batch.bag->target;
+  if (batch.state == BatchState::due) {
+    target.retrying -= 1;
+    retrying_ -= 1;
+  }
+  if (!batch.attempted) {
+    batch.attempted = true;
+    batch.bag->unresolved += 1;
+  }
+  target.in_flight += 1;
+  in_flight_ += 1;
+  batch.attempts += 1;
+  batch.uses += 1;
+  if (batch.resident) {
+    set_state(batch, BatchState::in_flight);
+    counters_.attempts += 1;
+    sends_.push_back(&batch);
+  } else {
+    set_state(batch, BatchState::loading);
+    loads_.push_back(&batch);
+  }
+}
+
+void ShardCore::attempt_done(Batch& batch, AttemptResult result, const Now& now) {
+  check(batch.state == BatchState::in_flight);
+  unuse(batch);
+  TargetState& target = *batch.bag->target;
+  target.in_flight -= 1;
+  in_flight_ -= 1;
+  target.last_reason = result.reason;
+  target.last_status = result.status;
+  target.last_attempt_ms = now.wall_ms;
+  if (result.delivered()) {
+    delivered(batch);
+  } else {
+    counters_.attempts_failed += 1;
+    batch.last_reason = result.reason;
+    batch.last_status = result.status;
+    if (!result.counted) batch.attempts -= 1;
+    if (result.final || attempts_used_up(retries_of(batch), batch.attempts)) {
+      give_up(batch, std::move(result), now.wall_ms);
+    } else {
+      wait_for_retry(batch, now);
+    }
+  }
+  target_changed(target);
+  pump();
+}
+
+std::uint32_t ShardCore::retries_of(const Batch& batch) const {
+  return batch.bag->retries.value_or(batch.bag->target->policy->policy.retry.retries);
+}
+
+void ShardCore::wait_for_retry(Batch& batch, const Now& now) {
+  TargetState& target = *batch.bag->target;
+  const RetryPolicy& policy = target.policy->policy.retry;
+  set_state(batch, BatchState::retrying);
+  target.retrying += 1;
+  retrying_ += 1;
+  const double random = std::generate_canonical<double, 53>(random_);
+  const Duration delay = retry_delay(policy, std::max(batch.attempts, 1u), random);
+  if (policy.jitter > 0) {
+    deadlines_.arm_at(batch.deadline, now.steady + delay);
+  } else {
+    deadlines_.arm(batch.deadline, now.steady, delay);
+  }
+  if (batch.stored) {
+    const auto delay_ms = std::chrono::ceil<std::chrono::milliseconds>(delay).count();
+    part().attempts.push_back({batch.number, batch.attempts, now.wall_ms + delay_ms});
+  }
+}
+
+void ShardCore::delivered(Batch& batch) {
+  TargetState& target = *batch.bag->target;
+  target.delivered += batch.hooks;
+  counters_.delivered += batch.hooks;
+  tell_watchers(batch, {true, Reason::none, target.last_status});
+  remember_delivered(batch);
+  if (batch.bag->retry != nullptr) {
+    part().delivered_rows.push_back({batch.bag->retry, rows_of(batch)});
+  } else {
+    settle(batch);
+    counters_.left += batch.hooks;
+    hooks_held_ -= batch.hooks;
+  }
+  resolved(batch);
+  free_batch(batch);
+}
+
+// From here the hooks belong to the store; the batch lives until it has them.
+void ShardCore::give_up(Batch& batch, AttemptResult result, WallMs at) {
+  batch.bag->target->given_up += batch.hooks;
+  batch.last_reason = result.reason;
+  batch.last_status = result.status;
+  tell_watchers(batch, {false, result.reason, result.status});
+  resolved(batch);
+  const std::size_t taken = batch.taken_over ? batch.taken_over->size() : 0;
+  if (batch.bag->retry == nullptr && (taken == batch.hooks || !policies_->keep_failed())) {
+    settle(batch);
+    counters_.given_up += batch.hooks;
+    counters_.discarded += batch.hooks - taken;
+    counters_.left += batch.hooks;
+    hooks_held_ -= batch.hooks;
+    free_batch(batch);
+    return;
+  }
+  batch.uses += 1;
+  part().fail.push_back({&batch, std::move(result), at});
+}
+
+void ShardCore::tell_watchers(Batch& batch, const HookOutcome& outcome) {
+  if (!batch.watchers) return;
+  for (const Batch::Watcher& watcher : *batch.watchers) {
+    const bool taken = watcher.listener->hook_done(watcher.call_index, outcome);
+    if (!taken || outcome.delivered) continue;
+    if (!batch.taken_over) batch.taken_over = std::make_unique<std::vector<std::uint32_t>>();
+    batch.taken_over->push_back(watcher.index);
+  }
+  batch.watchers.reset();
+}
+
+// The batch has its outcome: an ordered bag may go on.
+void ShardCore::resolved(Batch& batch) {
+  set_state(batch, BatchState::failing);
+  Bag& bag = *batch.bag;
+  if (!batch.attempted) return;
+  batch.attempted = false;
+  bag.unresolved -= 1;
+  if (!bag.in_ready && front_can_go(bag)) push_ready_bag(bag);
+}
+
+const std::string& ShardCore::head_start(Batch& batch) {
+  Bag& bag = *batch.bag;
+  if (bag.head_start.empty()) {
+    std::string error;
+    const auto url = parse_url(bag.target->url, error);
+    check(url.has_value());  // only canonical URLs get into the core
+    bag.head_start = request_head_start(*url, bag.target->policy->policy.delivery, bag.headers);
+  }
+  return bag.head_start;
+}
+
+const std::shared_ptr<const Destination>& ShardCore::destination(Batch& batch) {
+  TargetState& target = *batch.bag->target;
+  if (!target.destination) {
+    std::string error;
+    const auto url = parse_url(target.url, error);
+    check(url.has_value());
+    const TargetPolicy& policy = target.policy->policy;
+    auto made = std::make_shared<Destination>();
+    made->scheme = url->scheme;
+    made->host = url->host;
+    made->port = url->port;
+    made->network = policy.network;
+    made->tls = policy.tls;
+    made->timeout = policy.delivery.timeout;
+    made->connect_timeout = policy.delivery.connect_timeout;
+    made->pool_key = pool_key_of(*url, policy);
+    target.destination = std::move(made);
+  }
+  return target.destination;
+}
+
+HookId ShardCore::batch_id(const Batch& batch) const {
+  return make_hook_id(batch.opened_ms, batch.number, batch_id_index, config_.store_tag);
+}
+
+}  // namespace postbag

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+#include "engine/pure/batch.h"
+#include "engine/pure/policy_table.h"
+#include "postbag/transport.h"
+
+namespace postbag {
+
+struct TargetState;
+
+// The hooks of one batch key. Batches that are cut and were never attempted stand in its queue, oldest first.
+struct Bag {
+  TargetState* target = nullptr;
+  std::string group;
+  std::string headers;
+  // Set: a bag of retry-failed-hooks; its hooks are rows of the store.
+  std::shared_ptr<RetrySink> retry;
+  std::optional<std::uint32_t> retries;  // instead of the policy's
+
+  Batch* open = nullptr;
+  Batch* queue_head = nullptr;
+  Batch* queue_tail = nullptr;
+  std::uint32_t batches = 0;    // all that exist, the open one included
+  std::uint32_t unresolved = 0;  // attempted, no outcome yet; `ordered` waits for 0
+  std::uint32_t size_hint = 0;  // body bytes of the last full batch: the next one gets its memory in one piece
+  bool in_ready = false;
+  Bag* ready_next = nullptr;
+  std::string head_start;  // see wire.h; made when first needed
+  const std::string* key = nullptr;  // in the target's other_bags; null: the default bag
+};
+
+// Everything about a target, on the one shard it belongs to.
+struct TargetState {
+  std::string url;
+  std::shared_ptr<const ResolvedPolicy> policy;
+  std::shared_ptr<const Destination> destination;  // made when first needed
+
+  Bag default_bag;  // no group, no headers: nearly every hook
+  std::unique_ptr<std::unordered_map<std::string, std::unique_ptr<Bag>>> other_bags;
+
+  // Bags whose next batch can go, served in turn.
+  Bag* ready_bags_head = nullptr;
+  Bag* ready_bags_tail = nullptr;
+  // Batches whose retry is due.
+  Batch* due_head = nullptr;
+  Batch* due_tail = nullptr;
+
+  std::uint32_t batches = 0;    // of all bags
+  std::uint32_t in_flight = 0;  // batches
+  std::uint32_t retrying = 0;   // batches, the due ones included
+
+  // In the shard's ring of targets that can send, or in its list of idle ones; never in both.
+  TargetState* prev = nullptr;
+  TargetState* next = nullptr;
+  enum class List : std::uint8_t { none, ready, idle } list = List::none;
+
+  std::uint64_t hooks_waiting = 0, hooks_in_flight = 0, hooks_retrying = 0;
+  std::uint64_t delivered = 0, given_up = 0;
+  Reason last_reason = Reason::none;
+  int last_status = 0;
+  WallMs last_attempt_ms = 0;
+};
+
+}  // namespace postbag

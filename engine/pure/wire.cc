@@ -1,0 +1,67 @@
+#include "engine/pure/wire.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+
+namespace postbag {
+namespace {
+
+void append_number(std::string& out, std::uint64_t number) {
+  char digits[20];
+  const auto end = std::to_chars(digits, digits + sizeof digits, number);
+  out.append(digits, end.ptr);
+}
+
+bool same_name(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+    return std::tolower(x) == std::tolower(y);
+  });
+}
+
+// True if the header lines have one of that name.
+bool names_header(std::string_view lines, std::string_view name) {
+  while (!lines.empty()) {
+    if (same_name(lines.substr(0, lines.find(':')), name)) return true;
+    lines.remove_prefix(std::min(lines.size(), lines.find("\r\n") + 2));
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string request_head_start(const Url& url, const DeliveryPolicy& delivery,
+                               std::string_view key_headers) {
+  std::string head = "POST ";
+  head += url.path_and_query;
+  head += " HTTP/1.1\r\nHost: ";
+  const bool is_v6 = url.literal && !url.literal->is_v4;
+  head += is_v6 ? "[" + url.host + "]" : url.host;
+  if (url.port != (url.scheme == "https" ? 443 : 80)) {
+    head += ':';
+    append_number(head, url.port);
+  }
+  head += "\r\n";
+  for (const auto& [name, value] : delivery.headers) {
+    if (!names_header(key_headers, name)) head += name + ": " + value + "\r\n";
+  }
+  head += key_headers;
+  head += "User-Agent: postbag/" POSTBAG_VERSION "\r\n";
+  head += "Accept-Encoding: identity\r\nContent-Type: application/json\r\n";
+  return head;
+}
+
+void write_request_head(std::string& out, std::string_view start, const RequestHeadFields& fields) {
+  out.assign(start);
+  out += "Postbag-Batch-Id: ";
+  out += fields.batch_id;
+  out += "\r\nPostbag-Batch-Size: ";
+  append_number(out, fields.batch_size);
+  out += "\r\nPostbag-Attempt: ";
+  append_number(out, fields.attempt);
+  out += "\r\nContent-Length: ";
+  append_number(out, fields.content_length);
+  out += "\r\n\r\n";
+}
+
+}  // namespace postbag

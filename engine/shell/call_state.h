@@ -1,0 +1,61 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "engine/pure/content_hash.h"
+#include "engine/pure/id_table.h"
+#include "engine/pure/shard_core.h"
+#include "postbag/engine.h"
+
+namespace postbag {
+
+// The id table with its lock, shared by the producers' threads and the shards that finish calls.
+struct SharedIds {
+  std::mutex mutex;
+  IdTable table;
+};
+
+// One submit() call on its way through several shards. Whoever finishes its last part answers.
+class CallState : public CallSink, public std::enable_shared_from_this<CallState> {
+ public:
+  struct GivenId {
+    Hash128 id;
+    std::uint32_t index;
+  };
+
+  CallState(SubmitHandler handler, SharedIds& ids) : handler_(std::move(handler)), ids_(ids) {}
+
+  // Before the hand-over, on the producer's thread.
+  SubmitResult& result() { return result_; }
+  void want_ids(bool wanted) { wants_ids_ = wanted; }
+  std::vector<GivenId>& given() { return given_; }
+  void expect(std::uint32_t parts) { parts_left_.fetch_add(parts, std::memory_order_relaxed); }
+  // True: this call is told when `other` is accepted or refused. False: it just was. Lock held by the caller.
+  bool add_dependent(std::shared_ptr<CallState> other);
+
+  // Answers with the refusal that stands in result(): nothing was handed over.
+  void refuse();
+
+  // CallSink
+  void hook_bagged(std::size_t index, const HookId& id) override { result_.ids[index] = id; }
+  bool wants_ids() const override { return wants_ids_ || !given_.empty(); }
+  void shard_done(Errc error) override;
+
+ private:
+  void finish();
+
+  SubmitHandler handler_;
+  SharedIds& ids_;
+  SubmitResult result_;
+  bool wants_ids_ = false;
+  std::vector<GivenId> given_;
+  std::atomic<std::uint32_t> parts_left_{0};
+  std::atomic<Errc> error_{Errc::ok};
+  bool finished_ = false;                               // under the ids' lock
+  std::vector<std::shared_ptr<CallState>> dependents_;  // under the ids' lock
+};
+
+}  // namespace postbag

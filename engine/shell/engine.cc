@@ -1,0 +1,216 @@
+#include "postbag/engine.h"
+
+#include <algorithm>
+#include <random>
+#include <stdexcept>
+
+#include "engine/pure/url_hash.h"
+#include "engine/shell/engine_impl.h"
+#include "engine/shell/http/http_transport.h"
+#include "engine/shell/retry_job.h"
+
+namespace postbag {
+namespace {
+
+// Ids that producers gave are remembered up to this number, the oldest forgotten first.
+constexpr std::size_t remembered_ids_max = 1'000'000;
+
+// Tables of different engines must not share one: threads cache what a generation admitted.
+std::uint64_t next_policy_generation() {
+  static std::atomic<std::uint64_t> generation{1};
+  return generation.fetch_add(1);
+}
+
+std::uint32_t shard_count(const EngineOptions& options) {
+  if (options.threads != 0) return options.threads;
+  return std::max(2u, std::thread::hardware_concurrency()) - 1;
+}
+
+Options checked(Options options) {
+  if (auto wrong = validate_options(options)) throw std::invalid_argument(*wrong);
+  return options;
+}
+
+}  // namespace
+
+std::string_view version() { return POSTBAG_VERSION; }
+
+Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
+    : options_(checked(std::move(options))),
+      logger_(std::move(logger)),
+      store_(std::move(store)),
+      store_info_(store_->info()),
+      policies_(std::make_shared<const PolicyTable>(options_, next_policy_generation())),
+      ids_{{}, IdTable(remembered_ids_max, options_.intake.id_window)} {
+  if (options_.store.durability != Durability::memory) {
+    store_->load_ids(wall_now_ms(),
+                     [this](const RememberedId& id) { ids_.table.restore(id); });
+  }
+  http_ = std::make_unique<HttpShared>(4, options_.own_addresses, logger_);
+  const std::uint32_t count = shard_count(options_.engine);
+  std::random_device seed;
+  for (std::uint32_t index = 0; index < count; ++index) {
+    ShardCore::Config config;
+    config.shard = index;
+    config.durable = options_.store.durability != Durability::memory;
+    config.store_tag = store_info_.store_tag;
+    config.max_connections = std::max(1u, options_.engine.max_connections / count);
+    config.random_seed = seed();
+    const std::size_t max_connections = config.max_connections;
+    shards_.push_back(std::make_unique<Shard>(
+        config, policies(), *this,
+        [&](boost::asio::io_context& io, AttemptSink& sink, std::function<void()> wake) {
+          return make_http_transport(io, *http_, sink, {max_connections}, steady_now,
+                                     std::move(wake));
+        },
+        logger_));
+  }
+  store_thread_ = std::make_unique<StoreThread>(
+      *store_, options_.store.durability,
+      [this](std::unique_ptr<StorePart> part) {
+        Shard& shard = *shards_[part->shard];
+        shard.post_answer(std::move(part));
+      },
+      [this](std::error_code error) { store_failed(error); }, logger_);
+  for (auto& shard : shards_) shard->start(*store_thread_);
+}
+
+Engine::Impl::~Impl() {
+  stopping_ = true;
+  close_down();
+  for (auto& shard : shards_) shard->stop();
+  store_thread_.reset();
+  shards_.clear();
+}
+
+Shard& Engine::Impl::shard_of(std::string_view canonical_url) {
+  // The table inside a shard uses the low bits.
+  return *shards_[(url_hash(canonical_url) >> 32) % shards_.size()];
+}
+
+void Engine::Impl::hooks_left(std::uint64_t hooks) {
+  if (pending_.fetch_sub(hooks) == hooks) notify();
+}
+
+void Engine::Impl::notify() {
+  { const std::lock_guard lock(mutex_); }
+  changed_.notify_all();
+}
+
+void Engine::Impl::store_failed(std::error_code error) {
+  stopping_ = true;
+  std::function<void(std::error_code)> handler;
+  {
+    const std::lock_guard lock(mutex_);
+    fatal_ = error;
+    handler = fatal_handler_;
+  }
+  changed_.notify_all();
+  if (handler) handler(error);
+}
+
+void Engine::Impl::on_fatal(std::function<void(std::error_code)> handler) {
+  std::optional<std::error_code> already;
+  {
+    const std::lock_guard lock(mutex_);
+    fatal_handler_ = handler;
+    already = fatal_;
+  }
+  if (already && handler) handler(*already);
+}
+
+std::vector<std::string> Engine::Impl::reload(Options options) {
+  std::vector<std::string> restart;
+  std::shared_ptr<const PolicyTable> table;
+  {
+    const std::lock_guard lock(options_mutex_);
+    options.own_addresses = options_.own_addresses;
+    options = checked(std::move(options));
+    const auto note = [&](bool differs, const char* key) {
+      if (differs) restart.emplace_back(key);
+    };
+    note(options.store.path != options_.store.path, "store.path");
+    note(options.store.durability != options_.store.durability, "store.durability");
+    note(options.store.max_bytes != options_.store.max_bytes, "store.max_bytes");
+    note(options.intake.listen != options_.intake.listen, "intake.listen");
+    note(options.engine.threads != options_.engine.threads, "engine.threads");
+    note(options.engine.max_memory != options_.engine.max_memory, "engine.max_memory");
+    note(options.engine.max_connections != options_.engine.max_connections,
+         "engine.max_connections");
+    table = std::make_shared<const PolicyTable>(options, next_policy_generation());
+    options_.defaults = options.defaults;
+    options_.targets = options.targets;
+    options_.store.keep_failed = options.store.keep_failed;
+  }
+  policies_ = table;
+  ask_shards([table](ShardCore& core, const Now& now) {
+    core.set_policies(table, now);
+    return true;
+  });
+  for (auto& shard : shards_) shard->forget_connections();
+  return restart;
+}
+
+// --- Engine: forwards
+
+Engine::Engine(Options options, std::unique_ptr<Store> store, Logger logger)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(store), std::move(logger))) {}
+Engine::~Engine() = default;
+
+void Engine::submit(HookList hooks, SubmitOptions options, SubmitHandler done) {
+  impl_->submit(std::move(hooks), std::move(options), std::move(done));
+}
+
+SubmitResult Engine::submit(HookList hooks, SubmitOptions options) {
+  std::promise<SubmitResult> answer;
+  auto future = answer.get_future();
+  impl_->submit(std::move(hooks), std::move(options),
+                [&answer](SubmitResult result) { answer.set_value(std::move(result)); });
+  return future.get();
+}
+
+SubmitResult Engine::submit(std::string_view target, std::string_view payload) {
+  HookList hooks;
+  hooks.add(target, payload);
+  return submit(std::move(hooks));
+}
+
+std::uint64_t Engine::recover(const std::function<void(std::uint64_t)>& progress) {
+  return impl_->recover(progress);
+}
+std::uint64_t Engine::flush(std::optional<std::string_view> target) { return impl_->flush(target); }
+std::uint64_t Engine::cancel(std::string_view glob) { return impl_->cancel(glob); }
+bool Engine::wait_idle(std::optional<Duration> timeout) { return impl_->wait_idle(timeout); }
+DrainReport Engine::drain(Duration timeout) { return impl_->drain(timeout); }
+void Engine::hurry() { impl_->hurry(); }
+
+RetryProgress Engine::retry_failed(const RetryOptions& options) {
+  auto job = std::make_shared<RetryJob>(*impl_, options);
+  return job->run();
+}
+RetryPlan Engine::plan_retry(const RetryOptions& options) { return plan_retry_job(*impl_, options); }
+
+std::error_code Engine::list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
+                                    const SliceLimits& limits, FailedPage& page) {
+  return impl_->store_thread().run(
+      [&](Store& store) { return store.list_failed(filter, after, limits, page); });
+}
+std::uint64_t Engine::purge_failed(const FailedFilter& filter) {
+  return impl_->purge_failed(filter);
+}
+std::error_code Engine::backup(const std::string& path) {
+  return impl_->store_thread().run([&](Store& store) { return store.backup(path); });
+}
+EngineStatus Engine::status() const { return impl_->status(); }
+std::vector<TargetStatus> Engine::targets(std::size_t limit) const { return impl_->targets(limit); }
+std::optional<HookStatus> Engine::find_hook(std::string_view id) const {
+  return impl_->find_hook(id);
+}
+std::vector<std::string> Engine::reload(Options options) {
+  return impl_->reload(std::move(options));
+}
+void Engine::on_fatal(std::function<void(std::error_code)> handler) {
+  impl_->on_fatal(std::move(handler));
+}
+
+}  // namespace postbag

@@ -1,0 +1,255 @@
+// What operators and owners ask of a running engine.
+#include <algorithm>
+
+#include "engine/pure/failed_key.h"
+#include "engine/pure/hook_id.h"
+#include "engine/pure/url.h"
+#include "engine/shell/engine_impl.h"
+
+namespace postbag {
+namespace {
+
+// Nobody waits longer for what is being written when the engine ends.
+constexpr Duration close_timeout = std::chrono::seconds(10);
+
+std::uint64_t sum(const std::vector<std::uint64_t>& numbers) {
+  std::uint64_t total = 0;
+  for (const std::uint64_t number : numbers) total += number;
+  return total;
+}
+
+}  // namespace
+
+std::uint64_t Engine::Impl::flush(std::optional<std::string_view> target) {
+  std::optional<std::string> url;
+  if (target) {
+    std::string error;
+    const auto parsed = parse_url(*target, error);
+    if (!parsed) return 0;
+    url = parsed->canonical;
+  }
+  return sum(ask_shards([url](ShardCore& core, const Now& now) { return core.flush(url, now); }));
+}
+
+std::uint64_t Engine::Impl::cancel(std::string_view target_glob) {
+  const std::string glob(target_glob);
+  const std::uint64_t hooks = sum(
+      ask_shards([glob](ShardCore& core, const Now& now) { return core.cancel(glob, now); }));
+  std::vector<std::future<void>> stored;
+  for (auto& shard : shards_) {
+    auto done = std::make_shared<std::promise<void>>();
+    stored.push_back(done->get_future());
+    shard->post([done](ShardCore& core, const Now&) {
+      core.add_barrier([done] { done->set_value(); });
+    });
+  }
+  for (auto& one : stored) one.wait();
+  return hooks;
+}
+
+bool Engine::Impl::wait_idle(std::optional<Duration> timeout) {
+  std::unique_lock lock(mutex_);
+  const auto is_idle = [&] { return pending_.load() == 0 || fatal_.has_value(); };
+  if (timeout) {
+    changed_.wait_for(lock, *timeout, is_idle);
+  } else {
+    changed_.wait(lock, is_idle);
+  }
+  return pending_.load() == 0;
+}
+
+DrainReport Engine::Impl::drain(Duration timeout) {
+  stopping_ = true;
+  const TimePoint deadline = steady_now() + timeout;
+  std::unique_lock drain_lock(drain_mutex_);
+  if (closed_down_) return drain_report_;
+  // Calls that passed the check of stopping_ are handing over right now.
+  while (submitting_.load() != 0) std::this_thread::yield();
+  ask_shards([](ShardCore& core, const Now& now) {
+    core.drain(now);
+    return true;
+  });
+  const auto all_drained = [&] {
+    return std::all_of(shards_.begin(), shards_.end(), [](const auto& shard) {
+      return shard->stats().drained.load(std::memory_order_acquire);
+    });
+  };
+  bool in_time = false;
+  {
+    std::unique_lock lock(mutex_);
+    in_time = changed_.wait_until(lock, deadline, [&] {
+      return all_drained() || hurried_.load() || fatal_.has_value();
+    }) && all_drained();
+  }
+  drain_report_.timed_out = !in_time;
+  drain_lock.unlock();
+  close_down();
+  return drain_report_;
+}
+
+void Engine::Impl::hurry() {
+  hurried_ = true;
+  notify();
+}
+
+// Breaks off what is on the wire and brings what is left to where it belongs. Once.
+void Engine::Impl::close_down() {
+  const std::lock_guard drain_lock(drain_mutex_);
+  if (std::exchange(closed_down_, true)) return;
+  while (submitting_.load() != 0) std::this_thread::yield();
+  // No retry may start, and nothing new go out, while the attempts are broken off.
+  ask_shards([](ShardCore& core, const Now&) {
+    core.stop_sending();
+    return true;
+  });
+  for (auto& shard : shards_) shard->abort_attempts(Reason::shutdown);
+  const auto wait_for = [&](const std::function<bool(const ShardStats&)>& reached) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, close_timeout, [&] {
+      return fatal_.has_value() || std::all_of(shards_.begin(), shards_.end(), [&](const auto& shard) {
+               return reached(shard->stats());
+             });
+    });
+  };
+  wait_for([](const ShardStats& stats) { return stats.in_flight.load() == 0; });
+  const auto left = ask_shards([](ShardCore& core, const Now& now) { return core.abandon(now); });
+  for (const auto& [stored, failed] : left) {
+    drain_report_.left += stored;
+    drain_report_.stored_failed += failed;
+  }
+  wait_for([](const ShardStats& stats) { return stats.idle.load(std::memory_order_acquire); });
+}
+
+std::uint64_t Engine::Impl::purge_failed(const FailedFilter& filter) {
+  std::uint64_t purged = 0;
+  std::optional<FailedKey> after;
+  for (;;) {
+    std::vector<FailedKey> except;
+    {
+      const std::lock_guard lock(claims_.mutex);
+      except.assign(claims_.keys.begin(), claims_.keys.end());
+    }
+    std::sort(except.begin(), except.end());
+    std::uint64_t slice = 0;
+    std::optional<FailedKey> next;
+    const std::error_code error = store_thread_->run([&](Store& store) {
+      return store.purge_failed(filter, after, SliceLimits{}, except, slice, next);
+    });
+    purged += slice;
+    if (error || !next) return purged;
+    after = next;
+  }
+}
+
+EngineStatus Engine::Impl::status() const {
+  EngineStatus status;
+  const TimePoint now = steady_now();
+  std::uint64_t accepted = 0;
+  std::uint64_t delivered = 0;
+  for (const auto& shard : shards_) {
+    const ShardStats& stats = shard->stats();
+    status.accepted += stats.accepted;
+    status.refused += stats.refused;
+    status.delivered += stats.delivered;
+    status.given_up += stats.given_up;
+    status.discarded += stats.discarded;
+    status.attempts += stats.attempts;
+    status.attempts_failed += stats.attempts_failed;
+    status.batches += stats.batches;
+    status.cut_by_size += stats.cut_by_size;
+    status.cut_by_bytes += stats.cut_by_bytes;
+    status.cut_by_time += stats.cut_by_time;
+    status.cut_by_order += stats.cut_by_order;
+    status.in_flight += stats.in_flight;
+    status.retrying += stats.retrying;
+    status.bags += stats.bags;
+    status.targets += stats.targets;
+    status.connections += stats.connections;
+    shard->rates().read(now, accepted, delivered);
+  }
+  const auto uptime = std::chrono::duration<double>(now - started_).count();
+  const double seconds = std::clamp(uptime, 1.0, double{RateMeter::window_seconds});
+  status.accepted_per_second = static_cast<double>(accepted) / seconds;
+  status.delivered_per_second = static_cast<double>(delivered) / seconds;
+  const StoreStats store = store_thread_->stats();
+  status.pending = pending_.load();
+  status.failed = store.failed_hooks;
+  status.store_bytes = store.used_bytes;
+  status.store_limit = options_.store.max_bytes;
+  status.duplicates = duplicates_.load();
+  status.refused += refused_calls_.load();
+  status.memory_bytes = memory_used();
+  status.memory_limit = options_.engine.max_memory;
+  status.durability = options_.store.durability;
+  status.uptime_seconds = uptime;
+  status.draining = stopping_.load();
+  status.healthy = !store_thread_->failed();
+  return status;
+}
+
+std::vector<TargetStatus> Engine::Impl::targets(std::size_t limit) {
+  const auto parts = ask_shards([](ShardCore& core, const Now&) {
+    std::vector<TargetStatus> part;
+    core.collect_targets(part);
+    return part;
+  });
+  std::vector<TargetStatus> all;
+  for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
+  const auto held = [](const TargetStatus& target) {
+    return target.waiting + target.in_flight + target.retrying;
+  };
+  std::sort(all.begin(), all.end(), [&](const TargetStatus& a, const TargetStatus& b) {
+    return held(a) != held(b) ? held(a) > held(b) : a.url < b.url;
+  });
+  if (all.size() > limit) all.resize(limit);
+  return all;
+}
+
+std::optional<HookStatus> Engine::Impl::find_in_shards(ChunkNumber chunk, std::uint32_t index,
+                                                       std::optional<BatchNumber> batch) {
+  for (const auto& answer : ask_shards([=](ShardCore& core, const Now&) {
+         return core.find_hook(chunk, index, batch);
+       })) {
+    if (answer) return answer;
+  }
+  return std::nullopt;
+}
+
+std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
+  std::optional<FailedKey> location;
+  {
+    const std::lock_guard lock(ids_.mutex);
+    location = ids_.table.find(id_hash(id), wall_now_ms());
+  }
+  if (!location) {
+    const auto parsed = parse_hook_id(id);
+    if (!parsed) return std::nullopt;
+    const HookPlace place = locate(*parsed);
+    if (place.tag != store_info_.store_tag) return std::nullopt;
+    location = failed_key(place.chunk, place.index);
+  }
+  const ChunkNumber chunk = failed_key_chunk(*location);
+  const std::uint32_t index = failed_key_index(*location);
+  auto status = find_in_shards(chunk, index, std::nullopt);
+  if (!status && options_.store.durability != Durability::memory) {
+    const auto batch =
+        store_thread_->run([chunk](Store& store) { return store.find_chunk(chunk); });
+    if (batch) status = find_in_shards(chunk, index, batch);
+  }
+  if (!status) {
+    const auto failed = store_thread_->run(
+        [key = *location](Store& store) { return store.find_failed(key); });
+    if (failed) {
+      status.emplace();
+      status->target = failed->target;
+      status->state = "failed";
+      status->attempts = failed->attempts;
+      status->reason = reason_token(failed->reason, failed->status);
+      status->status = failed->status;
+    }
+  }
+  if (status) status->id = id;
+  return status;
+}
+
+}  // namespace postbag

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <unordered_set>
+#include <vector>
+
+#include "engine/shell/call_state.h"
+#include "engine/shell/clock.h"
+#include "engine/shell/shard.h"
+#include "engine/shell/store_thread.h"
+#include "postbag/engine.h"
+
+namespace postbag {
+
+class HttpShared;
+class RetryJob;
+
+// Which failed rows a run of retry-failed-hooks has under way. In memory only: a crash frees them.
+struct RetryClaims {
+  std::mutex mutex;
+  std::unordered_set<FailedKey> keys;
+};
+
+class Engine::Impl : public ShardHost {
+ public:
+  Impl(Options options, std::unique_ptr<Store> store, Logger logger);
+  ~Impl() override;
+
+  // submit.cc
+  void submit(HookList hooks, SubmitOptions options, SubmitHandler done);
+  std::uint64_t recover(const std::function<void(std::uint64_t)>& progress);
+
+  // engine_admin.cc
+  std::uint64_t flush(std::optional<std::string_view> target);
+  std::uint64_t cancel(std::string_view target_glob);
+  bool wait_idle(std::optional<Duration> timeout);
+  DrainReport drain(Duration timeout);
+  void hurry();
+  std::uint64_t purge_failed(const FailedFilter& filter);
+  EngineStatus status() const;
+  std::vector<TargetStatus> targets(std::size_t limit);
+  std::optional<HookStatus> find_hook(std::string_view id);
+  std::vector<std::string> reload(Options options);
+
+  // ShardHost
+  void hooks_left(std::uint64_t hooks) override;
+  void memory_released(std::uint64_t reserved) override { reserved_bytes_.fetch_sub(reserved); }
+  void shard_settled() override { notify(); }
+
+  // For the retry job and the few calls that are one line in engine.cc.
+  StoreThread& store_thread() { return *store_thread_; }
+  std::shared_ptr<const PolicyTable> policies() const { return policies_.load(); }
+  Shard& shard_of(std::string_view canonical_url);
+  std::vector<std::unique_ptr<Shard>>& shards() { return shards_; }
+  RetryClaims& claims() { return claims_; }
+  bool is_stopping() const { return stopping_.load(); }
+  void on_fatal(std::function<void(std::error_code)> handler);
+
+  // Runs a function on every shard's thread and gathers the answers.
+  template <class Function>
+  auto ask_shards(Function function) {
+    using Answer = std::invoke_result_t<Function&, ShardCore&, const Now&>;
+    std::vector<std::future<Answer>> pending;
+    for (auto& shard : shards_) {
+      auto task = std::make_shared<std::packaged_task<Answer(ShardCore&, const Now&)>>(function);
+      pending.push_back(task->get_future());
+      shard->post([task](ShardCore& core, const Now& now) { (*task)(core, now); });
+    }
+    std::vector<Answer> answers;
+    for (auto& one : pending) answers.push_back(one.get());
+    return answers;
+  }
+
+ private:
+  struct Admission;
+  bool check_hooks(HookList& hooks, const PolicyTable& policies, SubmitResult& result) const;
+  bool reserve(std::uint64_t bytes, SubmitResult& result);
+  std::uint64_t memory_used() const;
+  bool take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call,
+                std::vector<std::uint32_t>& fresh, std::vector<RememberedId>& remember);
+  void hand_over(Admission& admission);
+  void store_failed(std::error_code error);
+  void notify();
+  void close_down();
+  std::optional<HookStatus> find_in_shards(ChunkNumber chunk, std::uint32_t index,
+                                           std::optional<BatchNumber> batch);
+  std::uint64_t scan_pending(std::vector<PendingBatch>& batches,
+                             const std::function<void(std::uint64_t)>& progress);
+
+  Options options_;  // what does not change at a reload
+  mutable std::mutex options_mutex_;
+  Logger logger_;
+  std::unique_ptr<Store> store_;
+  StoreInfo store_info_;
+  const TimePoint started_ = steady_now();
+  std::atomic<std::shared_ptr<const PolicyTable>> policies_;
+  SharedIds ids_;
+  RetryClaims claims_;
+  std::unique_ptr<HttpShared> http_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::unique_ptr<StoreThread> store_thread_;  // after the shards: it answers to them
+
+  std::atomic<std::uint64_t> reserved_bytes_{0};  // handed over, not in a bag yet
+  std::atomic<std::uint64_t> pending_{0};
+  std::atomic<std::uint64_t> duplicates_{0}, refused_calls_{0};
+  std::atomic<std::uint64_t> submitting_{0};  // submit() calls between their check of stopping_ and the hand-over
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> hurried_{false};
+  bool closed_down_ = false;  // under drain_mutex_
+  std::mutex drain_mutex_;
+  DrainReport drain_report_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::function<void(std::error_code)> fatal_handler_;
+  std::optional<std::error_code> fatal_;
+};
+
+}  // namespace postbag

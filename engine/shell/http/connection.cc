@@ -1,0 +1,346 @@
+#include "engine/shell/http/connection.h"
+
+#include <algorithm>
+#include <boost/asio/error.hpp>
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include "engine/shell/http/transport_impl.h"
+
+namespace postbag {
+namespace {
+
+constexpr std::size_t tls_output_bytes_max = 64 * 1024;  // encrypted ahead of the socket
+
+}  // namespace
+
+Connection::Connection(HttpTransport& owner, Pool& pool)
+    : owner_(&owner),
+      pool_(pool),
+      socket_(owner.io()),
+      phase_(AttemptDeadline::Kind::phase, this),
+      step_(AttemptDeadline::Kind::step, this) {}
+
+void Connection::send(Attempt& attempt) {
+  attempt_ = &attempt;
+  attempt.connection = this;
+  reused_ = true;
+  phase_.unlink();
+  begin_exchange();
+}
+
+void Connection::begin_exchange() {
+  state_ = State::busy;
+  reader_.reset();
+  written_ = draining_ = false;
+  piece_ = piece_offset_ = 0;
+  write_some();
+}
+
+void Connection::close() {
+  if (owner_ == nullptr) return;
+  const boost::intrusive_ptr<Connection> self(this);  // the transport may hold the last reference
+  HttpTransport* const owner = std::exchange(owner_, nullptr);
+  phase_.unlink();
+  step_.unlink();
+  Error ignored;
+  if (tls_) {
+    if (state_ == State::idle && tls_->output().empty()) {
+      tls_->close();
+      const std::string_view goodbye = tls_->output();
+      socket_.write_some(boost::asio::buffer(goodbye), ignored);
+    }
+    tls_.reset();  // it refers to the pool
+  }
+  state_ = State::closed;
+  socket_.close(ignored);
+  dialling_.reset();
+  owner->closed(*this);
+}
+
+// ---- Writing
+
+std::string_view Connection::piece(std::size_t number) const {
+  const AttemptRequest& request = attempt_->request;
+  return number == 0 ? request.head : request.body[number - 1];
+}
+
+bool Connection::request_left() const {
+  return attempt_ != nullptr && piece_ <= attempt_->request.body.size();
+}
+
+void Connection::advance(std::size_t count) {
+  while (request_left()) {
+    const std::size_t left = piece(piece_).size() - piece_offset_;
+    if (count < left) {
+      piece_offset_ += count;
+      return;
+    }
+    count -= left;
+    ++piece_;
+    piece_offset_ = 0;
+  }
+}
+
+// Head and body as they lie in memory, as many pieces as one system call takes.
+std::size_t Connection::gather_plain() {
+  std::size_t count = 0;
+  std::size_t offset = piece_offset_;
+  const std::size_t end = attempt_->request.body.size() + 1;
+  for (std::size_t i = piece_; i < end && count < owner_->pieces.size(); ++i, offset = 0) {
+    const std::string_view bytes = piece(i).substr(offset);
+    if (!bytes.empty()) owner_->pieces[count++] = boost::asio::buffer(bytes);
+  }
+  return count;
+}
+
+std::size_t Connection::copy_request(char* to, std::size_t room) {
+  std::size_t used = 0;
+  while (request_left() && used < room) {
+    const std::string_view bytes = piece(piece_).substr(piece_offset_).substr(0, room - used);
+    std::memcpy(to + used, bytes.data(), bytes.size());
+    used += bytes.size();
+    advance(bytes.size());
+  }
+  return used;
+}
+
+// Fills the TLS output with records of the request, head and body together. False if TLS refuses to
+// go on.
+bool Connection::encrypt() {
+  if (state_ != State::busy || !tls_->output().empty()) return true;
+  while (request_left() && tls_->output().size() < tls_output_bytes_max) {
+    const std::size_t count = copy_request(owner_->record.data(), owner_->record.size());
+    if (count == 0) break;
+    if (tls_->write({owner_->record.data(), count}) != TlsSession::Step::done) return false;
+  }
+  return true;
+}
+
+// Writes until the kernel takes no more, without a handler in the usual case that it takes
+// everything.
+void Connection::write_some() {
+  if (write_waits_ || write_broken_) return;
+  while (true) {
+    std::size_t count = 0;
+    if (tls_) {
+      if (!encrypt()) {
+        write_broken_ = true;  // the reading side has the reason
+        return;
+      }
+      const std::string_view output = tls_->output();
+      if (!output.empty()) owner_->pieces[count++] = boost::asio::buffer(output);
+    } else if (request_left()) {
+      count = gather_plain();
+    }
+    if (count == 0) {
+      written_ = state_ == State::busy;
+      step_.unlink();
+      return;
+    }
+    Error error;
+    const std::size_t sent = socket_.write_some(
+        std::span<const boost::asio::const_buffer>(owner_->pieces.data(), count), error);
+    if (error) return write_failed(error);
+    owner_->counters.bytes_sent += sent;
+    if (tls_) {
+      tls_->sent(sent);
+    } else {
+      advance(sent);
+    }
+    step_.unlink();
+  }
+}
+
+void Connection::write_failed(const Error& error) {
+  if (error != boost::asio::error::would_block && error != boost::asio::error::try_again) {
+    // The peer may have answered before it stopped reading: the pending read finds the answer or
+    // the reason.
+    write_broken_ = true;
+    return;
+  }
+  write_waits_ = true;
+  if (!step_.linked()) owner_->arm(step_, write_stall_limit);
+  socket_.async_wait(Socket::wait_write,
+                     [self = boost::intrusive_ptr<Connection>(this)](const Error& wait_error) {
+                       if (self->owner_ == nullptr) return;
+                       self->write_waits_ = false;
+                       if (!wait_error) self->write_some();
+                     });
+}
+
+// ---- Reading
+
+void Connection::read_some() {
+  socket_.async_read_some(
+      boost::asio::buffer(input_),
+      [self = boost::intrusive_ptr<Connection>(this)](const Error& error, std::size_t count) {
+        if (self->owner_ != nullptr) self->on_read(error, count);
+      });
+}
+
+void Connection::on_read(const Error& error, std::size_t count) {
+  if (error) return on_end(error);
+  const std::string_view bytes(input_.data(), count);
+  if (tls_) return on_ciphertext(bytes);
+  if (state_ != State::busy) return close();  // nobody asked
+  on_plaintext(reader_.feed(bytes), false);
+}
+
+void Connection::on_ciphertext(std::string_view bytes) {
+  tls_->receive(bytes);
+  if (state_ == State::handshaking) {
+    continue_handshake();
+    if (owner_ == nullptr) return;
+    if (state_ == State::handshaking) return read_some();
+  }
+  bool ended = false;
+  const ResponseReader::Progress progress = drain_tls(ended);
+  if (owner_ == nullptr) return;
+  if (!tls_->output().empty()) write_some();  // a key update answered
+  if (state_ != State::busy) return ended ? close() : read_some();
+  on_plaintext(progress, ended);
+}
+
+// Decrypts what has come. Closes the connection, or ends the attempt, where TLS itself fails.
+ResponseReader::Progress Connection::drain_tls(bool& ended) {
+  ResponseReader::Progress progress = ResponseReader::Progress::need_more;
+  while (true) {
+    std::size_t count = 0;
+    const TlsSession::Step step = tls_->read(owner_->record.data(), owner_->record.size(), count);
+    if (step == TlsSession::Step::done) {
+      if (state_ != State::busy) {
+        ended = true;  // nobody asked
+        return progress;
+      }
+      const bool was_done = progress == ResponseReader::Progress::done;
+      const ResponseReader::Progress fed = reader_.feed({owner_->record.data(), count});
+      progress = was_done ? ResponseReader::Progress::done : fed;
+      continue;
+    }
+    if (step == TlsSession::Step::need_more) return progress;
+    ended = true;
+    if (step == TlsSession::Step::closed || state_ != State::busy || reader_.head_complete()) {
+      return progress;
+    }
+    fail(tls_->reason(), tls_->detail());
+    return progress;
+  }
+}
+
+// After bytes of an answer. `ended`: no more will come.
+void Connection::on_plaintext(ResponseReader::Progress progress, bool ended) {
+  if (ended && progress == ResponseReader::Progress::need_more)
+    return on_end(boost::asio::error::eof);
+  switch (progress) {
+    case ResponseReader::Progress::done:
+      return finish_answer(reader_.reusable() && !ended);
+    case ResponseReader::Progress::failed:
+      return fail(reader_.error(), reader_.error_text());
+    case ResponseReader::Progress::need_more:
+      if (reader_.head_complete() && !draining_) {
+        draining_ = true;
+        owner_->arm(phase_, drain_limit);
+      }
+      read_some();
+  }
+}
+
+// The stream ended, orderly or not.
+void Connection::on_end(const Error& error) {
+  if (state_ == State::handshaking) return fail(Reason::tls_eof, "closed during the TLS handshake");
+  if (state_ != State::busy) return close();
+  if (reader_.head_complete()) return finish_answer(false);
+  if (reader_.has_bytes()) {
+    reader_.finish();
+    return fail(reader_.error(), reader_.error_text());
+  }
+  if (reused_ && !attempt_->resent) {
+    // The peer closed it while it was idle, or as we wrote: it has not worked on the request.
+    Attempt& attempt = *std::exchange(attempt_, nullptr);
+    HttpTransport& owner = *owner_;
+    close();
+    return owner.resend(attempt);
+  }
+  if (error == boost::asio::error::eof || attempt_->resent) {
+    return fail(Reason::closed_no_response, "closed without an answer");
+  }
+  fail(Reason::reset, error.message());
+}
+
+// ---- Ends
+
+void Connection::finish_answer(bool reusable) {
+  AttemptResult result;
+  result.status = reader_.status();
+  if (!reader_.success()) {
+    result.reason = Reason::status;
+    result.response_headers = reader_.headers();
+    result.response_excerpt = reader_.excerpt();
+  } else if (!written_) {
+    result.reason = Reason::early_success;
+    result.detail = "answered with success before the request was sent";
+  }
+  if (!reusable || !written_ || retired_) return fail_with(std::move(result));
+
+  Attempt& attempt = *std::exchange(attempt_, nullptr);
+  HttpTransport& owner = *owner_;
+  state_ = State::idle;
+  owner.arm(phase_, idle_limit);
+  owner.became_idle(*this);
+  read_some();
+  owner.complete(attempt, std::move(result));  // may start the next request on this connection
+}
+
+void Connection::fail(Reason reason, std::string detail) {
+  AttemptResult result;
+  result.reason = reason;
+  result.detail = std::move(detail);
+  fail_with(std::move(result));
+}
+
+// Ends the attempt, whatever it came to, and the connection with it.
+void Connection::fail_with(AttemptResult result) {
+  Attempt& attempt = *std::exchange(attempt_, nullptr);
+  HttpTransport& owner = *owner_;
+  close();
+  owner.complete(attempt, std::move(result));
+}
+
+Reason Connection::phase_timeout() const {
+  switch (state_) {
+    case State::resolving:
+      return Reason::dns_timeout;
+    case State::connecting:
+      return Reason::connect_timeout;
+    case State::handshaking:
+      return Reason::tls_timeout;
+    default:
+      return Reason::timeout;
+  }
+}
+
+void Connection::expire(AttemptDeadline::Kind kind) {
+  if (owner_ == nullptr) return;
+  if (state_ == State::idle) return close();
+  if (reader_.head_complete()) return finish_answer(false);
+  if (kind == AttemptDeadline::Kind::step) {
+    if (state_ == State::connecting) {
+      ++dial_serial_;
+      dialling_->error = Reason::connect_timeout;
+      dialling_->detail = "no answer to the connection attempt";
+      return dial_next();
+    }
+    return fail(Reason::write_timeout, "the peer takes no more of the request");
+  }
+  fail(phase_timeout(), "deadline passed");
+}
+
+void Connection::abort(Reason reason) {
+  if (owner_ == nullptr || attempt_ == nullptr) return;
+  if (reader_.head_complete()) return finish_answer(false);
+  fail(reason, "aborted");
+}
+
+}  // namespace postbag

@@ -1,0 +1,220 @@
+#include "engine/shell/retry_job.h"
+
+#include <algorithm>
+#include <map>
+
+#include "engine/pure/failed_key.h"
+#include "engine/pure/hook_check.h"
+#include "engine/pure/json.h"
+
+namespace postbag {
+namespace {
+
+constexpr std::size_t slice_rows = 1000;
+constexpr std::size_t slice_bytes = 2 << 20;
+constexpr std::size_t outstanding_rows_max = 20'000;
+constexpr Duration report_interval = std::chrono::seconds(1);
+
+SliceLimits slice_limits() {
+  SliceLimits limits;
+  limits.rows = slice_rows;
+  limits.bytes = slice_bytes;
+  return limits;
+}
+
+// Whether a row can be sent by today's policy; `canonical` is its target.
+bool can_be_sent(const FailedHook& row, const PolicyTable& policies, std::string& canonical) {
+  if (check_target_url(policies, row.target, canonical)) return false;
+  return row.reason != Reason::corrupt_payload && !check_json(row.body, false);
+}
+
+std::vector<HeaderView> split_headers(std::string_view lines) {
+  std::vector<HeaderView> headers;
+  while (!lines.empty()) {
+    const std::size_t end = lines.find("\r\n");
+    const std::string_view line = lines.substr(0, end);
+    const std::size_t colon = line.find(": ");
+    headers.push_back({line.substr(0, colon), line.substr(colon + 2)});
+    lines.remove_prefix(end + 2);
+  }
+  return headers;
+}
+
+}  // namespace
+
+RetryJob::RetryJob(Engine::Impl& engine, RetryOptions options)
+    : engine_(engine), options_(std::move(options)), last_report_(steady_now()) {}
+
+RetryProgress RetryJob::run() {
+  // What fails while this runs is left to the next run; without an end it could go on for ever.
+  end_ = failed_key(engine_.store_thread().take_numbers(1), 0);
+  std::optional<FailedKey> after;
+  bool more = report(false);
+  while (more && !engine_.is_stopping()) {
+    more = take_slice(after) && report(false);
+    wait_for_room(outstanding_rows_max / 2);
+  }
+  cut_bags();
+  wait_for_room(0);
+  report(true);
+  const std::lock_guard lock(mutex_);
+  return progress_;
+}
+
+// False: there are no more rows.
+bool RetryJob::take_slice(std::optional<FailedKey>& after) {
+  FailedPage page;
+  const auto error = engine_.store_thread().run([&](Store& store) {
+    return store.list_failed(options_.filter, after, slice_limits(), page);
+  });
+  if (error) return false;
+  const auto policies = engine_.policies();
+  std::vector<FailedHook> rows;
+  bool more = page.next.has_value();
+  for (FailedHook& row : page.rows) {
+    if (row.key >= end_ || (options_.limit && taken_ >= *options_.limit)) {
+      more = false;
+      break;
+    }
+    {
+      const std::lock_guard lock(engine_.claims().mutex);
+      if (!engine_.claims().keys.insert(row.key).second) continue;  // another run has it
+    }
+    std::string canonical;
+    if (!can_be_sent(row, *policies, canonical)) {
+      const std::lock_guard claims_lock(engine_.claims().mutex);
+      engine_.claims().keys.erase(row.key);
+      const std::lock_guard lock(mutex_);
+      progress_.skipped += 1;
+      continue;
+    }
+    row.target = std::move(canonical);
+    taken_ += 1;
+    rows.push_back(std::move(row));
+  }
+  if (!rows.empty()) hand_over(std::move(rows));
+  after = page.next;
+  return more;
+}
+
+void RetryJob::hand_over(std::vector<FailedHook> rows) {
+  {
+    const std::lock_guard lock(mutex_);
+    outstanding_ += rows.size();
+  }
+  std::map<Shard*, std::pair<HookList, std::vector<FailedKey>>> by_shard;
+  for (const FailedHook& row : rows) {
+    auto& [hooks, keys] = by_shard[&engine_.shard_of(row.target)];
+    const std::vector<HeaderView> headers = split_headers(row.headers);
+    HookView view;
+    view.target = row.target;
+    view.body = row.body;
+    view.event = row.event;
+    view.group = row.group;
+    view.id = row.id;
+    view.content_type = row.content_type;
+    view.headers = headers;
+    hooks.add(view);
+    keys.push_back(row.key);
+  }
+  for (auto& [shard, part] : by_shard) {
+    Parcel parcel;
+    parcel.hooks = std::make_shared<const HookList>(std::move(part.first));
+    parcel.rows = std::move(part.second);
+    parcel.retry = shared_from_this();
+    parcel.retries = options_.retries;
+    shard->post(std::move(parcel), 0);
+  }
+}
+
+void RetryJob::cut_bags() {
+  for (auto& shard : engine_.shards()) {
+    shard->post([self = shared_from_this()](ShardCore& core, const Now& now) {
+      core.flush_retry(self.get(), now);
+    });
+  }
+}
+
+// Bags that wait for their size or time would wait for rows that are not read before these are done: cut them.
+void RetryJob::wait_for_room(std::size_t rows_left) {
+  std::unique_lock lock(mutex_);
+  if (outstanding_ <= outstanding_rows_max && rows_left > 0) return;
+  lock.unlock();
+  cut_bags();
+  lock.lock();
+  while (outstanding_ > rows_left) {
+    changed_.wait_for(lock, report_interval);
+    lock.unlock();
+    report(false);
+    lock.lock();
+  }
+}
+
+void RetryJob::rows_done(std::span<const FailedKey> keys, bool delivered) {
+  {
+    const std::lock_guard lock(engine_.claims().mutex);
+    for (const FailedKey key : keys) engine_.claims().keys.erase(key);
+  }
+  const std::lock_guard lock(mutex_);
+  (delivered ? progress_.delivered : progress_.failed) += keys.size();
+  outstanding_ -= keys.size();
+  changed_.notify_all();
+}
+
+// False: whoever asked wants no more.
+bool RetryJob::report(bool at_end) {
+  const TimePoint now = steady_now();
+  if (!options_.progress || (!at_end && now - last_report_ < report_interval)) return !stopped_;
+  last_report_ = now;
+  RetryProgress copy;
+  {
+    const std::lock_guard lock(mutex_);
+    copy = progress_;
+  }
+  if (!options_.progress(copy)) stopped_ = true;
+  return !stopped_;
+}
+
+RetryPlan plan_retry_job(Engine::Impl& engine, const RetryOptions& options) {
+  struct Gathered {
+    std::uint64_t hooks = 0, bytes = 0;
+  };
+  RetryPlan plan;
+  std::map<std::string, Gathered> bags;
+  std::map<std::string, std::uint64_t> targets;
+  const auto policies = engine.policies();
+  std::optional<FailedKey> after;
+  for (bool more = true; more;) {
+    FailedPage page;
+    const auto error = engine.store_thread().run([&](Store& store) {
+      return store.list_failed(options.filter, after, slice_limits(), page);
+    });
+    if (error) break;
+    for (const FailedHook& row : page.rows) {
+      if (options.limit && plan.hooks >= *options.limit) return plan;
+      std::string canonical;
+      if (!can_be_sent(row, *policies, canonical)) {
+        plan.skipped += 1;
+        continue;
+      }
+      const BatchPolicy& batch = policies->find(canonical)->policy.batch;
+      Gathered& bag = bags[canonical + "\n" + row.group + "\n" + row.headers];
+      const bool is_full = (batch.size != 0 && bag.hooks >= batch.size) ||
+                           bag.bytes + row.body.size() + 2 > batch.bytes;
+      if (bag.hooks == 0 || is_full) {
+        plan.requests += 1;
+        bag = {};
+      }
+      bag.hooks += 1;
+      bag.bytes += row.body.size() + 1;
+      plan.hooks += 1;
+      plan.bytes += row.body.size();
+      if (targets.emplace(canonical, 0).second) plan.targets += 1;
+    }
+    after = page.next;
+    more = page.next.has_value();
+  }
+  return plan;
+}
+
+}  // namespace postbag

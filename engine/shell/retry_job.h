@@ -1,0 +1,47 @@
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "engine/pure/shard_core.h"
+#include "engine/shell/engine_impl.h"
+
+namespace postbag {
+
+// One run of retry-failed-hooks: reads failed rows slice by slice, oldest first, puts them into bags of their own and waits
+// for their outcomes; what is under way at once is bounded, so a million rows take no more memory than a thousand.
+class RetryJob : public RetrySink, public std::enable_shared_from_this<RetryJob> {
+ public:
+  RetryJob(Engine::Impl& engine, RetryOptions options);
+  // Blocks until every row that was taken has its outcome.
+  RetryProgress run();
+
+  // RetrySink, on the shards' threads.
+  void rows_done(std::span<const FailedKey> keys, bool delivered) override;
+
+ private:
+  bool take_slice(std::optional<FailedKey>& after);
+  void hand_over(std::vector<FailedHook> rows);
+  void wait_for_room(std::size_t rows_left);
+  void cut_bags();
+  bool report(bool at_end);
+
+  Engine::Impl& engine_;
+  RetryOptions options_;
+  FailedKey end_ = 0;  // rows from here on failed after the run began
+  std::uint64_t taken_ = 0;
+  TimePoint last_report_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  RetryProgress progress_;
+  std::size_t outstanding_ = 0;
+  bool stopped_ = false;
+};
+
+RetryPlan plan_retry_job(Engine::Impl& engine, const RetryOptions& options);
+
+}  // namespace postbag

@@ -1,0 +1,250 @@
+#include "engine/shell/shard.h"
+
+#include <pthread.h>
+
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "engine/shell/clock.h"
+#include "engine/pure/wire.h"
+#include "engine/shell/log_text.h"
+
+namespace postbag {
+namespace {
+
+constexpr std::uint64_t number_block = 1 << 16;
+
+void raise(std::atomic<std::uint64_t>& shown, std::uint64_t value) {
+  shown.store(value, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+void RateMeter::add(TimePoint now, std::uint64_t accepted, std::uint64_t delivered) {
+  const auto second = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
+  Bucket& bucket = buckets_[static_cast<std::size_t>(second) % buckets_.size()];
+  if (bucket.second.load(std::memory_order_relaxed) != second) {
+    bucket.accepted.store(0, std::memory_order_relaxed);
+    bucket.delivered.store(0, std::memory_order_relaxed);
+    bucket.second.store(second, std::memory_order_relaxed);
+  }
+  bucket.accepted.fetch_add(accepted, std::memory_order_relaxed);
+  bucket.delivered.fetch_add(delivered, std::memory_order_relaxed);
+}
+
+void RateMeter::read(TimePoint now, std::uint64_t& accepted, std::uint64_t& delivered) const {
+  const auto second = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
+  for (const Bucket& bucket : buckets_) {
+    const std::int64_t age = second - bucket.second.load(std::memory_order_relaxed);
+    if (age < 1 || age > window_seconds) continue;  // the second that runs is not whole yet
+    accepted += bucket.accepted.load(std::memory_order_relaxed);
+    delivered += bucket.delivered.load(std::memory_order_relaxed);
+  }
+}
+
+Shard::Shard(const ShardCore::Config& config, std::shared_ptr<const PolicyTable> policies,
+             ShardHost& host, const TransportFactory& make_transport, Logger logger)
+    : host_(host),
+      logger_(std::move(logger)),
+      work_(boost::asio::make_work_guard(io_)),
+      timer_(io_),
+      core_(config, std::move(policies)),
+      transport_(make_transport(io_, *this, [this] { need_cycle(); })) {}
+
+Shard::~Shard() { stop(); }
+
+void Shard::start(StoreThread& store) {
+  store_ = &store;
+  thread_ = std::thread([this] { run(); });
+  pthread_setname_np(thread_.native_handle(), "postbag-shard");
+}
+
+void Shard::stop() {
+  if (!thread_.joinable()) return;
+  io_.stop();
+  thread_.join();
+  transport_.reset();
+}
+
+void Shard::run() { io_.run(); }
+
+void Shard::post(Parcel parcel, std::uint64_t reserved_bytes) {
+  const std::lock_guard lock(inbox_mutex_);
+  inbox_.parcels.push_back({std::move(parcel), reserved_bytes});
+  wake();
+}
+
+void Shard::post(std::function<void(ShardCore&, const Now&)> command) {
+  const std::lock_guard lock(inbox_mutex_);
+  inbox_.commands.push_back(std::move(command));
+  wake();
+}
+
+void Shard::post_answer(std::unique_ptr<StorePart> part) {
+  const std::lock_guard lock(inbox_mutex_);
+  inbox_.answers.push_back(std::move(part));
+  wake();
+}
+
+void Shard::abort_attempts(Reason reason) {
+  boost::asio::post(io_, [this, reason] { transport_->abort_all(reason); });
+}
+
+void Shard::forget_connections() {
+  boost::asio::post(io_, [this] { transport_->forget_connections(); });
+}
+
+void Shard::wake() {
+  if (std::exchange(wake_pending_, true)) return;
+  boost::asio::post(io_, [this] { on_wake(); });
+}
+
+void Shard::on_wake() {
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    std::swap(inbox_, taken_);
+    wake_pending_ = false;
+  }
+  const Now now = clock_now();
+  std::uint64_t reserved_bytes = 0;
+  for (auto& answer : taken_.answers) core_.part_done(*answer, now);
+  for (InboxParcel& inbox : taken_.parcels) {
+    const std::size_t hooks =
+        inbox.parcel.indices.empty() ? inbox.parcel.hooks->size() : inbox.parcel.indices.size();
+    // A hook opens at most one batch, or one chunk.
+    if (core_.numbers_left() < hooks) {
+      core_.give_numbers(store_->take_numbers(hooks + number_block), hooks + number_block);
+    }
+    core_.add(inbox.parcel, now);
+    reserved_bytes += inbox.reserved_bytes;
+  }
+  for (auto& command : taken_.commands) command(core_, now);
+  taken_.answers.clear();
+  taken_.parcels.clear();
+  taken_.commands.clear();
+  cycle(now);
+  // Only now does memory_bytes show the hooks: in between both count, so the limit holds.
+  if (reserved_bytes > 0) host_.memory_released(reserved_bytes);
+}
+
+void Shard::need_cycle() {
+  if (std::exchange(cycle_pending_, true)) return;
+  boost::asio::post(io_, [this] {
+    if (cycle_pending_) cycle(clock_now());
+  });
+}
+
+// Carries out what the core decided.
+void Shard::cycle(const Now& now) {
+  cycle_pending_ = false;
+  if (core_.next_deadline() <= now.steady) core_.advance(now);
+  if (transport_->next_deadline() <= now.steady) transport_->on_deadline(now.steady);
+  start_attempts();
+  start_loads();
+  while (auto part = core_.take_part(now)) store_->push(std::move(part));
+  publish(now);
+  arm_timer();
+}
+
+void Shard::start_attempts() {
+  for (Batch* batch : core_.sends()) {
+    if (free_slots_.empty()) free_slots_.push_back(&slots_.emplace_back());
+    InFlight* slot = free_slots_.back();
+    free_slots_.pop_back();
+    slot->batch = batch;
+    wire_pieces(*batch, slot->pieces);
+    std::string batch_id;
+    batch_id.reserve(36);
+    append_to(batch_id, core_.batch_id(*batch));
+    const std::uint64_t body_bytes = wire_bytes(*batch);
+    write_request_head(slot->head, core_.head_start(*batch),
+                       {batch_id, batch->hooks, batch->attempts, body_bytes});
+    transport_->start(slot, {core_.destination(*batch), slot->head, slot->pieces, body_bytes});
+  }
+  core_.sends().clear();
+}
+
+void Shard::start_loads() {
+  for (Batch* batch : core_.loads()) {
+    std::vector<ChunkNumber> chunks;
+    batch->for_each_chunk([&](const ChunkInfo& chunk) { chunks.push_back(chunk.number); });
+    store_->push_job([this, batch, chunks = std::move(chunks)](Store& store) {
+      auto blobs = std::make_shared<std::vector<std::string>>();
+      const std::error_code error = store.read_chunks(chunks, *blobs);
+      post([batch, blobs, error](ShardCore& core, const Now& now) {
+        core.loaded(*batch, error, *blobs, now);
+      });
+    });
+  }
+  core_.loads().clear();
+}
+
+void Shard::attempt_done(AttemptToken token, AttemptResult result) {
+  auto* slot = static_cast<InFlight*>(token);
+  Batch& batch = *slot->batch;
+  slot->batch = nullptr;
+  free_slots_.push_back(slot);
+  if (result.reason == Reason::shutdown) result.counted = false;  // we broke it off, not the peer
+  if (!result.delivered()) log_attempt(batch, result);
+  core_.attempt_done(batch, std::move(result), clock_now());
+  need_cycle();
+}
+
+void Shard::log_attempt(const Batch& batch, const AttemptResult& result) {
+  if (!logger_.enabled(LogLevel::warning)) return;
+  const std::uint32_t retries =
+      batch.bag->retries.value_or(batch.bag->target->policy->policy.retry.retries);
+  const bool gives_up = result.final || (result.counted && batch.attempts > retries);
+  std::string line = gives_up ? "given up: " : "attempt failed: ";
+  line += log_url(batch.bag->target->url) + " " + reason_token(result.reason, result.status);
+  line += ", batch " + to_string(core_.batch_id(batch)) + " of " + std::to_string(batch.hooks);
+  line += ", attempt " + std::to_string(batch.attempts) + " of " +
+          std::to_string(std::uint64_t{retries} + 1);
+  if (!result.detail.empty()) line += ": " + log_escape(result.detail);
+  logger_.log(gives_up ? LogLevel::warning : LogLevel::info, line);
+}
+
+void Shard::arm_timer() {
+  const TimePoint wanted = std::min(core_.next_deadline(), transport_->next_deadline());
+  // An earlier wake than needed is harmless, and cheaper than moving the timer for every batch.
+  if (wanted >= armed_for_) return;
+  armed_for_ = wanted;
+  timer_.expires_at(wanted);
+  timer_.async_wait([this](const boost::system::error_code& error) {
+    if (error) return;
+    armed_for_ = time_point_never;
+    cycle(clock_now());
+  });
+}
+
+void Shard::publish(const Now& now) {
+  const CoreCounters& counters = core_.counters();
+  raise(stats_.accepted, counters.accepted);
+  raise(stats_.refused, counters.refused);
+  raise(stats_.delivered, counters.delivered);
+  raise(stats_.given_up, counters.given_up);
+  raise(stats_.discarded, counters.discarded);
+  raise(stats_.attempts, counters.attempts);
+  raise(stats_.attempts_failed, counters.attempts_failed);
+  raise(stats_.batches, counters.batches);
+  raise(stats_.cut_by_size, counters.cut_by_size);
+  raise(stats_.cut_by_bytes, counters.cut_by_bytes);
+  raise(stats_.cut_by_time, counters.cut_by_time);
+  raise(stats_.cut_by_order, counters.cut_by_order);
+  raise(stats_.memory_bytes, core_.memory_bytes());
+  raise(stats_.in_flight, core_.batches_in_flight());
+  raise(stats_.retrying, core_.batches_retrying());
+  raise(stats_.bags, core_.bags());
+  raise(stats_.targets, core_.targets());
+  raise(stats_.connections, transport_->stats().connections_open);
+  rates_.add(now.steady, counters.accepted - published_.accepted,
+             counters.delivered - published_.delivered);
+  const std::uint64_t left = counters.left - published_.left;
+  published_ = counters;
+  stats_.drained.store(core_.drained(), std::memory_order_release);
+  stats_.idle.store(core_.idle(), std::memory_order_release);
+  if (left > 0) host_.hooks_left(left);
+  if (core_.ending()) host_.shard_settled();
+}
+
+}  // namespace postbag

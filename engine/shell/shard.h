@@ -1,0 +1,138 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/pure/shard_core.h"
+#include "engine/shell/store_thread.h"
+#include "postbag/logger.h"
+#include "postbag/transport.h"
+
+namespace postbag {
+
+// What a shard publishes for status(); written by its thread, read by any.
+struct ShardStats {
+  std::atomic<std::uint64_t> accepted{0}, refused{0}, delivered{0}, given_up{0}, discarded{0};
+  std::atomic<std::uint64_t> attempts{0}, attempts_failed{0}, batches{0};
+  std::atomic<std::uint64_t> cut_by_size{0}, cut_by_bytes{0}, cut_by_time{0}, cut_by_order{0};
+  std::atomic<std::uint64_t> memory_bytes{0}, in_flight{0}, retrying{0}, bags{0}, targets{0};
+  std::atomic<std::uint64_t> connections{0};
+  std::atomic<bool> drained{false}, idle{true};
+};
+
+// Counts of the last seconds, for rates.
+class RateMeter {
+ public:
+  void add(TimePoint now, std::uint64_t accepted, std::uint64_t delivered);
+  void read(TimePoint now, std::uint64_t& accepted, std::uint64_t& delivered) const;
+  static constexpr int window_seconds = 10;
+
+ private:
+  struct Bucket {
+    std::atomic<std::int64_t> second{-1};
+    std::atomic<std::uint64_t> accepted{0}, delivered{0};
+  };
+  std::array<Bucket, 16> buckets_;
+};
+
+// What a shard tells the engine.
+class ShardHost {
+ public:
+  virtual ~ShardHost() = default;
+  virtual void hooks_left(std::uint64_t hooks) = 0;           // no longer pending
+  virtual void memory_released(std::uint64_t reserved) = 0;   // of a parcel that is in its bags now
+  virtual void shard_settled() = 0;                           // while ending: look at the stats again
+};
+
+using TransportFactory = std::function<std::unique_ptr<Transport>(
+    boost::asio::io_context&, AttemptSink&, std::function<void()> wake)>;
+
+// A thread with one io_context, one timer, one ShardCore and one transport. Everything of its targets happens here; others hand
+// over through the inbox: one lock and at most one wake for a hand-over, however many hooks it has.
+class Shard : public AttemptSink {
+ public:
+  Shard(const ShardCore::Config& config, std::shared_ptr<const PolicyTable> policies,
+        ShardHost& host, const TransportFactory& make_transport, Logger logger);
+  // stop() first.
+  ~Shard() override;
+  // The store thread answers to a shard, and a shard hands to the store thread: connected after both exist.
+  void start(StoreThread& store);
+  // Ends the thread at once; what is in flight is dropped.
+  void stop();
+
+  // Any thread.
+  void post(Parcel parcel, std::uint64_t reserved_bytes);
+  void post(std::function<void(ShardCore&, const Now&)> command);
+  void post_answer(std::unique_ptr<StorePart> part);
+  // Ends what is in flight with `reason`.
+  void abort_attempts(Reason reason);
+  void forget_connections();
+  const ShardStats& stats() const { return stats_; }
+  const RateMeter& rates() const { return rates_; }
+
+  void attempt_done(AttemptToken token, AttemptResult result) override;
+
+ private:
+  struct InboxParcel {
+    Parcel parcel;
+    std::uint64_t reserved_bytes = 0;
+  };
+  struct Inbox {
+    std::vector<InboxParcel> parcels;
+    std::vector<std::function<void(ShardCore&, const Now&)>> commands;
+    std::vector<std::unique_ptr<StorePart>> answers;
+    bool empty() const { return parcels.empty() && commands.empty() && answers.empty(); }
+  };
+  struct InFlight {
+    Batch* batch = nullptr;
+    std::string head;
+    std::vector<std::string_view> pieces;
+  };
+
+  void wake();
+  void run();
+  void on_wake();
+  void need_cycle();
+  void cycle(const Now& now);
+  void start_attempts();
+  void start_loads();
+  void arm_timer();
+  void publish(const Now& now);
+  void log_attempt(const Batch& batch, const AttemptResult& result);
+
+  ShardHost& host_;
+  Logger logger_;
+  boost::asio::io_context io_{1};
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
+  boost::asio::steady_timer timer_;
+  TimePoint armed_for_ = time_point_never;
+  ShardCore core_;
+  std::unique_ptr<Transport> transport_;
+  StoreThread* store_ = nullptr;
+
+  std::mutex inbox_mutex_;
+  Inbox inbox_;
+  bool wake_pending_ = false;  // under inbox_mutex_
+  Inbox taken_;
+  bool cycle_pending_ = false;
+
+  std::deque<InFlight> slots_;
+  std::vector<InFlight*> free_slots_;
+  std::vector<std::string> blobs_;
+  CoreCounters published_;
+  ShardStats stats_;
+  RateMeter rates_;
+  std::thread thread_;
+};
+
+}  // namespace postbag

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/pure/shard_core.h"
+#include "postbag/store.h"
+
+namespace postbag {
+
+// What the views of a StoreGroup built from parts point to. Lives until the commit is over.
+struct StoreGroupMemory {
+  std::deque<std::vector<std::string_view>> pieces;
+};
+
+// Which half of a part.
+enum class PartHalf { appends, rest };
+
+// Adds a part's work to a group. Reads batches that the part's `uses` hold, so any thread may do it. `store_tag` is for ids.
+void add_to_group(const StorePart& part, PartHalf half, std::uint16_t store_tag, StoreGroup& group,
+                  StoreGroupMemory& memory);
+
+}  // namespace postbag

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/pure/shard_core.h"
+#include "postbag/logger.h"
+#include "postbag/options.h"
+#include "postbag/store.h"
+
+namespace postbag {
+
+// The one thread that talks to the store. It drains what is queued, commits it as one group, answers; the running commit is
+// the wait for the next group, so groups grow with the load. Other work is cut into slices that run between groups.
+class StoreThread {
+ public:
+  using Answer = std::function<void(std::unique_ptr<StorePart>)>;
+
+  // `answer` is called on this thread for every part; `fatal` once, when the store failed for good.
+  StoreThread(Store& store, Durability durability, Answer answer,
+              std::function<void(std::error_code)> fatal, Logger logger);
+  // Finishes everything queued.
+  ~StoreThread();
+
+  void push(std::unique_ptr<StorePart> part);
+  // A slice of other work: about 5 ms at most. Runs between groups, in order.
+  void push_job(std::function<void(Store&)> job);
+  // Runs a slice and waits for its result. Not from this thread.
+  template <class Function>
+  auto run(Function function) -> std::invoke_result_t<Function, Store&> {
+    std::packaged_task<std::invoke_result_t<Function, Store&>(Store&)> task(std::move(function));
+    auto result = task.get_future();
+    push_job([&task](Store& store) { task(store); });
+    return result.get();
+  }
+
+  // A range of chunk numbers that nobody else gets. The reservation behind it is persisted in time: before any chunk with such a
+  // number is.
+  ChunkNumber take_numbers(std::uint64_t count);
+
+  StoreStats stats() const;
+  bool disk_is_low() const { return disk_low_.load(std::memory_order_relaxed); }
+  bool failed() const { return failed_.load(std::memory_order_relaxed); }
+
+ private:
+  void loop();
+  void commit(std::vector<std::unique_ptr<StorePart>>& parts);
+  void refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts);
+  std::error_code commit_group(StoreGroup& group, bool wants_sync);
+  void housekeeping(bool is_busy);
+  void note_error(std::error_code error);
+  void sync_if_due();
+
+  Store& store_;
+  const Durability durability_;
+  const std::uint16_t store_tag_;
+  Answer answer_;
+  std::function<void(std::error_code)> fatal_;
+  Logger logger_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::unique_ptr<StorePart>> parts_;
+  std::deque<std::function<void(Store&)>> jobs_;
+  bool stop_ = false;
+
+  std::atomic<ChunkNumber> next_number_;
+  ChunkNumber reserved_below_;  // this thread's
+  std::unordered_map<std::uint32_t, std::uint32_t> poisoned_epoch_;  // by shard
+  bool unsynced_ = false;
+  TimePoint last_sync_{};
+  TimePoint last_maintenance_{};
+  bool maintenance_left_ = true;
+
+  mutable std::mutex stats_mutex_;
+  StoreStats stats_;
+  std::atomic<bool> disk_low_ = false;
+  std::atomic<bool> failed_ = false;
+  std::thread thread_;
+};
+
+}  // namespace postbag

@@ -1,0 +1,263 @@
+// The way in: checks on the producer's thread, one reservation for the whole call, one hand-over a shard.
+#include <algorithm>
+
+#include "engine/pure/failed_key.h"
+#include "engine/pure/hook_check.h"
+#include "engine/pure/url_hash.h"
+#include "engine/shell/engine_impl.h"
+
+namespace postbag {
+namespace {
+
+// What a waiting hook takes beside its payload: meta, comma, its share of a batch.
+constexpr std::uint64_t hook_overhead_bytes = 32;
+
+bool is_given(const HookList& hooks) {
+  for (std::size_t index = 0; index < hooks.size(); ++index) {
+    if (!hooks[index].id.empty()) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+struct Engine::Impl::Admission {
+  std::shared_ptr<const HookList> hooks;
+  std::shared_ptr<CallState> call;
+  std::shared_ptr<OutcomeListener> listener;
+  std::vector<std::uint32_t> fresh;  // indices; empty and !some: all
+  bool some = false;
+  std::vector<RememberedId> remember;  // one per call->given(), same order
+  std::uint64_t reserved_bytes = 0;
+};
+
+bool Engine::Impl::check_hooks(HookList& hooks, const PolicyTable& policies,
+                               SubmitResult& result) const {
+  HookChecker checker(policies, options_.intake.max_hook);
+  std::string canonical;
+  for (std::size_t index = 0; index < hooks.size(); ++index) {
+    auto problem = checker.check(hooks[index], hooks.is_checked(index), canonical);
+    if (problem) {
+      result.error = problem->error;
+      result.index = index;
+      result.message = std::move(problem->message);
+      return false;
+    }
+    if (!canonical.empty()) hooks.set_target(index, canonical);
+  }
+  return true;
+}
+
+std::uint64_t Engine::Impl::memory_used() const {
+  std::uint64_t bytes = reserved_bytes_.load(std::memory_order_relaxed);
+  for (const auto& shard : shards_) {
+    bytes += shard->stats().memory_bytes.load(std::memory_order_relaxed);
+  }
+  return bytes;
+}
+
+bool Engine::Impl::reserve(std::uint64_t bytes, SubmitResult& result) {
+  reserved_bytes_.fetch_add(bytes);
+  if (memory_used() <= options_.engine.max_memory) return true;
+  reserved_bytes_.fetch_sub(bytes);
+  result.error = Errc::full;
+  result.message = "max_memory is reached; repeat the call later";
+  return false;
+}
+
+// Finds out which hooks are new. False: an id conflict, written into the call's result; nothing is taken then.
+bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call,
+                            std::vector<std::uint32_t>& fresh,
+                            std::vector<RememberedId>& remember) {
+  const WallMs now_ms = wall_now_ms();
+  const auto window_ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(ids_.table.window()).count();
+  SubmitResult& result = call->result();
+  const std::lock_guard lock(ids_.mutex);
+  std::vector<std::shared_ptr<CallState>> waits_for;
+  for (std::uint32_t index = 0; index < hooks.size(); ++index) {
+    const HookView& hook = hooks[index];
+    if (hook.id.empty()) {
+      fresh.push_back(index);
+      continue;
+    }
+    const Hash128 id = id_hash(hook.id);
+    const Hash128 content = content_hash(hook);
+    const IdTable::Found found = ids_.table.take(id, content, call, now_ms);
+    if (found.answer == IdTable::Answer::fresh) {
+      fresh.push_back(index);
+      call->given().push_back({id, index});
+      remember.push_back({id, content, 0, now_ms + window_ms});
+      continue;
+    }
+    if (found.answer == IdTable::Answer::conflict) {
+      for (const CallState::GivenId& given : call->given()) ids_.table.release(given.id);
+      call->given().clear();
+      result.error = Errc::id_conflict;
+      result.index = index;
+      result.message = "the id is known with other content";
+      return false;
+    }
+    result.duplicates += 1;
+    if (found.answer == IdTable::Answer::pending && found.call != call) {
+      waits_for.push_back(std::static_pointer_cast<CallState>(found.call));
+    }
+  }
+  for (const auto& other : waits_for) {
+    call->expect(1);
+    if (!other->add_dependent(call)) call->shard_done(Errc::ok);
+  }
+  return true;
+}
+
+void Engine::Impl::submit(HookList hooks, SubmitOptions options, SubmitHandler done) {
+  SubmitResult refused;
+  const auto refuse = [&](Errc error, const char* message) {
+    refused.error = error;
+    refused.message = message;
+    refused_calls_.fetch_add(1, std::memory_order_relaxed);
+    done(std::move(refused));
+  };
+  if (hooks.empty()) return refuse(Errc::empty, "the call has no hook");
+  if (options.durability && *options.durability > options_.store.durability) {
+    return refuse(Errc::bad_hook, "the engine does not offer this durability");
+  }
+  const auto table = policies();
+  if (!check_hooks(hooks, *table, refused)) {
+    refused_calls_.fetch_add(1, std::memory_order_relaxed);
+    return done(std::move(refused));
+  }
+  // From here until the hand-over a drain waits for this call, so that nothing arrives behind it.
+  struct Leave {
+    std::atomic<std::uint64_t>& count;
+    explicit Leave(std::atomic<std::uint64_t>& counter) : count(counter) { count.fetch_add(1); }
+    ~Leave() { count.fetch_sub(1); }
+  } leave(submitting_);
+  if (store_thread_->failed()) return refuse(Errc::store_failed, "the store failed");
+  if (stopping_.load()) return refuse(Errc::stopping, "the engine is stopping");
+  if (store_thread_->disk_is_low()) return refuse(Errc::disk_low, "the store has no room");
+
+  Admission admission;
+  admission.reserved_bytes = hooks.body_bytes() + hooks.size() * hook_overhead_bytes;
+  if (!reserve(admission.reserved_bytes, refused)) {
+    refused_calls_.fetch_add(1, std::memory_order_relaxed);
+    return done(std::move(refused));
+  }
+  auto call = std::make_shared<CallState>(std::move(done), ids_);
+  call->want_ids(options.want_ids);
+  call->expect(1);  // this function's own part: nothing is answered before all is handed over
+  if (is_given(hooks)) {
+    admission.some = true;
+    if (!take_ids(hooks, call, admission.fresh, admission.remember)) {
+      reserved_bytes_.fetch_sub(admission.reserved_bytes);
+      refused_calls_.fetch_add(1, std::memory_order_relaxed);
+      return call->refuse();
+    }
+  }
+  SubmitResult& result = call->result();
+  const std::size_t count = admission.some ? admission.fresh.size() : hooks.size();
+  result.accepted = count;
+  if (call->wants_ids()) result.ids.resize(hooks.size());
+  duplicates_.fetch_add(result.duplicates, std::memory_order_relaxed);
+  pending_.fetch_add(count);
+  admission.hooks = std::make_shared<const HookList>(std::move(hooks));
+  admission.call = call;
+  admission.listener = std::move(options.listener);
+  hand_over(admission);
+  call->shard_done(Errc::ok);
+}
+
+void Engine::Impl::hand_over(Admission& admission) {
+  const HookList& hooks = *admission.hooks;
+  std::vector<Parcel> parcels(shards_.size());
+  std::vector<std::uint64_t> hooks_of(shards_.size());
+  const std::size_t count = admission.some ? admission.fresh.size() : hooks.size();
+  std::size_t given = 0;
+  std::string_view last_target;
+  std::size_t shard = 0;
+  const bool one_shard = shards_.size() == 1;
+  if (one_shard && !admission.some) {
+    hooks_of[0] = count;
+  } else {
+    for (std::size_t position = 0; position < count; ++position) {
+      const std::uint32_t index =
+          admission.some ? admission.fresh[position] : static_cast<std::uint32_t>(position);
+      const std::string_view target = hooks[index].target;
+      if (!one_shard && target != last_target) {
+        shard = (url_hash(target) >> 32) % shards_.size();
+        last_target = target;
+      }
+      parcels[shard].indices.push_back(index);
+      hooks_of[shard] += 1;
+      const auto& ids = admission.call->given();
+      if (given < ids.size() && ids[given].index == index) {
+        parcels[shard].remember.push_back(admission.remember[given++]);
+        parcels[shard].remember_indices.push_back(index);
+      }
+    }
+  }
+  std::uint64_t reserved_left = admission.reserved_bytes;
+  for (std::size_t at = 0; at < shards_.size(); ++at) {
+    if (hooks_of[at] == 0) continue;
+    Parcel& parcel = parcels[at];
+    parcel.hooks = admission.hooks;
+    parcel.call = admission.call;
+    parcel.listener = admission.listener;
+    admission.call->expect(1);
+    shards_[at]->post(std::move(parcel), std::exchange(reserved_left, 0));
+  }
+  reserved_bytes_.fetch_sub(reserved_left);  // nothing but duplicates
+}
+
+std::uint64_t Engine::Impl::scan_pending(std::vector<PendingBatch>& batches,
+                                         const std::function<void(std::uint64_t)>& progress) {
+  std::unordered_map<BatchNumber, std::size_t> place;
+  std::uint64_t hooks = 0;
+  ChunkNumber after = 0;
+  constexpr std::size_t slice = 2000;
+  for (;;) {
+    std::vector<PendingChunk> chunks;
+    const std::error_code error = store_thread_->run(
+        [&](Store& store) { return store.scan_pending(after, slice, chunks); });
+    if (error) throw std::system_error(error, "the pending hooks cannot be read");
+    for (PendingChunk& chunk : chunks) {
+      auto [found, is_new] = place.try_emplace(chunk.batch, batches.size());
+      if (is_new) {
+        PendingBatch& made = batches.emplace_back();
+        made.number = chunk.batch;
+        made.target = std::move(chunk.target);
+        made.group = std::move(chunk.group);
+        made.headers = std::move(chunk.headers);
+        made.attempts = chunk.attempts;
+        made.next_attempt_ms = chunk.next_attempt_ms;
+      }
+      PendingBatch& batch = batches[found->second];
+      batch.chunks.push_back({chunk.chunk, chunk.accepted_ms, batch.hooks, chunk.hooks});
+      batch.hooks += chunk.hooks;
+      hooks += chunk.hooks;
+      after = chunk.chunk;
+    }
+    if (progress) progress(hooks);
+    if (chunks.size() < slice) return hooks;
+  }
+}
+
+// The order per target is known only when all is read; until then nothing is sent.
+std::uint64_t Engine::Impl::recover(const std::function<void(std::uint64_t)>& progress) {
+  std::vector<PendingBatch> batches;
+  const std::uint64_t hooks = scan_pending(batches, progress);
+  pending_.fetch_add(hooks);
+  std::vector<std::shared_ptr<std::vector<PendingBatch>>> parts(shards_.size());
+  for (auto& part : parts) part = std::make_shared<std::vector<PendingBatch>>();
+  for (PendingBatch& batch : batches) {
+    parts[(url_hash(batch.target) >> 32) % shards_.size()]->push_back(std::move(batch));
+  }
+  for (std::size_t at = 0; at < shards_.size(); ++at) {
+    shards_[at]->post([part = parts[at]](ShardCore& core, const Now& now) {
+      for (PendingBatch& batch : *part) core.add_recovered(std::move(batch), now);
+    });
+  }
+  return hooks;
+}
+
+}  // namespace postbag

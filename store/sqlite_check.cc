@@ -1,0 +1,144 @@
+// `store check`: reads everything, changes nothing.
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <map>
+
+#include "postbag/error.h"
+#include "postbag/sqlite_store.h"
+#include "store/crc32c.h"
+#include "store/row_checksum.h"
+#include "store/sqlite_schema.h"
+#include "store/sqlite_statement.h"
+
+namespace postbag {
+namespace {
+
+constexpr std::size_t findings_max = 1'000;
+
+class Check {
+ public:
+  explicit Check(SQLite::Database& db) : db_(db.getHandle()) {}
+
+  std::vector<std::string> run() {
+    // Each part by itself: damage in one table says nothing about the others.
+    part("structure", &Check::structure);
+    part("meta", &Check::meta);
+    part("chunks", &Check::chunks);
+    part("failed rows", &Check::failed_rows);
+    part("remembered ids", &Check::remembered);
+    if (findings_.size() >= findings_max) findings_.push_back("more findings are not listed");
+    return std::move(findings_);
+  }
+
+ private:
+  void part(const char* name, void (Check::*function)()) {
+    try {
+      (this->*function)();
+    } catch (const SQLite::Exception& error) {
+      found(std::string(name) + ": cannot be read to the end: " + error.what());
+    }
+  }
+
+  void found(std::string line) {
+    if (findings_.size() < findings_max) findings_.push_back(std::move(line));
+  }
+
+  void structure() {
+    Statement row(db_, "PRAGMA integrity_check(100)");
+    while (row.step()) {
+      if (row.text(0) != "ok") found("structure: " + std::string(row.text(0)));
+    }
+  }
+
+  void meta() {
+    Statement row(db_, "SELECT reserved_below, failed_hooks FROM meta");
+    if (!row.step()) return found("meta: no row");
+    reserved_below_ = row.number(0);
+    failed_hooks_ = row.number(1);
+  }
+
+  void chunks() {
+    Statement row(db_,
+                  "SELECT number, batch, target, grp, headers, accepted_ms, hooks, crc, data "
+                  "FROM chunk ORDER BY number");
+    while (row.step()) {
+      const std::string name = "chunk " + std::to_string(row.integer(0)) + ": ";
+      const BatchKeyView key{row.text(2), row.text(3), row.text(4)};
+      if (chunk_checksum(row.number(0), row.number(1), key, row.integer(5),
+                         static_cast<std::uint32_t>(row.integer(6)),
+                         row.text(8)) != row.number(7)) {
+        found(name + "wrong checksum");
+      }
+      if (row.number(0) >= reserved_below_) found(name + "number was never reserved");
+    }
+    Statement retry(db_, "SELECT batch FROM retry WHERE batch NOT IN (SELECT number FROM chunk)");
+    while (retry.step()) {
+      found("retry: batch " + std::to_string(retry.integer(0)) + " does not exist");
+    }
+  }
+
+  void failed_rows() {
+    std::map<std::uint64_t, std::int64_t> responses;  // batch: hooks said less hooks seen
+    Statement response(db_, "SELECT batch, hooks FROM failed_batch");
+    while (response.step()) responses[response.number(0)] = response.integer(1);
+    Statement row(db_,
+                  "SELECT key, response, reason, id, target, grp, event, headers, content_type, "
+                  "crc, body FROM failed ORDER BY key");
+    std::uint64_t rows = 0;
+    for (; row.step(); ++rows) {
+      const std::string name = "failed row " + std::to_string(row.integer(0)) + ": ";
+      const BatchKeyView key{row.text(4), row.text(5), row.text(7)};
+      const FailedHookView hook{row.number(0), row.text(3),  row.text(6),
+                                row.text(8),   row.text(10), 0};
+      if (failed_checksum(key, hook) != row.number(9)) found(name + "wrong checksum");
+      if (!parse_reason(row.text(2))) found(name + "unknown reason");
+      if (hook.key >> 14 >= reserved_below_) found(name + "number was never reserved");
+      if (const std::uint64_t batch = row.number(1); batch != 0) {
+        const auto known = responses.find(batch);
+        if (known == responses.end()) {
+          found(name + "its response is missing");
+        } else {
+          --known->second;
+        }
+      }
+    }
+    for (const auto& [batch, difference] : responses) {
+      if (difference == 0) continue;
+      found("response of batch " + std::to_string(batch) + ": wrong number of hooks");
+    }
+    if (rows != failed_hooks_) {
+      found("meta: says " + std::to_string(failed_hooks_) + " failed rows, there are " +
+            std::to_string(rows));
+    }
+  }
+
+  void remembered() {
+    Statement row(db_, "SELECT number, crc, data FROM remembered");
+    while (row.step()) {
+      if (crc32c(0, row.text(2)) == row.number(1)) continue;
+      found("remembered ids " + std::to_string(row.integer(0)) + ": wrong checksum");
+    }
+  }
+
+  sqlite3* db_;
+  std::uint64_t reserved_below_ = 0, failed_hooks_ = 0;
+  std::vector<std::string> findings_;
+};
+
+}  // namespace
+
+std::vector<std::string> check_sqlite_store(const std::string& path) {
+  try {
+    SQLite::Database db = open_existing(path);
+    return Check(db).run();
+  } catch (const SQLite::Exception& error) {
+    return {open_error(error, path).what()};
+  } catch (const StoreError& error) {
+    // That it is damaged is an answer; that it cannot be looked at is not.
+    if (error.code() != Errc::store_corrupt) throw;
+    return {error.what()};
+  }
+}
+
+}  // namespace postbag

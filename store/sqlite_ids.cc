@@ -1,0 +1,151 @@
+// Producers' own ids, remembered for repeated calls.
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "store/crc32c.h"
+#include "store/sqlite_store_impl.h"
+
+namespace postbag {
+namespace {
+
+constexpr std::size_t id_bytes = 48;
+constexpr std::uint64_t forget_rows_max = 8'000;  // in one call: about 5 ms
+
+void append_number(std::string& out, std::uint64_t value) {
+  for (int i = 0; i < 8; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
+}
+
+std::uint64_t number_at(std::string_view data, std::size_t at) {
+  std::uint64_t value = 0;
+  for (int i = 7; i >= 0; --i) {
+    value = value << 8 | static_cast<unsigned char>(data[at + static_cast<std::size_t>(i)]);
+  }
+  return value;
+}
+
+RememberedId decode(std::string_view data) {
+  RememberedId id;
+  id.id_hash = {number_at(data, 0), number_at(data, 8)};
+  id.content_hash = {number_at(data, 16), number_at(data, 24)};
+  id.location = number_at(data, 32);
+  id.expires_ms = static_cast<WallMs>(number_at(data, 40));
+  return id;
+}
+
+// Calls `each` for what is not expired, oldest first. A damaged row is left out: it costs at most
+// the recognition of a repeated call.
+template <typename Each>
+void for_each_id(Statement& row, WallMs now_ms, Each each) {
+  const Cursor cursor(row);
+  while (row.step()) {
+    const std::string_view data = row.text(1);
+    if (crc32c(0, data) != row.number(0) || data.size() % id_bytes != 0) continue;
+    for (std::size_t at = 0; at < data.size(); at += id_bytes) {
+      const RememberedId id = decode(data.substr(at, id_bytes));
+      if (id.expires_ms >= now_ms) each(id);
+    }
+  }
+}
+
+}  // namespace
+
+void load_remembered_ids(sqlite3* db,
+                         const std::function<void(const std::vector<RememberedId>&)>& each_group) {
+  Statement row(db, "SELECT crc, data FROM remembered ORDER BY number");
+  std::vector<RememberedId> ids;
+  for_each_id(row, std::numeric_limits<WallMs>::min(), [&](const RememberedId& id) {
+    ids.push_back(id);
+    if (ids.size() < 1'000) return;
+    each_group(ids);
+    ids.clear();
+  });
+  if (!ids.empty()) each_group(ids);
+}
+
+void SqliteStore::remember(const std::vector<RememberedId>& ids) {
+  if (ids.empty()) return;
+  blob_.clear();
+  WallMs expires_ms = ids.front().expires_ms;
+  for (const RememberedId& id : ids) {
+    for (const std::uint64_t half : id.id_hash) append_number(blob_, half);
+    for (const std::uint64_t half : id.content_hash) append_number(blob_, half);
+    append_number(blob_, id.location);
+    append_number(blob_, static_cast<std::uint64_t>(id.expires_ms));
+    expires_ms = std::max(expires_ms, id.expires_ms);
+  }
+  sql_.add_ids.bind(1, expires_ms).bind(2, std::uint64_t{ids.size()}).bind(3, crc32c(0, blob_));
+  sql_.add_ids.bind_blob(4, blob_).run();
+  work_.remembered += ids.size();
+  if (work_.remembered > remembered_ids_max) forget_oldest_beyond_limit();
+}
+
+void SqliteStore::forget_oldest_beyond_limit() {
+  std::vector<std::uint64_t> rows;
+  {
+    const Cursor cursor(sql_.oldest_ids);
+    while (sql_.oldest_ids.step()) {
+      const std::uint64_t ids = sql_.oldest_ids.number(2);
+      if (work_.remembered < remembered_ids_max + ids) break;
+      work_.remembered -= ids;
+      rows.push_back(sql_.oldest_ids.number(0));
+    }
+  }
+  for (const std::uint64_t row : rows) sql_.delete_ids.bind(1, row).run();
+}
+
+std::error_code SqliteStore::load_ids(WallMs now_ms,
+                                      const std::function<void(const RememberedId&)>& each) {
+  const std::error_code error = reading([&] {
+    // An id can stand twice: forgotten as one of too many, then given again. The later one counts.
+    // Found by sorting, at 24 bytes an id for as long as this takes.
+    struct Seen {
+      std::array<std::uint64_t, 2> hash;
+      std::uint64_t at;
+      bool operator<(const Seen& other) const {
+        return hash != other.hash ? hash < other.hash : at < other.at;
+      }
+    };
+    std::vector<Seen> seen;
+    seen.reserve(counts_.remembered);
+    for_each_id(sql_.scan_ids, now_ms, [&](const RememberedId& id) {
+      seen.push_back({id.id_hash, seen.size()});
+    });
+    std::sort(seen.begin(), seen.end());
+    std::vector<std::uint64_t> replaced;
+    for (std::size_t i = 0; i + 1 < seen.size(); ++i) {
+      if (seen[i].hash == seen[i + 1].hash) replaced.push_back(seen[i].at);
+    }
+    seen = {};
+    std::sort(replaced.begin(), replaced.end());
+    std::uint64_t at = 0;
+    for_each_id(sql_.scan_ids, now_ms, [&](const RememberedId& id) {
+      if (!std::binary_search(replaced.begin(), replaced.end(), at++)) each(id);
+    });
+  });
+  return error ? error : forget_ids(now_ms);
+}
+
+std::error_code SqliteStore::forget_ids(WallMs now_ms) {
+  return writing([&] {
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> rows;
+    {
+      const Cursor cursor(sql_.oldest_ids);
+      // They expire about in the order in which they came, so the first that is not due ends it.
+      while (rows.size() < forget_rows_max && sql_.oldest_ids.step()) {
+        if (sql_.oldest_ids.integer(1) >= now_ms) break;
+        rows.emplace_back(sql_.oldest_ids.number(0), sql_.oldest_ids.number(2));
+      }
+    }
+    if (rows.empty()) return;
+    // Not synced: what comes back after a power loss has expired all the same.
+    Transaction transaction(*this, CommitLevel::no_sync);
+    for (const auto& [row, ids] : rows) {
+      sql_.delete_ids.bind(1, row).run();
+      work_.remembered -= ids;
+    }
+    transaction.commit();
+  });
+}
+
+}  // namespace postbag

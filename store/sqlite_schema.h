@@ -1,0 +1,57 @@
+#pragma once
+
+#include <SQLiteCpp/Database.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <system_error>
+
+#include "postbag/sqlite_store.h"
+
+namespace postbag {
+
+inline constexpr std::int64_t sqlite_application_id = 0x50425347;  // "PBSG"
+inline constexpr std::uint64_t sqlite_page_bytes = 8192;
+
+// One step of the schema: from user_version i to i + 1 with the i-th entry. Never changed once
+// released.
+struct Migration {
+  const char* sql;
+};
+std::span<const Migration> schema_migrations();
+
+// Brings an open database from its user_version to the newest in one transaction. Throws
+// SQLite::Exception; nothing is changed then. Throws StoreError store_newer if the database is
+// ahead of the steps.
+void migrate_schema(SQLite::Database& db, std::span<const Migration> steps,
+                    const std::string& path);
+
+// Refuses paths that SQLite takes for something else than the name of a file. Throws StoreError.
+void check_store_path(const std::string& path);
+
+// Makes an empty file, mode 0600. It is made without opening it: closing a descriptor of a store
+// that this process has open would drop SQLite's locks. Errc::ok, or why not; an existing file is
+// file_exists.
+std::error_code create_store_file(const std::string& path);
+
+// Opens an existing file exclusively and refuses what is not a Postbag store. `writing` takes an
+// empty file, too (a new store); prepare_for_writing() comes next. `reading` leaves the file and
+// its log as they are, also at close. Throws StoreError.
+enum class OpenFor : std::uint8_t { writing, reading };
+SQLite::Database open_database(const std::string& path, OpenFor purpose);
+
+// For `store check` and `store salvage`: the file must exist and be of a schema that is known.
+// Throws StoreError.
+SQLite::Database open_existing(const std::string& path);
+
+// The rest of the pragmas, for a connection that writes; then the schema. Throws StoreError.
+void prepare_for_writing(SQLite::Database& db, const std::string& path,
+                         std::uint64_t journal_limit_bytes);
+
+std::int64_t pragma_value(SQLite::Database& db, const char* pragma);
+
+// What an exception at open means to the user; for any thrower above.
+StoreError open_error(const SQLite::Exception& error, const std::string& path);
+
+}  // namespace postbag

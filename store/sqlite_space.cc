@@ -1,0 +1,147 @@
+// Room: what is used, checkpoints, giving pages back, backup.
+#include <SQLiteCpp/Backup.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "store/sqlite_schema.h"
+#include "store/sqlite_store_impl.h"
+
+namespace postbag {
+namespace {
+
+constexpr std::uint64_t wal_frame_bytes = sqlite_page_bytes + 24;
+// From here maintain() makes a checkpoint. SQLite can only make whole ones, so the length of the
+// log is what bounds the time; longer means fewer writes, as pages written several times go over
+// once.
+constexpr std::uint64_t checkpoint_bytes = 4 << 20;
+// From here commit() does.
+constexpr std::uint64_t checkpoint_forced_bytes = 64 << 20;
+constexpr std::uint64_t spare_bytes = 32
+                                      << 20;  // free pages that stay in the file, to be used again
+constexpr int vacuum_pages = 256;             // in one slice
+
+std::uint64_t file_size(const std::string& path) {
+  struct stat status {};
+  return stat(path.c_str(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
+}
+
+std::uint64_t read_number(Statement& statement) {
+  const Cursor cursor(statement);
+  return statement.step() ? statement.number(0) : 0;
+}
+
+}  // namespace
+
+std::uint64_t SqliteStore::page_count() {
+  return read_number(sql_.page_count);
+}
+std::uint64_t SqliteStore::free_pages() {
+  return read_number(sql_.freelist_count);
+}
+std::uint64_t SqliteStore::wal_bytes() const {
+  return wal_pages_ * wal_frame_bytes;
+}
+
+std::uint64_t SqliteStore::used_bytes() {
+  return (page_count() - free_pages()) * sqlite_page_bytes + wal_bytes();
+}
+
+// Appends stop at 90 %; the rest is for failing. What only frees is never refused.
+bool SqliteStore::has_room(const StoreGroup& group) {
+  if (wal_bytes() > std::min(checkpoint_forced_bytes, max_bytes_ / 8)) checkpoint();
+  if (group.append.empty() && group.fail.empty()) return true;
+  std::uint64_t wanted = 0;
+  for (const ChunkAppend& chunk : group.append) {
+    wanted += 128;
+    for (const std::string_view piece : chunk.data) wanted += piece.size();
+  }
+  const std::uint64_t limit = group.append.empty() ? max_bytes_ : max_bytes_ - max_bytes_ / 10;
+  if (used_bytes() + wanted <= limit) return true;
+  return wal_pages_ > 0 && checkpoint() && used_bytes() + wanted <= limit;
+}
+
+// True: the log is in the file, and the next commit begins it anew.
+bool SqliteStore::checkpoint() {
+  int in_log = 0, done = 0;
+  const int code =
+      sqlite3_wal_checkpoint_v2(db_.getHandle(), "main", SQLITE_CHECKPOINT_PASSIVE, &in_log, &done);
+  if (code == SQLITE_OK) {
+    vacuumed_ = false;
+    if (in_log != done) return false;
+    wal_pages_ = 0;
+    // Synced before the log may be overwritten, at both levels.
+    unsynced_ = false;
+    return true;
+  }
+  // Nothing is lost as long as the log stands; it is tried again.
+  if (no_room(code)) return false;
+  switch (code & 0xff) {
+    case SQLITE_NOMEM:
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return false;
+    default:
+      failed_ = true;
+      return false;
+  }
+}
+
+bool SqliteStore::wants_vacuum() {
+  const std::uint64_t free = free_pages();
+  if (free <= std::min(spare_bytes, max_bytes_ / 16) / sqlite_page_bytes) return false;
+  // Under load free pages come and go; only when most of the file is free they are not needed soon.
+  return !appended_ || free > page_count() / 2;
+}
+
+bool SqliteStore::maintain() {
+  bool more = false;
+  (void)writing([&] {
+    if (wal_bytes() >= std::min(checkpoint_bytes, max_bytes_ / 16)) {
+      checkpoint();
+      more = wants_vacuum();
+    } else if (wants_vacuum()) {
+      set_level(CommitLevel::no_sync);
+      unsynced_ = vacuumed_ = true;
+      db_.exec("PRAGMA incremental_vacuum(" + std::to_string(vacuum_pages) + ")");
+      more = true;
+    } else if (vacuumed_) {
+      checkpoint();  // this is what makes the file shorter
+    }
+    appended_ = false;
+  });
+  return more && !failed_;
+}
+
+StoreStats SqliteStore::stats() {
+  StoreStats stats;
+  stats.failed_hooks = counts_.failed_hooks;
+  (void)reading([&] { stats.used_bytes = used_bytes(); });
+  // By name: a descriptor of our own, once closed, would take SQLite's locks with it.
+  stats.file_bytes = file_size(path_) + file_size(path_ + "-wal");
+  return stats;
+}
+
+std::error_code SqliteStore::backup(const std::string& path) {
+  if (failed_) return Errc::store_failed;
+  try {
+    check_store_path(path);
+    if (create_store_file(path)) return Errc::store_cannot_create;
+    try {
+      SQLite::Database copy(path, SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX);
+      SQLite::Backup backup(copy, db_);
+      if (backup.executeStep(-1) == SQLITE_DONE) return {};
+    } catch (const SQLite::Exception& error) {
+      unlink(path.c_str());
+      return (error.getErrorCode() & 0xff) == SQLITE_FULL ? Errc::disk_low : Errc::store_io;
+    }
+    unlink(path.c_str());
+    return Errc::store_io;
+  } catch (const StoreError& error) {
+    return error.code();
+  }
+}
+
+}  // namespace postbag

@@ -1,0 +1,303 @@
+#include "postbag/sqlite_store.h"
+
+#include <sqlite3.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+
+#include "store/row_checksum.h"
+#include "store/sqlite_schema.h"
+#include "store/sqlite_store_impl.h"
+
+namespace postbag {
+namespace {
+
+SQLite::Database open_or_create(const SqliteStoreOptions& options) {
+  check_store_path(options.path);
+  struct stat status {};
+  if (stat(options.path.c_str(), &status) != 0) {
+    if (errno == ENOENT && !options.create) {
+      throw StoreError(Errc::not_found, "store " + options.path + ": no such file");
+    }
+    const std::error_code error = create_store_file(options.path);
+    if (error && error != std::errc::file_exists) {
+      const bool permission = error == std::errc::permission_denied ||
+                              error == std::errc::operation_not_permitted ||
+                              error == std::errc::read_only_file_system;
+      throw StoreError(permission ? Errc::store_permission : Errc::store_cannot_create,
+                       "store " + options.path + ": cannot be created: " + error.message());
+    }
+  } else if (!S_ISREG(status.st_mode)) {
+    throw StoreError(Errc::store_cannot_create, "store " + options.path + ": not a regular file");
+  }
+  SQLite::Database db = open_database(options.path, OpenFor::writing);
+  prepare_for_writing(db, options.path,
+                      std::clamp<std::uint64_t>(options.max_bytes / 16, 1 << 20, 16 << 20));
+  return db;
+}
+
+// Of the database file or its log, as `which` says. sqlite3_system_errno() has been overwritten by
+// the rollback when we get to ask.
+int last_errno(sqlite3* db, int which) {
+  sqlite3_file* file = nullptr;
+  int error = 0;
+  if (sqlite3_file_control(db, "main", which, &file) == SQLITE_OK && file != nullptr &&
+      file->pMethods != nullptr) {
+    file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
+  }
+  return error;
+}
+
+}  // namespace
+
+std::unique_ptr<Store> open_sqlite_store(const SqliteStoreOptions& options) {
+  return std::make_unique<SqliteStore>(options);
+}
+
+SqliteStore::SqliteStore(const SqliteStoreOptions& options) try
+    : path_(options.path),
+      max_bytes_(options.max_bytes),
+      db_(open_or_create(options)),
+      sql_(db_.getHandle()) {
+  const auto on_commit = [](void* store, sqlite3*, const char*, int pages) {
+    static_cast<SqliteStore*>(store)->wal_pages_ = static_cast<std::uint64_t>(pages);
+    return SQLITE_OK;
+  };
+  sqlite3_wal_hook(db_.getHandle(), on_commit, this);
+  load_counts();
+} catch (const SQLite::Exception& error) {
+  throw open_error(error, options.path);
+}
+
+SqliteStore::~SqliteStore() {
+  // What a failed sync left must not be written on by a checkpoint at close.
+  if (failed_) sqlite3_db_config(db_.getHandle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  sqlite3_wal_hook(db_.getHandle(), nullptr, nullptr);
+}
+
+void SqliteStore::load_counts() {
+  sqlite3* db = db_.getHandle();
+  Statement meta(db, "SELECT store_tag, reserved_below, failed_hooks FROM meta");
+  if (!meta.step()) throw SQLite::Exception("the table meta is empty", SQLITE_CORRUPT);
+  opened_.store_tag = static_cast<std::uint16_t>(meta.integer(0));
+  counts_.reserved_below = meta.number(1);
+  counts_.failed_hooks = meta.number(2);
+  // length() does not read the overflow pages.
+  Statement pending(db, "SELECT count(*), sum(hooks), sum(length(data)) FROM chunk");
+  pending.step();
+  opened_.pending_chunks = pending.number(0);
+  opened_.pending_hooks = pending.number(1);
+  opened_.pending_bytes = pending.number(2);
+  Statement retries(db, "SELECT count(*) FROM retry");
+  retries.step();
+  counts_.retries = retries.number(0);
+  Statement ids(db, "SELECT sum(ids) FROM remembered");
+  ids.step();
+  counts_.remembered = ids.number(0);
+  opened_.durable = true;
+}
+
+StoreInfo SqliteStore::info() const {
+  StoreInfo info = opened_;
+  info.next_number = counts_.reserved_below;
+  info.failed_hooks = counts_.failed_hooks;
+  return info;
+}
+
+void SqliteStore::set_tag(std::uint16_t tag) {
+  db_.exec("UPDATE meta SET store_tag = " + std::to_string(tag));
+  opened_.store_tag = tag;
+}
+
+void SqliteStore::set_level(CommitLevel level) {
+  if (level == level_) return;
+  db_.exec(level == CommitLevel::sync ? "PRAGMA synchronous = FULL"
+                                      : "PRAGMA synchronous = NORMAL");
+  level_ = level;
+}
+
+SqliteStore::Transaction::Transaction(SqliteStore& store, CommitLevel level)
+    : store_(store), level_(level) {
+  store_.set_level(level);
+  store_.sql_.begin.run();
+  store_.work_ = store_.counts_;
+  changes_before_ = sqlite3_total_changes64(store_.db_.getHandle());
+}
+
+SqliteStore::Transaction::~Transaction() {
+  if (done_) return;
+  // SQLite has rolled back by itself after some errors.
+  if (sqlite3_get_autocommit(store_.db_.getHandle()) != 0) return;
+  if (store_.db_.tryExec("ROLLBACK") != SQLITE_OK) store_.failed_ = true;
+}
+
+void SqliteStore::Transaction::commit() {
+  const Counts& work = store_.work_;
+  if (work.reserved_below != store_.counts_.reserved_below ||
+      work.failed_hooks != store_.counts_.failed_hooks) {
+    store_.sql_.update_meta.bind(1, work.reserved_below).bind(2, work.failed_hooks).run();
+  }
+  // A commit without a change syncs nothing, and so leaves commits before it to a power loss.
+  if (level_ == CommitLevel::sync && store_.unsynced_ &&
+      sqlite3_total_changes64(store_.db_.getHandle()) == changes_before_) {
+    store_.sql_.touch_meta.run();
+  }
+  store_.sql_.commit.run();
+  done_ = true;
+  store_.counts_ = work;
+  store_.unsynced_ = level_ == CommitLevel::no_sync;
+}
+
+// SQLite knows a full disk, not a used up quota or file size limit.
+bool SqliteStore::no_room(int code) {
+  if ((code & 0xff) == SQLITE_FULL) return true;
+  if (code != SQLITE_IOERR_WRITE) return false;
+  for (const int which : {SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER}) {
+    const int system = last_errno(db_.getHandle(), which);
+    if (system == EDQUOT || system == EFBIG) return true;
+  }
+  return false;
+}
+
+std::error_code SqliteStore::write_error(const SQLite::Exception& error) {
+  if (!failed_ && no_room(error.getExtendedErrorCode())) return Errc::disk_low;
+  if (!failed_ && (error.getErrorCode() & 0xff) == SQLITE_NOMEM) throw std::bad_alloc();
+  // A failed sync cannot be tried again: the kernel has dropped the pages and calls the next one a
+  // success.
+  failed_ = true;
+  return Errc::store_failed;
+}
+
+std::error_code SqliteStore::commit(const StoreGroup& group, CommitLevel level) {
+  // An empty group with `sync` is how the level `os` gets its commits of the last second on disk.
+  if (!failed_ && group.empty() && !(level == CommitLevel::sync && unsynced_)) return {};
+  bool room = true;
+  const std::error_code error = writing([&] {
+    room = has_room(group);
+    if (!room || failed_) return;
+    Transaction transaction(*this, level);
+    apply(group);
+    transaction.commit();
+    if (!group.append.empty()) appended_ = true;
+  });
+  return error || room ? error : make_error_code(Errc::disk_low);
+}
+
+void SqliteStore::apply(const StoreGroup& group) {
+  settle(group.settle);
+  delete_failed(group.delete_failed);
+  for (const ChunkAppend& chunk : group.append) append(chunk);
+  for (const FailBatch& batch : group.fail) fail(batch);
+  for (const AttemptsUpdate& update : group.attempts) set_attempts(update);
+  remember(group.remember);
+  reserve(group.reserve_below);
+}
+
+// A number in use is a number handed out, whatever the caller reserved.
+void SqliteStore::reserve(ChunkNumber below) {
+  work_.reserved_below = std::max(work_.reserved_below, below);
+}
+
+void SqliteStore::settle(const std::vector<ChunkNumber>& chunks) {
+  if (chunks.empty()) return;
+  // Small batches settle in long runs of numbers; a run costs one statement.
+  settled_.assign(chunks.begin(), chunks.end());
+  std::sort(settled_.begin(), settled_.end());
+  for (auto first = settled_.begin(); first != settled_.end();) {
+    auto last = first;
+    while (last + 1 != settled_.end() && *(last + 1) - *last <= 1) ++last;
+    sql_.delete_chunks.bind(1, *first).bind(2, *last).run();
+    if (work_.retries > 0) {
+      work_.retries -= sql_.delete_retry.bind(1, *first).bind(2, *last).run_counting();
+    }
+    first = last + 1;
+  }
+}
+
+void SqliteStore::append(const ChunkAppend& chunk) {
+  std::string_view data = chunk.data.empty() ? std::string_view() : chunk.data.front();
+  if (chunk.data.size() > 1) {
+    blob_.clear();
+    for (const std::string_view piece : chunk.data) blob_.append(piece);
+    data = blob_;
+  }
+  const std::uint32_t crc =
+      chunk_checksum(chunk.chunk, chunk.batch, chunk.key, chunk.accepted_ms, chunk.hooks, data);
+  sql_.insert_chunk.bind(1, chunk.chunk).bind(2, chunk.batch).bind_text(3, chunk.key.target);
+  sql_.insert_chunk.bind_text(4, chunk.key.group).bind_text(5, chunk.key.headers);
+  sql_.insert_chunk.bind(6, chunk.accepted_ms).bind(7, chunk.hooks).bind(8, crc);
+  sql_.insert_chunk.bind_blob(9, data).run();
+  reserve(chunk.chunk + 1);
+}
+
+void SqliteStore::set_attempts(const AttemptsUpdate& update) {
+  for (Statement* statement : {&sql_.update_retry, &sql_.insert_retry}) {
+    statement->bind(1, update.batch).bind(2, update.attempts).bind(3, update.next_attempt_ms);
+    const std::uint64_t changed = statement->run_counting();
+    if (statement == &sql_.insert_retry) work_.retries += changed;
+    if (changed > 0) return;
+  }
+}
+
+std::error_code SqliteStore::scan_pending(ChunkNumber after, std::size_t max,
+                                          std::vector<PendingChunk>& out) {
+  out.clear();
+  return reading([&] {
+    Statement& row = sql_.scan_chunks;
+    const Cursor cursor(row);
+    row.bind(1, after).bind(2, std::uint64_t{max});
+    while (row.step()) {
+      PendingChunk& chunk = out.emplace_back();
+      chunk.chunk = row.number(0);
+      chunk.batch = row.number(1);
+      chunk.target = row.text(2);
+      chunk.group = row.text(3);
+      chunk.headers = row.text(4);
+      chunk.accepted_ms = row.integer(5);
+      chunk.hooks = static_cast<std::uint32_t>(row.integer(6));
+      chunk.bytes = row.number(7);
+      chunk.attempts = static_cast<std::uint32_t>(row.integer(8));
+      chunk.next_attempt_ms = row.integer(9);
+    }
+  });
+}
+
+std::error_code SqliteStore::read_chunks(std::span<const ChunkNumber> chunks,
+                                         std::vector<std::string>& blobs) {
+  blobs.clear();
+  Errc problem = Errc::ok;
+  const std::error_code error = reading([&] {
+    for (const ChunkNumber number : chunks) {
+      Statement& row = sql_.read_chunk;
+      const Cursor cursor(row);
+      if (!row.bind(1, number).step()) {
+        problem = Errc::not_found;
+        return;
+      }
+      const std::string_view data = row.text(7);
+      const BatchKeyView key{row.text(1), row.text(2), row.text(3)};
+      if (chunk_checksum(number, row.number(0), key, row.integer(4),
+                         static_cast<std::uint32_t>(row.integer(5)), data) != row.number(6)) {
+        problem = Errc::store_corrupt;
+        return;
+      }
+      blobs.emplace_back(data);
+    }
+  });
+  if (error || problem == Errc::ok) return error;
+  blobs.clear();
+  return problem;
+}
+
+std::optional<BatchNumber> SqliteStore::find_chunk(ChunkNumber chunk) {
+  std::optional<BatchNumber> batch;
+  const std::error_code error = reading([&] {
+    const Cursor cursor(sql_.chunk_batch);
+    if (sql_.chunk_batch.bind(1, chunk).step()) batch = sql_.chunk_batch.number(0);
+  });
+  return error ? std::nullopt : batch;
+}
+
+}  // namespace postbag

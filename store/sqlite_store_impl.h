@@ -1,0 +1,168 @@
+#pragma once
+
+#include <SQLiteCpp/Database.h>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "postbag/error.h"
+#include "postbag/sqlite_store.h"
+#include "postbag/store.h"
+#include "store/failed_match.h"
+#include "store/sqlite_statements.h"
+
+namespace postbag {
+
+// At most so many ids are kept for repeated calls (the contract's bound); beyond, the oldest rows
+// go.
+inline constexpr std::uint64_t remembered_ids_max = 1'000'000;
+
+// All ids that a database remembers, expired ones too, in groups, oldest first. Throws
+// SQLite::Exception.
+void load_remembered_ids(sqlite3* db,
+                         const std::function<void(const std::vector<RememberedId>&)>& each_group);
+
+// The store in one SQLite file. One connection that holds the file's exclusive lock from open to
+// close.
+//
+// Checkpoints are made here and not by SQLite: in maintain(), or in commit() once the log is so
+// long that waiting for a quiet moment is worse. Rows are settled before others are appended, so
+// that a group reuses the pages it frees.
+class SqliteStore final : public Store {
+ public:
+  // Opens; throws StoreError.
+  explicit SqliteStore(const SqliteStoreOptions& options);
+  ~SqliteStore() override;
+
+  StoreInfo info() const override;
+  std::error_code commit(const StoreGroup& group, CommitLevel level) override;
+  std::error_code scan_pending(ChunkNumber after, std::size_t max,
+                               std::vector<PendingChunk>& out) override;
+  std::error_code read_chunks(std::span<const ChunkNumber> chunks,
+                              std::vector<std::string>& blobs) override;
+  std::optional<BatchNumber> find_chunk(ChunkNumber chunk) override;
+  std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
+                              const SliceLimits& limits, FailedPage& page) override;
+  std::optional<FailedHook> find_failed(FailedKey key) override;
+  std::error_code purge_failed(const FailedFilter& filter, std::optional<FailedKey> after,
+                               const SliceLimits& limits, std::span<const FailedKey> except,
+                               std::uint64_t& purged, std::optional<FailedKey>& next) override;
+  std::error_code load_ids(WallMs now_ms,
+                           const std::function<void(const RememberedId&)>& each) override;
+  std::error_code forget_ids(WallMs now_ms) override;
+  StoreStats stats() override;
+  bool maintain() override;
+  std::error_code backup(const std::string& path) override;
+
+  // Salvage: the copy keeps the tag, which is part of every id. Throws SQLite::Exception.
+  void set_tag(std::uint16_t tag);
+
+ private:
+  // What a transaction changes outside the tables; taken back with it.
+  struct Counts {
+    ChunkNumber reserved_below = 1;
+    std::uint64_t failed_hooks = 0;
+    std::uint64_t retries = 0;     // rows in retry
+    std::uint64_t remembered = 0;  // ids
+    bool operator==(const Counts&) const = default;
+  };
+
+  // BEGIN IMMEDIATE to COMMIT; without the latter everything is taken back.
+  class Transaction {
+   public:
+    Transaction(SqliteStore& store, CommitLevel level);
+    ~Transaction();
+    Transaction(const Transaction&) = delete;
+    Transaction& operator=(const Transaction&) = delete;
+    void commit();
+
+   private:
+    SqliteStore& store_;
+    CommitLevel level_;
+    std::int64_t changes_before_ = 0;
+    bool done_ = false;
+  };
+
+  class PurgeRuns;
+
+  // Runs `work`, which may throw SQLite::Exception, outside or inside a transaction.
+  template <typename Work>
+  std::error_code reading(Work work);
+  template <typename Work>
+  std::error_code writing(Work work);
+  std::error_code write_error(const SQLite::Exception& error);
+  bool no_room(int code);
+
+  void load_counts();
+  void set_level(CommitLevel level);
+  void apply(const StoreGroup& group);
+  void settle(const std::vector<ChunkNumber>& chunks);
+  void append(const ChunkAppend& chunk);
+  void set_attempts(const AttemptsUpdate& update);
+  void reserve(ChunkNumber below);
+
+  void fail(const FailBatch& batch);
+  void insert_failed(const FailBatch& batch, std::string_view reason, BatchNumber response,
+                     const FailedHookView& hook);
+  void delete_failed(const std::vector<FailedKey>& keys);
+  void drop_response(BatchNumber batch, std::uint64_t hooks);
+  FailedHook failed_row(Statement& row, bool bodies);
+  void read_body(FailedHook& hook);
+
+  void remember(const std::vector<RememberedId>& ids);
+  void forget_oldest_beyond_limit();
+
+  std::uint64_t page_count();
+  std::uint64_t free_pages();
+  std::uint64_t used_bytes();
+  std::uint64_t wal_bytes() const;
+  bool has_room(const StoreGroup& group);
+  bool checkpoint();
+  bool wants_vacuum();
+
+  const std::string path_;
+  const std::uint64_t max_bytes_;
+  SQLite::Database db_;
+  SqliteStatements sql_;
+  StoreInfo opened_;
+  Counts counts_;          // committed
+  Counts work_;            // in the running transaction
+  bool failed_ = false;    // for good
+  bool unsynced_ = false;  // commits that a power loss can take
+  bool appended_ = false;  // since the last maintain()
+  bool vacuumed_ = false;  // since the last checkpoint
+  CommitLevel level_ = CommitLevel::sync;
+  std::uint64_t wal_pages_ = 0;       // in the log and not in the file yet
+  std::string blob_;                  // recycled
+  std::vector<ChunkNumber> settled_;  // recycled
+};
+
+template <typename Work>
+std::error_code SqliteStore::reading(Work work) {
+  if (failed_) return Errc::store_failed;
+  try {
+    work();
+    return {};
+  } catch (const SQLite::Exception& error) {
+    const int code = error.getErrorCode() & 0xff;
+    if (code == SQLITE_NOMEM) throw std::bad_alloc();
+    return code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? Errc::store_corrupt : Errc::store_io;
+  }
+}
+
+template <typename Work>
+std::error_code SqliteStore::writing(Work work) {
+  if (failed_) return Errc::store_failed;
+  try {
+    work();
+    return failed_ ? make_error_code(Errc::store_failed) : std::error_code();
+  } catch (const SQLite::Exception& error) {
+    return write_error(error);
+  }
+}
+
+}  // namespace postbag
