@@ -1,0 +1,179 @@
+#include <signal.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "cli/commands/commands.h"
+#include "cli/daemon_answers.h"
+#include "cli/exit_codes.h"
+#include "cli/failed_filter.h"
+#include "cli/log.h"
+#include "cli/progress.h"
+#include "cli/signals.h"
+#include "cli/store_access.h"
+#include "cli/text/json_writer.h"
+#include "postbag/engine.h"
+
+namespace postbag {
+
+namespace {
+
+RetryOptions to_retry_options(const RetryArguments& arguments) {
+  RetryOptions options;
+  options.filter = to_failed_filter(arguments.filter, wall_now_ms());
+  options.limit = arguments.filter.limit;
+  options.retries = arguments.retries;
+  return options;
+}
+
+std::string retry_path(const RetryOptions& options, bool dry_run) {
+  std::string query = filter_query(options.filter);
+  const auto add = [&](const std::string& part) { query += (query.empty() ? "" : "&") + part; };
+  if (options.limit) add("limit=" + std::to_string(*options.limit));
+  if (options.retries) add("retries=" + std::to_string(*options.retries));
+  return (dry_run ? "/v1/failed/plan" : "/v1/failed/retry") + (query.empty() ? "" : "?" + query);
+}
+
+// The daemon does the work and tells how far it is, a line a second.
+class DaemonRetry {
+ public:
+  DaemonRetry(ControlClient& daemon, const SignalWatch& signals, Console& console)
+      : daemon_(daemon), signals_(signals), bar_(console, "retry") {}
+
+  RetryProgress run(const RetryOptions& options) {
+    ControlRequest request;
+    request.method = "POST";
+    request.path = retry_path(options, false);
+    request.accept = "application/x-ndjson";
+    bool complete = false;
+    const ControlAnswer answer = daemon_.stream(
+        request, signals_.stop_fd(), [this](std::string_view bytes) { on_bytes(bytes); }, complete);
+    expect_success(answer);
+    if (!rest_.empty()) on_line(rest_);
+    // Whether a daemon still answers a client that has said goodbye is up to it.
+    if (!complete && signals_.stopped()) return progress_;
+    if (!complete) {
+      throw CommandError(
+          exit_unavailable,
+          "the daemon went away; the last it said: " + std::to_string(progress_.delivered) +
+              " delivered, " + std::to_string(progress_.failed) + " failed again");
+    }
+    if (!error_.empty()) throw CommandError(exit_system, "the daemon: " + printable(error_));
+    return progress_;
+  }
+
+ private:
+  void on_bytes(std::string_view bytes) {
+    rest_ += bytes;
+    for (std::size_t end = 0; (end = rest_.find('\n')) != std::string::npos;) {
+      on_line(std::string_view(rest_).substr(0, end));
+      rest_.erase(0, end + 1);
+    }
+  }
+  void on_line(std::string_view line) {
+    const DaemonError error = parse_daemon_error(line);
+    if (!error.code.empty()) {
+      error_ = error.code + ": " + error.message;
+      return;
+    }
+    const auto progress = parse_retry_progress(line);
+    if (!progress) return;
+    progress_ = *progress;
+    bar_.update(progress_.delivered + progress_.failed + progress_.skipped, progress_.total);
+  }
+
+  ControlClient& daemon_;
+  const SignalWatch& signals_;
+  ProgressBar bar_;
+  RetryProgress progress_;
+  std::string rest_, error_;
+};
+
+RetryProgress retry_alone(std::unique_ptr<Store> store, Options options, RetryOptions retry,
+                          const SignalWatch& signals, Console& console) {
+  options.store.durability = Durability::memory;  // the hooks have their rows already
+  // Warnings would tear the progress bar; what failed is in the rows.
+  options.log.level = std::max(options.log.level, LogLevel::error);
+  Log log(options.log);
+  Engine engine(options, std::move(store), log.logger());
+  ProgressBar bar(console, "retry");
+  std::mutex mutex;
+  retry.progress = [&](const RetryProgress& progress) {
+    const std::lock_guard lock(mutex);
+    bar.update(progress.delivered + progress.failed + progress.skipped, progress.total);
+    return !signals.stopped();
+  };
+  return engine.retry_failed(retry);
+}
+
+int report_plan(const RetryPlan& plan, bool as_json, Console& console) {
+  if (as_json) {
+    std::string out;
+    JsonWriter json(out);
+    json.begin_object();
+    json.member("hooks", plan.hooks);
+    json.member("targets", plan.targets);
+    json.member("requests", plan.requests);
+    json.member("bytes", plan.bytes);
+    json.member("skipped", plan.skipped);
+    json.end_object();
+    console.print_line(out);
+  }
+  console.say("would send " + std::to_string(plan.hooks) + " hooks to " +
+              std::to_string(plan.targets) + " targets in " + std::to_string(plan.requests) +
+              " requests, " + std::to_string(plan.bytes) + " bytes; would skip " +
+              std::to_string(plan.skipped));
+  return exit_ok;
+}
+
+int dry_run(StoreHolder& holder, Options options, const RetryOptions& retry, bool as_json,
+            Console& console) {
+  if (!holder.daemon) {
+    options.store.durability = Durability::memory;
+    Engine engine(options, std::move(holder.store));
+    return report_plan(engine.plan_retry(retry), as_json, console);
+  }
+  ControlRequest request;
+  request.method = "POST";
+  request.path = retry_path(retry, true);
+  const ControlAnswer answer = holder.daemon->send(request);
+  expect_success(answer);
+  const auto plan = parse_retry_plan(answer.body);
+  if (!plan) throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
+  return report_plan(*plan, as_json, console);
+}
+
+}  // namespace
+
+int run_retry(const RetryArguments& arguments, Console& console) {
+  const RetryOptions retry = to_retry_options(arguments);
+  const Options options = load_command_options(arguments).options;
+  SignalWatch signals({SIGINT, SIGTERM});
+  StoreHolder holder = open_daemon_or_store(options, false);
+  if (arguments.dry_run) return dry_run(holder, options, retry, arguments.json, console);
+  signals.start();
+
+  RetryProgress result;
+  if (holder.daemon) {
+    result = DaemonRetry(*holder.daemon, signals, console).run(retry);
+  } else {
+    say_waiting_hooks(console, *holder.store);
+    result = retry_alone(std::move(holder.store), options, retry, signals, console);
+  }
+  if (arguments.json) {
+    std::string out;
+    JsonWriter json(out);
+    json.begin_object();
+    json.member("delivered", result.delivered);
+    json.member("failed", result.failed);
+    json.member("skipped", result.skipped);
+    json.end_object();
+    console.print_line(out);
+  }
+  console.say("delivered " + std::to_string(result.delivered) + ", failed again " +
+              std::to_string(result.failed) + ", skipped " + std::to_string(result.skipped) +
+              (signals.stopped() ? "; stopped early, the rest keeps its rows" : ""));
+  return result.failed == 0 ? exit_ok : exit_hooks_failed;
+}
+
+}  // namespace postbag

@@ -1,0 +1,269 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <stdexcept>
+#include <utility>
+
+#include "cli/commands/commands.h"
+#include "cli/exit_codes.h"
+#include "cli/intake/engine_backend.h"
+#include "cli/intake/server.h"
+#include "cli/line_reader.h"
+#include "cli/log.h"
+#include "cli/own_addresses.h"
+#include "cli/signals.h"
+#include "cli/store_access.h"
+#include "cli/text/json_writer.h"
+#include "postbag/config.h"
+#include "postbag/engine.h"
+
+namespace postbag {
+
+namespace {
+
+// What the main thread waits for. Any thread may push.
+class DaemonEvents {
+ public:
+  enum class Kind { stop, reload, fatal };
+  struct Event {
+    Kind kind = Kind::stop;
+    std::error_code error;
+  };
+
+  void push(Event event) {
+    const std::lock_guard lock(mutex_);
+    events_.push_back(event);
+    wake_.notify_one();
+  }
+  Event wait() {
+    std::unique_lock lock(mutex_);
+    wake_.wait(lock, [this] { return !events_.empty(); });
+    const Event event = events_.front();
+    events_.pop_front();
+    return event;
+  }
+
+  // The first stop signal asks the main thread; a further one ends the drain that it began.
+  void on_signal(int number) {
+    if (number == SIGHUP) return push({Kind::reload, {}});
+    {
+      const std::lock_guard lock(mutex_);
+      if (++stops_ > 1) {
+        if (engine_ != nullptr) engine_->hurry();
+        return;
+      }
+    }
+    push({Kind::stop, {}});
+  }
+  void set_engine(Engine* engine) {
+    const std::lock_guard lock(mutex_);
+    engine_ = engine;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Event> events_;
+  int stops_ = 0;
+  Engine* engine_ = nullptr;
+};
+
+// Keeps `events` from calling an engine that is gone.
+class EngineForSignals {
+ public:
+  EngineForSignals(DaemonEvents& events, Engine& engine) : events_(events) {
+    events_.set_engine(&engine);
+  }
+  ~EngineForSignals() { events_.set_engine(nullptr); }
+  EngineForSignals(const EngineForSignals&) = delete;
+  EngineForSignals& operator=(const EngineForSignals&) = delete;
+
+ private:
+  DaemonEvents& events_;
+};
+
+// A token a line; blanks around it do not count. The messages name the file, never what is in it.
+std::vector<std::string> read_tokens(const std::string& path) {
+  constexpr std::size_t tokens_max = 1000, line_bytes_max = 4096;
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    const int error = errno;
+    throw CommandError(
+        error == EACCES ? exit_permission : exit_config,
+        "[intake] token_file: " + path + ": " + std::generic_category().message(error));
+  }
+  LineReader lines(fd, line_bytes_max);
+  std::vector<std::string> tokens;
+  std::string_view line;
+  LineReader::Result result;
+  while ((result = lines.next(line)) == LineReader::Result::line && tokens.size() < tokens_max) {
+    const std::size_t begin = line.find_first_not_of(" \t");
+    if (begin == std::string_view::npos) continue;
+    tokens.emplace_back(line.substr(begin, line.find_last_not_of(" \t") - begin + 1));
+  }
+  close(fd);
+  if (result != LineReader::Result::end) {
+    throw CommandError(exit_config, "[intake] token_file: " + path + ": cannot be read as up to " +
+                                        std::to_string(tokens_max) + " lines of text");
+  }
+  return tokens;
+}
+
+class Daemon {
+ public:
+  Daemon(const ServeArguments& arguments, Options options, DaemonEvents& events, const Log& log,
+         Console& console)
+      : arguments_(arguments),
+        options_(std::move(options)),
+        listen_(listen_address(options_)),
+        events_(events),
+        log_(log),
+        console_(console),
+        engine_(prepared(options_, listen_), opened_store(), log.logger()),
+        backend_(engine_),
+        server_(backend_, server_options(), log.logger()),
+        for_signals_(events, engine_) {}
+
+  int run() {
+    engine_.on_fatal([this](std::error_code error) {
+      events_.push({DaemonEvents::Kind::fatal, error});
+    });
+    // Listens before anything is delivered: a port that is taken ends the start without a trace.
+    server_.start();
+    recover();
+    say_ready();
+    for (;;) {
+      const DaemonEvents::Event event = events_.wait();
+      if (event.kind == DaemonEvents::Kind::reload) reload();
+      if (event.kind == DaemonEvents::Kind::stop) return drain();
+      if (event.kind == DaemonEvents::Kind::fatal) {
+        log_.error("the store failed, nothing is accepted any more: " + event.error.message());
+        server_.stop();
+        return exit_io;
+      }
+    }
+  }
+
+ private:
+  static ListenAddress listen_address(const Options& options) {
+    auto address = parse_listen(options.intake.listen);
+    if (address && address->port == 0) address->port = find_free_port(*address);
+    if (address) return *address;
+    throw CommandError(exit_config, "[intake] listen: \"" + options.intake.listen +
+                                        "\" is no address with a port; 127.0.0.1:8420 and "
+                                        "[::1]:8420 are some");
+  }
+  static Options prepared(Options options, const ListenAddress& listen) {
+    options.own_addresses = own_addresses_of(listen);
+    return options;
+  }
+  std::unique_ptr<Store> opened_store() {
+    auto store = open_store_alone(options_, true);
+    const StoreInfo info = store->info();
+    log_.info("store " + options_.store.path + ": " + std::to_string(info.pending_hooks) +
+              " hooks pending, " + std::to_string(info.failed_hooks) + " failed");
+    return store;
+  }
+  IntakeServerOptions server_options() const {
+    IntakeServerOptions server;
+    server.listen = format_listen(listen_);
+    server.unix_socket = control_socket_path(options_);
+    server.max_body = options_.intake.max_body;
+    if (!options_.intake.token_file.empty())
+      server.tokens = read_tokens(options_.intake.token_file);
+    server.durability = options_.store.durability;
+    server.bodies_bytes_max = options_.engine.max_memory / 4;
+    return server;
+  }
+
+  void recover() {
+    std::uint64_t said = 0;
+    const std::uint64_t found = engine_.recover([&](std::uint64_t hooks) {
+      if (hooks < said + 100'000) return;
+      said = hooks;
+      log_.info("recovering: " + std::to_string(hooks) + " hooks so far");
+    });
+    if (found > 0) log_.info("recovered " + std::to_string(found) + " hooks of an earlier run");
+  }
+
+  void say_ready() {
+    const std::string address = format_listen(listen_);
+    log_.info("listening on " + address + ", store " + options_.store.path + " (" +
+              std::string(durability_name(options_.store.durability)) + ")");
+    if (!arguments_.json) return;
+    std::string out;
+    JsonWriter json(out);
+    json.begin_object();
+    json.member("listening", address);
+    json.member("socket", control_socket_path(options_));
+    json.member("store", options_.store.path);
+    json.member("durability", durability_name(options_.store.durability));
+    json.member("pid", getpid());
+    json.end_object();
+    console_.print_line(out);
+    console_.flush();
+  }
+
+  // A file that cannot be used changes nothing.
+  void reload() {
+    try {
+      LoadedOptions loaded = load_command_options(arguments_);
+      for (const std::string& note : loaded.notes) log_.info("note: " + note);
+      for (const std::string& key : engine_.reload(prepared(loaded.options, listen_))) {
+        log_.warning("reload: " + key + " changes only with a restart");
+      }
+      log_.info("reloaded: targets and policies are those of the file now");
+    } catch (const std::exception& error) {
+      log_.error(std::string("not reloaded, the old configuration stays: ") + error.what());
+    }
+  }
+
+  int drain() {
+    log_.info("stopping: intake is closed, delivering what waits");
+    server_.stop_accepting();
+    const DrainReport report = engine_.drain(options_.engine.drain_timeout);
+    server_.stop();
+    std::string said = report.timed_out ? "stopped at the drain timeout" : "stopped";
+    if (report.left > 0) said += "; " + std::to_string(report.left) + " hooks stay in the store";
+    if (report.stored_failed > 0) {
+      said += "; " + std::to_string(report.stored_failed) + " hooks stored as failed (shutdown)";
+    }
+    log_.info(said);
+    return exit_ok;
+  }
+
+  const ServeArguments& arguments_;
+  const Options options_;
+  const ListenAddress listen_;  // its port is never 0
+  DaemonEvents& events_;
+  const Log& log_;
+  Console& console_;
+  Engine engine_;
+  EngineBackend backend_;
+  IntakeServer server_;
+  EngineForSignals for_signals_;
+};
+
+}  // namespace
+
+int run_serve(const ServeArguments& arguments, Console& console) {
+  const LoadedOptions loaded = load_command_options(arguments);
+  DaemonEvents events;
+  // Before any thread, as threads inherit what it blocks.
+  SignalWatch signals({SIGINT, SIGTERM, SIGHUP});
+  Log log(loaded.options.log);
+  for (const std::string& note : loaded.notes) log.info("note: " + note);
+  if (loaded.options.store.durability == Durability::memory) {
+    log.warning("[store] durability is memory: a kill loses accepted hooks that wait");
+  }
+  signals.start([&events](int number) { events.on_signal(number); });
+  Daemon daemon(arguments, loaded.options, events, log, console);
+  return daemon.run();
+}
+
+}  // namespace postbag

@@ -1,0 +1,124 @@
+#include <cstdio>
+
+#include "cli/commands/commands.h"
+#include "cli/daemon_answers.h"
+#include "cli/exit_codes.h"
+#include "cli/progress.h"
+#include "cli/store_access.h"
+#include "cli/table.h"
+#include "cli/text/json_writer.h"
+
+namespace postbag {
+
+namespace {
+
+constexpr std::size_t targets_shown = 10;
+
+std::string per_second(double rate) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f/s", rate);
+  return text;
+}
+
+std::string of_limit(std::uint64_t bytes, std::uint64_t limit) {
+  const auto mib = [](std::uint64_t n) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.1f MiB", static_cast<double>(n) / (1 << 20));
+    return std::string(text);
+  };
+  return mib(bytes) + (limit > 0 ? " of " + mib(limit) : "");
+}
+
+void print_daemon(const EngineStatus& status, Console& console) {
+  std::vector<std::vector<std::string>> rows;
+  const auto add = [&](const char* name, std::string value) {
+    rows.push_back({name, std::move(value)});
+  };
+  add("daemon", !status.healthy ? "not healthy" : status.draining ? "draining" : "running");
+  add("up", short_duration(std::chrono::seconds(static_cast<std::int64_t>(status.uptime_seconds))));
+  add("pending", std::to_string(status.pending));
+  add("in flight", std::to_string(status.in_flight));
+  add("retrying", std::to_string(status.retrying));
+  add("failed", std::to_string(status.failed));
+  add("delivered", std::to_string(status.delivered));
+  add("accepted", std::to_string(status.accepted));
+  add("rate in", per_second(status.accepted_per_second));
+  add("rate out", per_second(status.delivered_per_second));
+  add("targets", std::to_string(status.targets));
+  add("connections", std::to_string(status.connections));
+  add("memory", of_limit(status.memory_bytes, status.memory_limit));
+  add("store", of_limit(status.store_bytes, status.store_limit));
+  console.print(render_table(rows));
+}
+
+void print_targets(const std::vector<TargetStatus>& targets, Console& console) {
+  if (targets.empty()) return;
+  std::vector<std::vector<std::string>> rows = {
+      {"TARGET", "STATE", "WAITING", "IN FLIGHT", "RETRYING", "DELIVERED", "LAST"}};
+  for (const TargetStatus& target : targets) {
+    if (rows.size() > targets_shown) break;
+    const std::string last = !target.last_reason.empty() ? target.last_reason
+                             : target.last_status == 0   ? "-"
+                                                         : std::to_string(target.last_status);
+    rows.push_back({shortened(printable(target.url), 60), printable(target.state),
+                    std::to_string(target.waiting), std::to_string(target.in_flight),
+                    std::to_string(target.retrying), std::to_string(target.delivered),
+                    printable(last)});
+  }
+  console.print("\n" + render_table(rows, {2, 3, 4, 5}));
+  if (targets.size() > targets_shown) {
+    console.print_line("... and " + std::to_string(targets.size() - targets_shown) + " more");
+  }
+}
+
+int status_of_daemon(ControlClient& daemon, bool as_json, Console& console) {
+  ControlRequest request;
+  request.path = "/v1/status";
+  const ControlAnswer answer = daemon.send(request);
+  expect_success(answer);
+  const auto status = parse_engine_status(answer.body);
+  if (!status) throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
+  if (as_json) {
+    // {"daemon":true, ...} before the daemon's own members.
+    console.print_line("{\"daemon\":true," + answer.body.substr(answer.body.find('{') + 1));
+    return exit_ok;
+  }
+  print_daemon(*status, console);
+  request.path = "/v1/targets";
+  const ControlAnswer targets = daemon.send(request);
+  if (targets.ok()) {
+    if (const auto parsed = parse_targets(targets.body)) print_targets(*parsed, console);
+  }
+  return exit_ok;
+}
+
+}  // namespace
+
+// Without a daemon the store itself is asked: no error, since that is what was asked for.
+int run_status(const StatusArguments& arguments, Console& console) {
+  const Options options = load_command_options(arguments).options;
+  StoreHolder holder = open_daemon_or_store(options, false);
+  if (holder.daemon) return status_of_daemon(*holder.daemon, arguments.json, console);
+  const StoreInfo info = holder.store->info();
+  const StoreStats stats = holder.store->stats();
+  if (arguments.json) {
+    std::string out;
+    JsonWriter json(out);
+    json.begin_object();
+    json.member("daemon", false);
+    json.member("pending", info.pending_hooks);
+    json.member("failed", stats.failed_hooks);
+    json.member("store_bytes", stats.used_bytes);
+    json.member("store_limit", options.store.max_bytes);
+    json.end_object();
+    console.print_line(out);
+    return exit_ok;
+  }
+  console.print(render_table({{"daemon", "none"},
+                              {"pending", std::to_string(info.pending_hooks)},
+                              {"failed", std::to_string(stats.failed_hooks)},
+                              {"store", of_limit(stats.used_bytes, options.store.max_bytes)}}));
+  return exit_ok;
+}
+
+}  // namespace postbag

@@ -1,0 +1,114 @@
+#include "postbag/store.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "cli/commands/commands.h"
+#include "cli/exit_codes.h"
+#include "cli/store_access.h"
+#include "cli/text/json_writer.h"
+#include "postbag/error.h"
+#include "postbag/sqlite_store.h"
+
+namespace postbag {
+
+namespace {
+
+// The daemon holds the store: SQLite 3.40 can corrupt a WAL that two connections write, so nobody
+// else opens it.
+void refuse_beside_daemon(const Options& options, const char* command) {
+  if (!connect_daemon(options)) return;
+  throw CommandError(exit_store_busy, std::string(command) + ": a daemon holds " +
+                                          options.store.path + "; stop it first");
+}
+
+void refuse_missing(const std::string& path) {
+  if (access(path.c_str(), F_OK) != 0) throw CommandError(exit_no_input, path + ": no such store");
+}
+
+void refuse_existing(const std::string& path) {
+  if (access(path.c_str(), F_OK) == 0) {
+    throw CommandError(exit_cannot_create, path + " is there already; it is not overwritten");
+  }
+}
+
+}  // namespace
+
+int run_store_check(const StoreCheckArguments& arguments, Console& console) {
+  const Options options = load_command_options(arguments).options;
+  refuse_beside_daemon(options, "store check");
+  refuse_missing(options.store.path);
+  const std::vector<std::string> findings = check_sqlite_store(options.store.path);
+  if (arguments.json) {
+    std::string out;
+    JsonWriter json(out);
+    json.begin_object();
+    json.member("store", options.store.path);
+    json.member("sound", findings.empty());
+    json.key("findings");
+    json.begin_array();
+    for (const std::string& finding : findings) json.value(finding);
+    json.end_array();
+    json.end_object();
+    console.print_line(out);
+  } else {
+    for (const std::string& finding : findings) console.print_line(printable(finding));
+  }
+  console.say(options.store.path + (findings.empty() ? " is sound" : " is damaged"));
+  return findings.empty() ? exit_ok : exit_bad_data;
+}
+
+int run_store_salvage(const StoreSalvageArguments& arguments, Console& console) {
+  const Options options = load_command_options(arguments).options;
+  refuse_beside_daemon(options, "store salvage");
+  refuse_missing(options.store.path);
+  refuse_existing(arguments.file);
+  const SalvageReport report = salvage_sqlite_store(options.store.path, arguments.file);
+  if (arguments.json) {
+    std::string out;
+    JsonWriter json(out);
+    json.begin_object();
+    json.member("file", arguments.file);
+    json.member("chunks", report.chunks);
+    json.member("failed", report.failed);
+    json.member("lost_chunks", report.lost_chunks);
+    json.member("lost_failed", report.lost_failed);
+    json.end_object();
+    console.print_line(out);
+  }
+  console.say("saved " + std::to_string(report.chunks) + " pending chunks and " +
+              std::to_string(report.failed) + " failed hooks to " + arguments.file + "; lost " +
+              std::to_string(report.lost_chunks) + " chunks and " +
+              std::to_string(report.lost_failed) + " failed hooks");
+  return report.lost_chunks + report.lost_failed == 0 ? exit_ok : exit_hooks_failed;
+}
+
+int run_store_backup(const StoreBackupArguments& arguments, Console& console) {
+  const Options options = load_command_options(arguments).options;
+  refuse_existing(arguments.file);
+  StoreHolder holder = open_daemon_or_store(options, false);
+  if (holder.daemon) {
+    // The daemon writes the file: the path must mean the same in its working directory.
+    const std::string path = std::filesystem::absolute(arguments.file).string();
+    ControlRequest request;
+    request.method = "POST";
+    request.path = "/v1/store/backup?path=" + query_escape(path);
+    expect_success(holder.daemon->send(request));
+  } else if (const std::error_code error = holder.store->backup(arguments.file)) {
+    throw CommandError(exit_code_of(error),
+                       "cannot copy the store to " + arguments.file + ": " + error.message());
+  }
+  if (arguments.json) {
+    std::string out;
+    JsonWriter json(out);
+    json.begin_object();
+    json.member("file", arguments.file);
+    json.end_object();
+    console.print_line(out);
+  }
+  console.say("copied " + options.store.path + " to " + arguments.file);
+  return exit_ok;
+}
+
+}  // namespace postbag

@@ -1,0 +1,61 @@
+#include "cli/failed_pages.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cli/daemon_answers.h"
+#include "cli/exit_codes.h"
+#include "cli/failed_filter.h"
+
+namespace postbag {
+
+namespace {
+constexpr std::uint64_t page_rows = 500;
+}
+
+FailedPages::FailedPages(StoreHolder& holder, FailedFilter filter,
+                         std::optional<std::uint64_t> limit)
+    : holder_(holder), filter_(std::move(filter)), left_(limit) {
+  ended_ = left_ == 0u;
+}
+
+bool FailedPages::next(std::vector<FailedHook>& rows) {
+  rows.clear();
+  if (ended_) return false;
+  const bool more = holder_.daemon ? next_of_daemon(rows) : next_of_store(rows);
+  if (left_) {
+    *left_ -= std::min<std::uint64_t>(*left_, rows.size());
+    if (*left_ == 0) ended_ = true;
+  }
+  if (!more) ended_ = true;
+  return true;
+}
+
+bool FailedPages::next_of_store(std::vector<FailedHook>& rows) {
+  SliceLimits limits;
+  limits.rows = static_cast<std::size_t>(std::min(page_rows, left_.value_or(page_rows)));
+  FailedPage page;
+  if (const auto error = holder_.store->list_failed(filter_, after_, limits, page)) {
+    throw CommandError(exit_code_of(error), "cannot read the failed hooks: " + error.message());
+  }
+  rows = std::move(page.rows);
+  after_ = page.next;
+  return page.next.has_value();
+}
+
+bool FailedPages::next_of_daemon(std::vector<FailedHook>& rows) {
+  ControlRequest request;
+  request.path =
+      "/v1/failed?limit=" + std::to_string(std::min(page_rows, left_.value_or(page_rows)));
+  if (const std::string query = filter_query(filter_); !query.empty()) request.path += "&" + query;
+  if (!cursor_.empty()) request.path += "&after=" + query_escape(cursor_);
+  const ControlAnswer answer = holder_.daemon->send(request);
+  expect_success(answer);
+  auto page = parse_failed_page(answer.body);
+  if (!page) throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
+  rows = std::move(page->rows);
+  cursor_ = std::move(page->next);
+  return !cursor_.empty();
+}
+
+}  // namespace postbag

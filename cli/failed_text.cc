@@ -1,0 +1,107 @@
+#include "cli/failed_text.h"
+
+#include <algorithm>
+
+#include "cli/console.h"
+#include "cli/intake/answers.h"
+#include "cli/table.h"
+#include "cli/text/json_writer.h"
+#include "cli/text/rfc3339.h"
+#include "engine/pure/json.h"
+
+namespace postbag {
+
+std::vector<std::pair<std::string, std::string>> split_header_lines(const std::string& headers) {
+  std::vector<std::pair<std::string, std::string>> parts;
+  for (std::size_t start = 0; start < headers.size();) {
+    const std::size_t end = std::min(headers.find("\r\n", start), headers.size());
+    const std::string line = headers.substr(start, end - start);
+    const std::size_t colon = line.find(": ");
+    if (colon != std::string::npos)
+      parts.emplace_back(line.substr(0, colon), line.substr(colon + 2));
+    start = end + 2;
+  }
+  return parts;
+}
+
+std::optional<std::string> export_line(const FailedHook& row) {
+  if (check_json(row.body, false)) return std::nullopt;
+  std::string data = row.body;
+  std::replace_if(
+      data.begin(), data.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  std::string line;
+  JsonWriter json(line);
+  json.begin_object();
+  json.member("target", row.target);
+  json.key("data");
+  json.raw(data);
+  if (!row.event.empty()) json.member("event", row.event);
+  if (!row.group.empty()) json.member("group", row.group);
+  if (!row.id.empty()) json.member("id", row.id);
+  if (!row.headers.empty()) {
+    std::string members;
+    for (const auto& [name, value] : split_header_lines(row.headers)) {
+      if (!members.empty()) members += ',';
+      append_json_string(members, name);
+      members += ':';
+      append_json_string(members, value);
+    }
+    json.key("headers");
+    json.raw("{" + members + "}");
+  }
+  json.end_object();
+  return line;
+}
+
+std::string failed_json(const FailedHook& row) {
+  // The route's own writer, so that both always say the same; what is around its one row is taken
+  // off.
+  constexpr std::string_view before = R"({"failed":[)", after = R"(],"next":null})";
+  FailedPage page;
+  page.rows.push_back(row);
+  const std::string text = failed_answer(page, true).body;
+  return text.substr(before.size(), text.size() - before.size() - after.size());
+}
+
+std::vector<std::string> failed_table_head() {
+  return {"ID", "TARGET", "EVENT", "REASON", "ATTEMPTS", "LAST TRY", "BYTES"};
+}
+
+std::vector<std::string> failed_table_row(const FailedHook& row) {
+  return {printable(row.id),
+          shortened(printable(row.target), 60),
+          shortened(printable(row.event), 24),
+          reason_token(row.reason, row.status),
+          std::to_string(row.attempts),
+          format_rfc3339(row.last_at),
+          std::to_string(row.body.size())};
+}
+
+std::string failed_details(const FailedHook& row) {
+  std::vector<std::vector<std::string>> lines;
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty()) lines.push_back({name, value});
+  };
+  add("id", printable(row.id));
+  add("target", printable(row.target));
+  add("event", printable(row.event));
+  add("group", printable(row.group));
+  add("content type", printable(row.content_type));
+  for (const auto& [name, value] : split_header_lines(row.headers)) {
+    add("header", printable(name) + ": ***");
+  }
+  add("reason", reason_token(row.reason, row.status));
+  if (row.status != 0) add("last status", std::to_string(row.status));
+  add("attempts", std::to_string(row.attempts));
+  add("first at", format_rfc3339(row.first_at));
+  add("last at", format_rfc3339(row.last_at));
+  for (const auto& [name, value] : split_header_lines(row.response_headers)) {
+    add("answer header", printable(name + ": " + value));
+  }
+  add("answer", printable(row.response_excerpt));
+  std::string text = render_table(lines);
+  return text + "body (" + std::to_string(row.body.size()) + " bytes)\n" + printable(row.body) +
+         "\n";
+}
+
+}  // namespace postbag

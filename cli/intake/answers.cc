@@ -1,0 +1,362 @@
+#include "cli/intake/answers.h"
+
+#include <utility>
+
+#include "cli/text/json_writer.h"
+#include "cli/text/utf8.h"
+
+namespace postbag {
+namespace {
+
+// The members that every answer to accepted hooks begins with.
+void write_accepted(JsonWriter& json, std::string& out, const SubmitResult& result,
+                    std::span<const std::string_view> own_ids, Durability durability) {
+  json.member("accepted", result.accepted);
+  json.member("duplicates", result.duplicates);
+  json.key("ids");
+  json.begin_array();
+  const std::size_t count = std::max(result.ids.size(), own_ids.size());
+  out.reserve(out.size() + count * 40 + 128);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (i < own_ids.size() && !own_ids[i].empty()) {
+      json.value(own_ids[i]);
+    } else if (i < result.ids.size()) {
+      json.raw("\"");
+      append_to(out, result.ids[i]);
+      out += '"';
+    }
+  }
+  json.end_array();
+  json.member("durability", durability_name(durability));
+}
+
+void write_id(JsonWriter& json, std::string& out, const SubmitResult& result,
+              std::span<const std::string_view> own_ids, std::size_t i) {
+  json.key("id");
+  if (i < own_ids.size() && !own_ids[i].empty()) {
+    json.value(own_ids[i]);
+  } else if (i < result.ids.size()) {
+    json.raw("\"");
+    append_to(out, result.ids[i]);
+    out += '"';
+  } else {
+    json.null();
+  }
+}
+
+// "Name: value\r\n"... as an object; a name that stands twice keeps its place twice, as JSON allows.
+void write_header_lines(JsonWriter& json, std::string& out, std::string_view lines) {
+  json.begin_object();
+  while (!lines.empty()) {
+    const std::size_t end = lines.find("\r\n");
+    const std::string_view line = lines.substr(0, end);
+    const std::size_t colon = line.find(':');
+    if (colon != std::string_view::npos) {
+      std::string_view value = line.substr(colon + 1);
+      while (value.starts_with(' ')) value.remove_prefix(1);
+      json.value(line.substr(0, colon));
+      out += ':';
+      std::string text;
+      append_json_string(text, value);
+      out += text;
+    }
+    if (end == std::string_view::npos) break;
+    lines.remove_prefix(end + 2);
+  }
+  json.end_object();
+}
+
+void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row, bool bodies) {
+  json.begin_object();
+  json.member("id", row.id);
+  json.member("target", row.target);
+  json.member("group", row.group);
+  json.member("event", row.event);
+  json.member("content_type", row.content_type);
+  json.member("reason", reason_token(row.reason, row.status));
+  json.member("status", row.status);
+  json.member("attempts", row.attempts);
+  json.time_member("first_at", row.first_at);
+  json.time_member("last_at", row.last_at);
+  if (bodies) {
+    if (!row.headers.empty()) {
+      json.key("headers");
+      write_header_lines(json, out, row.headers);
+    }
+    if (is_valid_utf8(row.body)) {
+      json.member("body", row.body);
+    } else {
+      json.member("body_base64", to_base64(row.body));
+    }
+    json.member("response_headers", row.response_headers);
+    json.member("response_excerpt", row.response_excerpt);
+  }
+  json.end_object();
+}
+
+void write_progress(JsonWriter& json, const RetryProgress& progress) {
+  json.member("delivered", progress.delivered);
+  json.member("failed", progress.failed);
+  json.member("skipped", progress.skipped);
+}
+
+}  // namespace
+
+int http_status(Errc error) {
+  switch (error) {
+    case Errc::ok:
+      return 200;
+    case Errc::bad_hook:
+    case Errc::not_json:
+    case Errc::empty:
+    case Errc::url_syntax:
+    case Errc::target_forbidden:
+    case Errc::header:
+      return 422;
+    case Errc::too_large:
+      return 413;
+    case Errc::id_conflict:
+      return 409;
+    case Errc::full:
+    case Errc::stopping:
+    case Errc::store_failed:
+      return 503;
+    case Errc::disk_low:
+      return 507;
+    case Errc::not_found:
+      return 404;
+    case Errc::store_busy:
+    case Errc::store_corrupt:
+    case Errc::store_newer:
+    case Errc::store_cannot_create:
+    case Errc::store_permission:
+    case Errc::store_io:
+      return 500;
+  }
+  return 500;
+}
+
+void append_error(std::string& out, const ApiError& error) {
+  JsonWriter json(out);
+  json.begin_object();
+  json.member("code", error.code);
+  json.member("message", error.message);
+  if (error.index) json.member("index", *error.index);
+  json.end_object();
+}
+
+Answer error_answer(const ApiError& error) {
+  Answer answer;
+  answer.status = error.status;
+  answer.body = "{\"error\":";
+  append_error(answer.body, error);
+  answer.body += '}';
+  if (error.status == 503) answer.fields = "Retry-After: 1\r\n";
+  return answer;
+}
+
+ApiError to_api_error(const SubmitResult& result) {
+  ApiError error;
+  error.status = http_status(result.error);
+  error.code = error_token(result.error);
+  error.message = result.message;
+  if (result.error < Errc::full && result.error != Errc::empty) error.index = result.index;
+  return error;
+}
+
+ApiError to_api_error(std::error_code code) {
+  if (code.category() != postbag_category()) return {500, "internal", code.message(), {}};
+  const auto errc = static_cast<Errc>(code.value());
+  return {http_status(errc), std::string(error_token(errc)), code.message(), {}};
+}
+
+Answer accepted_answer(const SubmitResult& result, std::span<const std::string_view> own_ids,
+                       Durability durability) {
+  Answer answer;
+  answer.status = 202;
+  JsonWriter json(answer.body);
+  json.begin_object();
+  write_accepted(json, answer.body, result, own_ids, durability);
+  json.end_object();
+  return answer;
+}
+
+Answer waited_answer(const SubmitResult& result, std::span<const std::string_view> own_ids,
+                     Durability durability, std::span<const WaitedHook> hooks) {
+  std::size_t known = 0;
+  std::size_t failed = 0;
+  for (const WaitedHook& hook : hooks) {
+    known += hook.known ? 1 : 0;
+    failed += hook.known && !hook.outcome.delivered ? 1 : 0;
+  }
+  Answer answer;
+  answer.status = known < hooks.size() ? 504 : failed > 0 ? 502 : 200;
+  std::string& out = answer.body;
+  JsonWriter json(out);
+  json.begin_object();
+  if (answer.status != 200) {
+    json.key("error");
+    std::string text;
+    const std::string of_all = " of " + std::to_string(hooks.size()) + " hooks ";
+    append_error(text, answer.status == 504
+                           ? ApiError{504, "timeout",
+                                      std::to_string(hooks.size() - known) + of_all +
+                                          "have no outcome yet; they stay accepted",
+                                      {}}
+                           : ApiError{502, "not_delivered",
+                                      std::to_string(failed) + of_all +
+                                          "could not be delivered; they are not kept",
+                                      {}});
+    json.raw(text);
+  }
+  write_accepted(json, out, result, own_ids, durability);
+  json.key("outcomes");
+  json.begin_array();
+  for (std::size_t i = 0; i < hooks.size(); ++i) {
+    if (!hooks[i].known) continue;
+    const HookOutcome& outcome = hooks[i].outcome;
+    json.begin_object();
+    write_id(json, out, result, own_ids, i);
+    json.member("state", outcome.delivered ? "delivered" : "failed");
+    json.member("reason",
+                outcome.delivered ? std::string() : reason_token(outcome.reason, outcome.status));
+    json.member("status", outcome.status);
+    json.end_object();
+  }
+  json.end_array();
+  json.end_object();
+  return answer;
+}
+
+Answer status_answer(const EngineStatus& status) {
+  Answer answer;
+  JsonWriter json(answer.body);
+  json.begin_object();
+  json.member("pending", status.pending);
+  json.member("failed", status.failed);
+  json.member("delivered", status.delivered);
+  json.member("given_up", status.given_up);
+  json.member("discarded", status.discarded);
+  json.member("accepted", status.accepted);
+  json.member("duplicates", status.duplicates);
+  json.member("refused", status.refused);
+  json.member("attempts", status.attempts);
+  json.member("attempts_failed", status.attempts_failed);
+  json.member("batches", status.batches);
+  json.member("targets", status.targets);
+  json.member("bags", status.bags);
+  json.member("in_flight", status.in_flight);
+  json.member("retrying", status.retrying);
+  json.member("memory_bytes", status.memory_bytes);
+  json.member("memory_limit", status.memory_limit);
+  json.member("store_bytes", status.store_bytes);
+  json.member("store_limit", status.store_limit);
+  json.member("connections", status.connections);
+  json.member("accepted_per_second", status.accepted_per_second);
+  json.member("delivered_per_second", status.delivered_per_second);
+  json.member("durability", durability_name(status.durability));
+  json.member("uptime_seconds", status.uptime_seconds);
+  json.member("draining", status.draining);
+  json.member("healthy", status.healthy);
+  json.member("version", version());
+  json.end_object();
+  return answer;
+}
+
+Answer targets_answer(const std::vector<TargetStatus>& targets) {
+  Answer answer;
+  JsonWriter json(answer.body);
+  json.begin_object();
+  json.key("targets");
+  json.begin_array();
+  for (const TargetStatus& target : targets) {
+    json.begin_object();
+    json.member("url", target.url);
+    json.member("state", target.state);
+    json.member("waiting", target.waiting);
+    json.member("in_flight", target.in_flight);
+    json.member("retrying", target.retrying);
+    json.member("delivered", target.delivered);
+    json.member("given_up", target.given_up);
+    json.member("last_status", target.last_status);
+    json.member("last_reason", target.last_reason);
+    json.time_member("last_attempt_at", target.last_attempt_ms);
+    json.end_object();
+  }
+  json.end_array();
+  json.end_object();
+  return answer;
+}
+
+Answer hook_answer(const HookStatus& hook) {
+  Answer answer;
+  JsonWriter json(answer.body);
+  json.begin_object();
+  json.member("id", hook.id);
+  json.member("target", hook.target);
+  json.member("state", hook.state);
+  json.member("attempts", hook.attempts);
+  json.member("reason", hook.reason);
+  json.member("status", hook.status);
+  json.end_object();
+  return answer;
+}
+
+Answer failed_answer(const FailedPage& page, bool bodies) {
+  Answer answer;
+  JsonWriter json(answer.body);
+  json.begin_object();
+  json.key("failed");
+  json.begin_array();
+  for (const FailedHook& row : page.rows) write_failed_hook(json, answer.body, row, bodies);
+  json.end_array();
+  json.key("next");
+  if (page.next) {
+    json.value(std::to_string(*page.next));
+  } else {
+    json.null();
+  }
+  json.end_object();
+  return answer;
+}
+
+void append_progress(std::string& out, const RetryProgress& progress) {
+  JsonWriter json(out);
+  json.begin_object();
+  write_progress(json, progress);
+  json.end_object();
+}
+
+void append_progress_line(std::string& out, const RetryProgress& progress, bool done) {
+  JsonWriter json(out);
+  json.begin_object();
+  write_progress(json, progress);
+  json.member("total", progress.total);
+  json.member("done", done);
+  json.end_object();
+  out += '\n';
+}
+
+Answer plan_answer(const RetryPlan& plan) {
+  Answer answer;
+  JsonWriter json(answer.body);
+  json.begin_object();
+  json.member("hooks", plan.hooks);
+  json.member("targets", plan.targets);
+  json.member("requests", plan.requests);
+  json.member("bytes", plan.bytes);
+  json.member("skipped", plan.skipped);
+  json.end_object();
+  return answer;
+}
+
+Answer count_answer(std::string_view name, std::uint64_t count) {
+  Answer answer;
+  JsonWriter json(answer.body);
+  json.begin_object();
+  json.member(name, count);
+  json.end_object();
+  return answer;
+}
+
+}  // namespace postbag

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/intake/api_error.h"
+#include "cli/intake/exchange.h"
+#include "postbag/engine.h"
+#include "postbag/options.h"
+
+namespace postbag {
+
+// Appends the text of an error as intake answers it: {"code":...,"message":...,"index":...}.
+void append_error(std::string& out, const ApiError& error);
+
+// {"error": {...}}; 503 comes with Retry-After.
+Answer error_answer(const ApiError& error);
+ApiError to_api_error(const SubmitResult& result);
+ApiError to_api_error(std::error_code code);
+
+// 202 {"accepted", "duplicates", "ids", "durability"}. `own_ids` as in ParsedCall: where a hook has one it stands for the
+// engine's.
+Answer accepted_answer(const SubmitResult& result, std::span<const std::string_view> own_ids,
+                       Durability durability);
+
+// The answer of ?wait=delivered: as above with "outcomes"; hooks without an outcome (only at the timeout) are left out.
+struct WaitedHook {
+  bool known = false;
+  HookOutcome outcome;
+};
+Answer waited_answer(const SubmitResult& result, std::span<const std::string_view> own_ids,
+                     Durability durability, std::span<const WaitedHook> hooks);
+
+Answer status_answer(const EngineStatus& status);
+Answer targets_answer(const std::vector<TargetStatus>& targets);
+Answer hook_answer(const HookStatus& hook);
+// `bodies` false: body and response fields are left out.
+Answer failed_answer(const FailedPage& page, bool bodies);
+// {"delivered", "failed", "skipped"}; a line of progress has "total" and "done" too.
+void append_progress(std::string& out, const RetryProgress& progress);
+void append_progress_line(std::string& out, const RetryProgress& progress, bool done);
+Answer plan_answer(const RetryPlan& plan);
+// {"<name>": n}
+Answer count_answer(std::string_view name, std::uint64_t count);
+
+}  // namespace postbag

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "postbag/engine.h"
+
+namespace postbag {
+
+// What intake needs of the engine, call for call as in postbag/engine.h; a seam for tests. Any thread. Those marked *blocks*
+// are called on intake's worker threads only; the others must answer at once.
+class IntakeBackend {
+ public:
+  virtual ~IntakeBackend() = default;
+
+  // `done` is called exactly once, on any thread, also from inside submit(). It may come after the IntakeServer is gone.
+  virtual void submit(HookList hooks, SubmitOptions options, SubmitHandler done) = 0;
+  virtual EngineStatus status() const = 0;
+  // Liveness and readiness (/healthz): live = the process is worth keeping, ready = it accepts hooks.
+  virtual bool live() const = 0;
+  virtual bool ready() const = 0;
+
+  // All of these block.
+  virtual std::vector<TargetStatus> targets(std::size_t limit) const = 0;
+  virtual std::optional<HookStatus> find_hook(std::string_view id) const = 0;
+  virtual std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
+                                      const SliceLimits& limits, FailedPage& page) = 0;
+  virtual RetryProgress retry_failed(const RetryOptions& options) = 0;
+  virtual RetryPlan plan_retry(const RetryOptions& options) = 0;
+  virtual std::uint64_t purge_failed(const FailedFilter& filter) = 0;
+  virtual std::uint64_t flush(std::optional<std::string_view> target) = 0;
+  virtual std::uint64_t cancel(std::string_view target_glob) = 0;
+  virtual std::error_code backup(const std::string& path) = 0;
+};
+
+}  // namespace postbag

@@ -1,0 +1,408 @@
+#include "cli/intake/connection.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "cli/intake/http_text.h"
+
+namespace postbag {
+namespace {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+constexpr std::size_t input_bytes_min = 4 * 1024;
+constexpr std::size_t input_bytes_max = 2 * head_bytes_max;
+// Memory that a connection keeps between its requests.
+constexpr std::size_t output_kept_max = 64 * 1024;
+constexpr std::size_t discard_max = 64 << 20;
+
+TimePoint steady_now() { return std::chrono::steady_clock::now(); }
+
+}  // namespace
+
+IntakeConnection::IntakeConnection(std::shared_ptr<IntakeLoop> loop, Socket socket, bool local, Shared& shared)
+    : loop_(std::move(loop)), socket_(std::move(socket)), shared_(&shared) {
+  request_.local = local;
+  in_.resize(input_bytes_min);
+}
+
+void IntakeConnection::start() { next_request(); }
+
+void IntakeConnection::enter(State state, Duration timeout) {
+  state_ = state;
+  deadline_ = steady_now() + timeout;
+}
+
+void IntakeConnection::enter(State state) {
+  state_ = state;
+  deadline_ = time_point_never;
+}
+
+void IntakeConnection::check_deadline(TimePoint now) {
+  if (now < deadline_) return;
+  switch (state_) {
+    case State::reading_head:
+      if (!head_begun_) return close();
+      [[fallthrough]];
+    case State::reading_body: {
+      error_code ignored;
+      socket_.cancel(ignored);
+      return refuse(408, "timeout", "the request did not arrive in time");
+    }
+    case State::handling:
+    case State::streaming:
+    case State::writing:
+    case State::lingering:
+      return close();
+    case State::closed:
+      return;
+  }
+}
+
+void IntakeConnection::finish() {
+  finishing_ = true;
+  close_after_ = true;
+  const bool answered = state_ == State::writing || (state_ == State::streaming && stream_ended_);
+  if (!answered) close();
+}
+
+void IntakeConnection::close() {
+  if (state_ == State::closed) return;
+  enter(State::closed);
+  error_code ignored;
+  socket_.close(ignored);
+  const auto gone = std::exchange(peer_gone_, nullptr);
+  if (gone) gone();
+  release_chunked();
+  request_.body.reset();
+  std::exchange(shared_, nullptr)->on_closed(*this);
+}
+
+// Reading
+
+void IntakeConnection::consume(std::size_t bytes) {
+  in_begin_ += bytes;
+  if (in_begin_ == in_end_) in_begin_ = in_end_ = 0;
+}
+
+void IntakeConnection::read_more() {
+  if (in_begin_ > 0 && in_.size() - in_end_ < input_bytes_min / 2) {
+    std::memmove(in_.data(), in_.data() + in_begin_, in_end_ - in_begin_);
+    in_end_ -= in_begin_;
+    in_begin_ = 0;
+  }
+  if (in_end_ == in_.size()) in_.resize(std::min(in_.size() * 2, input_bytes_max));
+  socket_.async_read_some(asio::buffer(in_.data() + in_end_, in_.size() - in_end_),
+                          [self = shared_from_this()](error_code error, std::size_t bytes) {
+                            self->on_read(error, bytes);
+                          });
+}
+
+void IntakeConnection::on_read(error_code error, std::size_t bytes) {
+  if (state_ != State::reading_head && state_ != State::reading_body) return;
+  if (error) return close();
+  in_end_ += bytes;
+  if (state_ == State::reading_head) return process_input();
+  process_chunked();
+}
+
+void IntakeConnection::process_input() {
+  // RFC 9112 2.2: some clients send an empty line behind a body.
+  if (scanned_ == 0 && input().starts_with("\r\n")) consume(2);
+  if (input().empty() || input() == "\r") return read_more();
+  const HeadEnd end = find_head_end(input(), scanned_);
+  if (end.state == HeadEnd::State::bad) {
+    return refuse(400, "bad_request", "the request head has a line that does not end with CRLF");
+  }
+  const std::size_t bytes =
+      end.state == HeadEnd::State::complete ? end.bytes : in_end_ - in_begin_;
+  if (bytes > head_bytes_max) return refuse(431, "head_too_large", "the request head is too large");
+  if (end.state == HeadEnd::State::complete) return start_request(bytes);
+  if (!head_begun_) {
+    head_begun_ = true;
+    enter(State::reading_head, shared_->limits.head_timeout);
+  }
+  read_more();
+}
+
+void IntakeConnection::start_request(std::size_t head_bytes) {
+  head_.assign(input().substr(0, head_bytes));
+  consume(head_bytes);
+  scanned_ = 0;
+  head_begun_ = false;
+  ++shared_->requests;
+  if (const auto error = check_request_head(head_, request_.head)) {
+    return refuse(error->status, "bad_request", error->message);
+  }
+  Router::HeadVerdict verdict = shared_->router.judge_head(request_);
+  if (verdict.refusal) {
+    // What is not read of the body would be taken for the next request.
+    if (request_.head.has_body()) verdict.refusal->close = true;
+    enter(State::handling);
+    return answer(std::move(*verdict.refusal));
+  }
+  body_max_ = verdict.body_max;
+  if (request_.head.content_length.value_or(0) > body_max_) {
+    return refuse(413, "too_large", "the body is too large");
+  }
+  if (!request_.head.has_body()) return handle();
+  start_body();
+}
+
+void IntakeConnection::start_body() {
+  enter(State::reading_body, shared_->limits.body_timeout);
+  const bool wants_continue = request_.head.expect_continue && input().empty();
+  if (request_.head.chunked) {
+    chunked_ = std::make_unique<ChunkedBody>(head_, body_max_);
+    return wants_continue ? send_continue() : process_chunked();
+  }
+  request_.body = std::make_shared<RequestBody>(shared_->budget, *request_.head.content_length);
+  RequestBody& body = *request_.body;
+  const std::size_t there = std::min(body.missing(), input().size());
+  std::memcpy(body.free_begin(), input().data(), there);
+  consume(there);
+  if (!body.receive(there)) return refuse(503, "full", "no room for the request");
+  if (body.missing() == 0) return handle();
+  return wants_continue ? send_continue() : read_sized_body();
+}
+
+void IntakeConnection::send_continue() {
+  static constexpr std::string_view text = "HTTP/1.1 100 Continue\r\n\r\n";
+  asio::async_write(socket_, asio::buffer(text),
+                    [self = shared_from_this()](error_code error, std::size_t) {
+                      if (self->state_ != State::reading_body) return;
+                      if (error) return self->close();
+                      return self->chunked_ ? self->read_more() : self->read_sized_body();
+                    });
+}
+
+void IntakeConnection::read_sized_body() {
+  RequestBody& body = *request_.body;
+  // The handler keeps the body: it is being written to.
+  socket_.async_read_some(
+      asio::buffer(body.free_begin(), body.missing()),
+      [self = shared_from_this(), keep = request_.body](error_code error, std::size_t bytes) {
+        self->on_sized_body(error, bytes);
+      });
+}
+
+void IntakeConnection::on_sized_body(error_code error, std::size_t bytes) {
+  if (state_ != State::reading_body) return;
+  if (error) return close();
+  if (!request_.body->receive(bytes)) return refuse(503, "full", "no room for the request");
+  if (request_.body->missing() == 0) return handle();
+  read_sized_body();
+}
+
+void IntakeConnection::process_chunked() {
+  std::size_t used = 0;
+  const ChunkedBody::State state = chunked_->put(input(), used);
+  consume(used);
+  const std::size_t grown = chunked_->body().size() - chunked_charged_;
+  if (!shared_->budget->try_charge(grown)) return refuse(503, "full", "no room for the request");
+  chunked_charged_ += grown;
+  switch (state) {
+    case ChunkedBody::State::need_more:
+      if (input().size() < input_bytes_max) return read_more();
+      [[fallthrough]];
+    case ChunkedBody::State::bad:
+      return refuse(400, "bad_request", "the chunked body is malformed");
+    case ChunkedBody::State::too_large:
+      return refuse(413, "too_large", "the body is too large");
+    case ChunkedBody::State::done:
+      break;
+  }
+  request_.body = std::make_shared<RequestBody>(shared_->budget, chunked_->body());
+  chunked_charged_ = 0;  // the body has it now
+  chunked_.reset();
+  handle();
+}
+
+void IntakeConnection::release_chunked() {
+  if (shared_ != nullptr) shared_->budget->release(std::exchange(chunked_charged_, 0));
+  chunked_.reset();
+}
+
+// Answering
+
+void IntakeConnection::handle() {
+  enter(State::handling);
+  try {
+    shared_->router.handle(shared_from_this());
+  } catch (const std::exception&) {  // no memory, in the main
+    answer(error_answer({503, "full", "no room for the request", {}}));
+  }
+}
+
+void IntakeConnection::refuse(int status, std::string_view code, std::string_view message) {
+  enter(State::handling);
+  Answer refusal = error_answer({status, std::string(code), std::string(message), {}});
+  refusal.close = true;
+  answer(std::move(refusal));
+}
+
+void IntakeConnection::answer(Answer answer) {
+  if (state_ != State::handling) return;
+  if (std::exchange(watching_, false)) {
+    error_code ignored;
+    socket_.cancel(ignored);
+  }
+  peer_gone_ = nullptr;
+  request_.body.reset();
+  close_after_ = close_after_ || answer.close || !request_.head.keep_alive ||
+                 shared_->router.stopping();
+  write_answer(answer);
+}
+
+void IntakeConnection::write_answer(const Answer& answer) {
+  out_.clear();
+  append_status_line(out_, answer.status);
+  out_ += shared_->date_line;
+  out_.append("Content-Type: ").append(answer.content_type).append("\r\n");
+  out_.append("Content-Length: ").append(std::to_string(answer.body.size())).append("\r\n");
+  out_ += answer.fields;
+  if (close_after_) {
+    out_ += "Connection: close\r\n";
+  } else if (request_.head.minor_version == 0) {
+    out_ += "Connection: keep-alive\r\n";
+  }
+  out_ += "\r\n";
+  if (request_.head.method != "HEAD") out_ += answer.body;
+  enter(State::writing, shared_->limits.write_timeout);
+  write_out();
+}
+
+void IntakeConnection::write_out() {
+  writing_ = true;
+  asio::async_write(
+      socket_, asio::buffer(out_),
+      [self = shared_from_this()](error_code error, std::size_t) { self->on_written(error); });
+}
+
+void IntakeConnection::on_written(error_code error) {
+  writing_ = false;
+  if (state_ == State::closed) return;
+  if (error) return close();
+  if (state_ == State::streaming) {
+    if (!pending_.empty()) {
+      out_.swap(pending_);
+      pending_.clear();
+      enter(State::streaming, shared_->limits.write_timeout);
+      return write_out();
+    }
+    if (!stream_ended_) return enter(State::streaming);
+  }
+  if (close_after_) return linger();
+  next_request();
+}
+
+void IntakeConnection::next_request() {
+  forget_request();
+  enter(State::reading_head, shared_->limits.idle_timeout);
+  if (input().empty()) return read_more();
+  process_input();
+}
+
+void IntakeConnection::forget_request() {
+  release_chunked();
+  const bool local = request_.local;
+  request_.body.reset();
+  request_.head.method = {};
+  request_.head.minor_version = 1;
+  request_.head.keep_alive = true;
+  request_.local = local;
+  stream_ended_ = false;
+  if (out_.capacity() > output_kept_max) out_ = std::string();
+}
+
+void IntakeConnection::begin_stream(std::string_view content_type) {
+  if (state_ != State::handling) return;
+  stream_chunked_ = request_.head.minor_version == 1;
+  close_after_ = close_after_ || !request_.head.keep_alive || !stream_chunked_ ||
+                 shared_->router.stopping();
+  out_.clear();
+  append_status_line(out_, 200);
+  out_ += shared_->date_line;
+  out_.append("Content-Type: ").append(content_type).append("\r\n");
+  if (stream_chunked_) out_ += "Transfer-Encoding: chunked\r\n";
+  if (close_after_) out_ += "Connection: close\r\n";
+  out_ += "\r\n";
+  enter(State::streaming, shared_->limits.write_timeout);
+  write_out();
+}
+
+void IntakeConnection::write_piece(std::string_view piece) {
+  if (state_ != State::streaming || stream_ended_ || piece.empty()) return;
+  if (stream_chunked_) append_chunk(pending_, piece);
+  if (!stream_chunked_) pending_ += piece;
+  if (!writing_) on_written({});
+}
+
+void IntakeConnection::end_stream() {
+  if (state_ != State::streaming || stream_ended_) return;
+  stream_ended_ = true;
+  if (std::exchange(watching_, false)) {
+    peer_gone_ = nullptr;  // nothing is left to be stopped
+    error_code ignored;
+    if (!writing_) socket_.cancel(ignored);
+  }
+  if (stream_chunked_) pending_ += "0\r\n\r\n";
+  if (!writing_) on_written({});
+}
+
+// Closing
+
+void IntakeConnection::linger() {
+  // Closing while bytes of the peer are unread would reset the connection and take the answer with it.
+  error_code ignored;
+  socket_.shutdown(Socket::shutdown_send, ignored);
+  forget_request();
+  enter(State::lingering, shared_->limits.linger_timeout);
+  in_begin_ = in_end_ = 0;
+  if (finishing_) return close();
+  read_to_discard();
+}
+
+void IntakeConnection::read_to_discard() {
+  socket_.async_read_some(asio::buffer(in_.data(), in_.size()),
+                          [self = shared_from_this()](error_code error, std::size_t bytes) {
+                            if (self->state_ != State::lingering) return;
+                            self->discarded_ += bytes;
+                            if (error || self->discarded_ > discard_max) return self->close();
+                            self->read_to_discard();
+                          });
+}
+
+void IntakeConnection::on_peer_gone(std::function<void()> gone) {
+  if (state_ == State::closed) return gone();
+  if (state_ != State::handling && state_ != State::streaming) return;
+  peer_gone_ = std::move(gone);
+  if (input().empty()) watch_peer();  // else there is a next request, and somebody who sent it
+}
+
+void IntakeConnection::watch_peer() {
+  watching_ = true;
+  socket_.async_wait(Socket::wait_read, [self = shared_from_this()](error_code error) {
+    self->on_peer_readable(error);
+  });
+}
+
+void IntakeConnection::on_peer_readable(error_code error) {
+  if (error || !watching_) return;
+  watching_ = false;
+  if (state_ != State::handling && state_ != State::streaming) return;
+  char byte;
+  const ssize_t bytes = ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (bytes > 0) return;
+  if (bytes < 0 && (errno == EAGAIN || errno == EINTR)) return watch_peer();
+  close();
+}
+
+}  // namespace postbag

@@ -1,0 +1,117 @@
+#pragma once
+
+#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "cli/intake/chunked_body.h"
+#include "cli/intake/exchange.h"
+#include "cli/intake/router.h"
+
+namespace postbag {
+
+struct ConnectionLimits {
+  Duration head_timeout = std::chrono::seconds(10);   // from its first byte to its last
+  Duration body_timeout = std::chrono::seconds(30);   // for the whole body
+  Duration write_timeout = std::chrono::seconds(30);  // for an answer, or a piece of one
+  Duration idle_timeout = std::chrono::seconds(75);   // between requests
+  Duration linger_timeout = std::chrono::seconds(2);  // for the peer to read the last answer
+};
+
+// One connection of a client: reads a request, has it answered, writes the answer, and only then looks at the next one. Lives
+// on intake's thread alone. Whoever has an answer to give holds a reference; after close() it only waits to be let go.
+class IntakeConnection : public Exchange, public std::enable_shared_from_this<IntakeConnection> {
+ public:
+  using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol,
+                                                  boost::asio::io_context::executor_type>;
+
+  // What connections of one server share.
+  struct Shared {
+    Router& router;
+    const ConnectionLimits& limits;
+    std::shared_ptr<ByteBudget> budget;
+    const std::string& date_line;  // "Date: ...\r\n"
+    std::function<void(IntakeConnection&)> on_closed;
+    std::uint64_t requests = 0;
+  };
+
+  IntakeConnection(std::shared_ptr<IntakeLoop> loop, Socket socket, bool local, Shared& shared);
+
+  void start();
+  // Called from time to time: ends what took too long.
+  void check_deadline(TimePoint now);
+  // The server ends: an answer that is being written is finished, everything else is closed.
+  void finish();
+  void close();
+  bool local() const { return request_.local; }
+
+  const Request& request() const override { return request_; }
+  void answer(Answer answer) override;
+  void begin_stream(std::string_view content_type) override;
+  void write_piece(std::string_view piece) override;
+  bool stream_busy() const override { return writing_ || state_ == State::closed; }
+  void end_stream() override;
+  void on_peer_gone(std::function<void()> gone) override;
+
+ private:
+  enum class State { reading_head, reading_body, handling, streaming, writing, lingering, closed };
+
+  void enter(State state, Duration timeout);
+  void enter(State state);
+  void read_more();
+  void on_read(boost::system::error_code error, std::size_t bytes);
+  void process_input();
+  void start_request(std::size_t head_bytes);
+  void start_body();
+  void send_continue();
+  void read_sized_body();
+  void on_sized_body(boost::system::error_code error, std::size_t bytes);
+  void process_chunked();
+  void handle();
+  void refuse(int status, std::string_view code, std::string_view message);
+  void write_answer(const Answer& answer);
+  void write_out();
+  void on_written(boost::system::error_code error);
+  void next_request();
+  void linger();
+  void read_to_discard();
+  void watch_peer();
+  void on_peer_readable(boost::system::error_code error);
+  void forget_request();
+  void release_chunked();
+  std::string_view input() const { return std::string_view(in_).substr(in_begin_, in_end_ - in_begin_); }
+  void consume(std::size_t bytes);
+
+  const std::shared_ptr<IntakeLoop> loop_;  // first: the socket needs its context to the end
+  Socket socket_;
+  Shared* shared_;  // null once closed: the server may be gone
+  State state_ = State::reading_head;
+  TimePoint deadline_ = time_point_never;
+
+  std::string in_;  // arrived and not consumed: in_[in_begin_, in_end_)
+  std::size_t in_begin_ = 0, in_end_ = 0;
+  std::size_t scanned_ = 0;     // of the head that is being read
+  bool head_begun_ = false;     // its deadline runs
+  std::string head_;            // raw head of the current request; request_ points into it
+  Request request_;
+  std::uint64_t body_max_ = 0;
+  std::unique_ptr<ChunkedBody> chunked_;
+  std::size_t chunked_charged_ = 0;
+
+  std::string out_;      // being written
+  std::string pending_;  // pieces to be written after it
+  bool writing_ = false;
+  bool stream_ended_ = false;
+  bool stream_chunked_ = false;
+  bool close_after_ = false;
+  bool finishing_ = false;
+  std::size_t discarded_ = 0;
+  std::function<void()> peer_gone_;
+  bool watching_ = false;
+};
+
+}  // namespace postbag

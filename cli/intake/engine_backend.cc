@@ -1,0 +1,56 @@
+#include "cli/intake/engine_backend.h"
+
+#include <utility>
+
+namespace postbag {
+
+void EngineBackend::submit(HookList hooks, SubmitOptions options, SubmitHandler done) {
+  engine_.submit(std::move(hooks), std::move(options), std::move(done));
+}
+
+EngineStatus EngineBackend::status() const { return engine_.status(); }
+
+bool EngineBackend::live() const { return engine_.status().healthy; }
+
+bool EngineBackend::ready() const {
+  const EngineStatus status = engine_.status();
+  return status.healthy && !status.draining;
+}
+
+std::vector<TargetStatus> EngineBackend::targets(std::size_t limit) const {
+  return engine_.targets(limit);
+}
+
+std::optional<HookStatus> EngineBackend::find_hook(std::string_view id) const {
+  return engine_.find_hook(id);
+}
+
+std::error_code EngineBackend::list_failed(const FailedFilter& filter,
+                                           std::optional<FailedKey> after,
+                                           const SliceLimits& limits, FailedPage& page) {
+  return engine_.list_failed(filter, after, limits, page);
+}
+
+RetryProgress EngineBackend::retry_failed(const RetryOptions& options) {
+  return engine_.retry_failed(options);
+}
+
+RetryPlan EngineBackend::plan_retry(const RetryOptions& options) {
+  return engine_.plan_retry(options);
+}
+
+std::uint64_t EngineBackend::purge_failed(const FailedFilter& filter) {
+  return engine_.purge_failed(filter);
+}
+
+std::uint64_t EngineBackend::flush(std::optional<std::string_view> target) {
+  return engine_.flush(target);
+}
+
+std::uint64_t EngineBackend::cancel(std::string_view target_glob) {
+  return engine_.cancel(target_glob);
+}
+
+std::error_code EngineBackend::backup(const std::string& path) { return engine_.backup(path); }
+
+}  // namespace postbag

@@ -1,0 +1,111 @@
+#include "cli/intake/listener.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <boost/asio/ip/address.hpp>
+#include <charconv>
+#include <stdexcept>
+#include <system_error>
+
+namespace postbag {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+using UnixProtocol = asio::local::stream_protocol;
+
+namespace {
+
+[[noreturn]] void fail(const error_code& error, const std::string& what) {
+  throw std::system_error(std::error_code(error.value(), std::generic_category()), what);
+}
+
+[[noreturn]] void fail_listen(const std::string& listen) {
+  throw std::invalid_argument("intake.listen: '" + listen +
+                              "' is not an address and a port, like 127.0.0.1:8420 or [::1]:8420");
+}
+
+// Somebody accepts connections there.
+bool answers(asio::io_context& context, const std::string& path) {
+  UnixProtocol::socket probe(context);
+  error_code error;
+  probe.connect(UnixProtocol::endpoint(path), error);
+  return !error;
+}
+
+void remove_stale_socket(asio::io_context& context, const std::string& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) return;
+  const std::string what = "the control socket " + path;
+  if (!S_ISSOCK(info.st_mode)) {
+    throw std::system_error(std::make_error_code(std::errc::file_exists),
+                            what + ": another file that is not a socket stands there");
+  }
+  if (answers(context, path)) {
+    throw std::system_error(std::make_error_code(std::errc::address_in_use),
+                            what + ": another process serves it");
+  }
+  if (::unlink(path.c_str()) != 0) {
+    throw std::system_error(errno, std::generic_category(), what + " of a dead process cannot be removed");
+  }
+}
+
+}  // namespace
+
+tcp::endpoint parse_listen_address(const std::string& listen) {
+  const std::size_t colon = listen.rfind(':');
+  if (colon == std::string::npos) fail_listen(listen);
+  std::string host = listen.substr(0, colon);
+  if (host == "localhost") host = "127.0.0.1";
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  std::uint16_t port = 0;
+  const char* const end = listen.data() + listen.size();
+  const auto [stop, problem] = std::from_chars(listen.data() + colon + 1, end, port);
+  error_code error;
+  const auto address = asio::ip::make_address(host, error);
+  if (error || problem != std::errc() || stop != end || address.is_v6() != bracketed) {
+    fail_listen(listen);
+  }
+  return {address, port};
+}
+
+TcpAcceptor listen_on_tcp(asio::io_context& context, const std::string& listen) {
+  const tcp::endpoint endpoint = parse_listen_address(listen);
+  TcpAcceptor acceptor(context);
+  error_code error;
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) acceptor.set_option(TcpAcceptor::reuse_address(true), error);
+  if (!error) acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+  if (error) fail(error, "intake.listen: cannot listen on " + listen);
+  return acceptor;
+}
+
+UnixAcceptor listen_on_unix(asio::io_context& context, const std::string& path) {
+  if (path.size() >= sizeof(sockaddr_un{}.sun_path)) {
+    throw std::system_error(std::make_error_code(std::errc::filename_too_long),
+                            "the control socket " + path +
+                                ": the path is longer than the 107 bytes that a socket's may have");
+  }
+  remove_stale_socket(context, path);
+  UnixAcceptor acceptor(context);
+  error_code error;
+  acceptor.open(UnixProtocol(), error);
+  // Linux gives the new file the mode of the socket: there is no moment at which others may connect.
+  if (!error && ::fchmod(acceptor.native_handle(), 0600) != 0) {
+    error = error_code(errno, boost::system::generic_category());
+  }
+  if (!error) acceptor.bind(UnixProtocol::endpoint(path), error);
+  if (!error && ::chmod(path.c_str(), 0600) != 0) {
+    error = error_code(errno, boost::system::generic_category());
+  }
+  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+  if (error) fail(error, "cannot listen on the control socket " + path);
+  return acceptor;
+}
+
+}  // namespace postbag

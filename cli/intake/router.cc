@@ -1,0 +1,479 @@
+#include "cli/intake/router.h"
+
+#include <array>
+#include <utility>
+
+#include "cli/intake/hook_parser.h"
+#include "cli/intake/metrics.h"
+#include "postbag/config.h"
+
+namespace postbag {
+namespace {
+
+enum class Route : unsigned {
+  unknown,
+  submit,
+  cancel,
+  show_hook,
+  status,
+  targets,
+  list_failed,
+  purge_failed,
+  retry_failed,
+  plan_retry,
+  flush,
+  backup,
+  live,
+  ready,
+  metrics,
+};
+
+struct RouteEntry {
+  std::string_view path;
+  std::string_view method;
+  Route route;
+  bool local_only = false;
+};
+
+constexpr std::array route_table = {
+    RouteEntry{"/v1/hooks", "POST", Route::submit},
+    RouteEntry{"/v1/hooks", "DELETE", Route::cancel},
+    RouteEntry{"/v1/status", "GET", Route::status},
+    RouteEntry{"/v1/targets", "GET", Route::targets},
+    RouteEntry{"/v1/failed", "GET", Route::list_failed},
+    RouteEntry{"/v1/failed", "DELETE", Route::purge_failed},
+    RouteEntry{"/v1/failed/retry", "POST", Route::retry_failed},
+    RouteEntry{"/v1/failed/plan", "POST", Route::plan_retry},
+    RouteEntry{"/v1/flush", "POST", Route::flush},
+    RouteEntry{"/v1/store/backup", "POST", Route::backup, true},
+    RouteEntry{"/healthz/live", "GET", Route::live},
+    RouteEntry{"/healthz/ready", "GET", Route::ready},
+    RouteEntry{"/metrics", "GET", Route::metrics},
+};
+
+constexpr std::string_view hook_prefix = "/v1/hooks/";
+// Only POST /v1/hooks has a body worth reading.
+constexpr std::uint64_t other_body_max = 64 * 1024;
+constexpr std::uint64_t failed_limit_default = 100;
+constexpr std::uint64_t failed_limit_max = 10'000;
+constexpr std::size_t failed_answer_bytes = 4 << 20;
+constexpr Duration wait_default = std::chrono::seconds(30);
+constexpr Duration wait_max = std::chrono::minutes(10);
+
+struct RouteMatch {
+  Route route = Route::unknown;
+  std::string allow;  // methods of the path, where the method is not one of them
+};
+
+RouteMatch find_route(std::string_view method, std::string_view path, bool local) {
+  RouteMatch match;
+  for (const RouteEntry& entry : route_table) {
+    if (entry.path != path || (entry.local_only && !local)) continue;
+    if (entry.method == method) return {entry.route, {}};
+    match.allow += (match.allow.empty() ? "" : ", ") + std::string(entry.method);
+  }
+  if (path.starts_with(hook_prefix) && path.size() > hook_prefix.size()) {
+    if (method == "GET") return {Route::show_hook, {}};
+    match.allow = "GET";
+  }
+  return match;
+}
+
+std::string_view media_type(std::string_view content_type) {
+  std::string_view type = content_type.substr(0, content_type.find(';'));
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.remove_suffix(1);
+  return type;
+}
+
+std::optional<ApiError> check_content(const RequestHead& head) {
+  if (head.content_encoded) {
+    return ApiError{415, "content_type", "a body with a Content-Encoding is not taken", {}};
+  }
+  std::size_t count = 0;
+  const auto type = head.find("content-type", &count);
+  if (count != 1 || media_type(*type).find('/') == std::string_view::npos) {
+    return ApiError{415, "content_type",
+                    "exactly one Content-Type is needed: application/json, application/x-ndjson, "
+                    "or any other for one raw JSON payload",
+                    {}};
+  }
+  return {};
+}
+
+std::optional<ApiError> take_raw_fields(const RequestHead& head, RawHookFields& fields) {
+  const auto take = [&](std::string_view name, std::string_view& out) {
+    std::size_t count = 0;
+    out = head.find(name, &count).value_or("");
+    return count < 2;
+  };
+  if (take("postbag-target", fields.target) && take("postbag-event", fields.event) &&
+      take("postbag-group", fields.group) && take("idempotency-key", fields.id)) {
+    return {};
+  }
+  return ApiError{422, "bad_hook", "a Postbag-* or Idempotency-Key header stands twice", 0};
+}
+
+ParsedCall parse_body(const Request& request) {
+  ParsedCall call;
+  if (request.body == nullptr) {
+    call.error = ApiError{422, "empty", "the body is empty", {}};
+    return call;
+  }
+  const std::string_view type = request.head.find("content-type").value_or("");
+  if (equal_ignoring_case(media_type(type), "application/json")) return parse_json_hooks(request.body);
+  if (equal_ignoring_case(media_type(type), "application/x-ndjson")) {
+    return parse_ndjson_hooks(request.body);
+  }
+  RawHookFields fields;
+  fields.content_type = type;
+  call.error = take_raw_fields(request.head, fields);
+  return call.error ? std::move(call) : parse_raw_hook(request.body, fields);
+}
+
+std::optional<ApiError> take_wait(Query& query, std::optional<Duration>& wait) {
+  const auto mode = query.take("wait");
+  const auto text = query.take("timeout");
+  if (!mode && text) return bad_query("'timeout' needs 'wait=delivered'");
+  if (!mode) return {};
+  if (*mode != "delivered") return bad_query("'wait' can only be 'delivered'");
+  wait = wait_default;
+  if (text) wait = parse_duration(*text);
+  if (!wait || *wait <= Duration::zero() || *wait > wait_max) {
+    return bad_query("'timeout' is not a duration of more than 0 and at most 10m");
+  }
+  return {};
+}
+
+Answer text_answer(std::string body) {
+  Answer answer;
+  answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  answer.body = std::move(body);
+  return answer;
+}
+
+bool accepts_ndjson(const Request& request) {
+  const auto accept = request.head.find("accept");
+  return accept && accept->find("application/x-ndjson") != std::string_view::npos;
+}
+
+}  // namespace
+
+Answer guarded(const std::function<Answer()>& job) {
+  try {
+    return job();
+  } catch (const std::system_error& error) {
+    return error_answer(to_api_error(error.code()));
+  } catch (const std::invalid_argument& error) {
+    return error_answer({422, "bad_argument", error.what(), {}});
+  } catch (const std::exception& error) {
+    return error_answer({500, "internal", error.what(), {}});
+  }
+}
+
+Router::Router(IntakeBackend& backend, RouterOptions options, std::shared_ptr<IntakeLoop> loop,
+               WorkerPool& pool)
+    : backend_(backend),
+      options_(std::move(options)),
+      loop_(std::move(loop)),
+      pool_(pool),
+      stop_runs_(std::make_shared<std::atomic<bool>>(false)),
+      retry_runs_(std::make_shared<int>(0)) {}
+
+std::optional<Answer> Router::check_token(const Request& request) const {
+  if (!options_.tokens || request.local || request.path.starts_with("/healthz/")) return {};
+  std::size_t count = 0;
+  const auto authorization = request.head.find("authorization", &count);
+  if (count == 1 && options_.tokens->allows(*authorization)) return {};
+  Answer answer = error_answer({401, "unauthorized", "a bearer token is needed", {}});
+  answer.fields = "WWW-Authenticate: Bearer\r\n";
+  return answer;
+}
+
+Router::HeadVerdict Router::judge_head(Request& request) const {
+  const std::string_view target = request.head.target;
+  const std::size_t mark = target.find('?');
+  request.path = target.substr(0, mark);
+  request.query = mark == std::string_view::npos ? "" : target.substr(mark + 1);
+
+  HeadVerdict verdict;
+  verdict.refusal = check_token(request);
+  if (verdict.refusal) return verdict;
+
+  const RouteMatch match = find_route(request.head.method, request.path, request.local);
+  request.route = static_cast<unsigned>(match.route);
+  if (match.route == Route::unknown) {
+    if (match.allow.empty()) {
+      verdict.refusal = error_answer({404, "not_found", "there is no such route", {}});
+    } else {
+      verdict.refusal = error_answer({405, "method", "this route takes " + match.allow, {}});
+      verdict.refusal->fields = "Allow: " + match.allow + "\r\n";
+    }
+    return verdict;
+  }
+  if (stopping() && request.head.method != "GET") {
+    verdict.refusal = error_answer({503, "stopping", "the daemon is stopping", {}});
+    verdict.refusal->close = true;
+    return verdict;
+  }
+  verdict.body_max = other_body_max;
+  if (match.route == Route::submit) {
+    verdict.body_max = options_.max_body;
+    if (const auto error = check_content(request.head)) verdict.refusal = error_answer(*error);
+  }
+  return verdict;
+}
+
+void Router::handle(const SharedExchange& exchange) {
+  const Request& request = exchange->request();
+  const auto route = static_cast<Route>(request.route);
+  if (route == Route::submit) return submit(exchange);
+
+  Query query;
+  auto error = Query::parse(request.query, query);
+  if (error) return exchange->answer(error_answer(*error));
+  switch (route) {
+    case Route::cancel:
+      return cancel(exchange, query);
+    case Route::targets:
+      return list_targets(exchange, query);
+    case Route::list_failed:
+      return list_failed(exchange, query);
+    case Route::purge_failed:
+      return purge_failed(exchange, query);
+    case Route::retry_failed:
+      return retry_failed(exchange, query);
+    case Route::plan_retry:
+      return plan_retry(exchange, query);
+    case Route::flush:
+      return flush(exchange, query);
+    case Route::backup:
+      return backup(exchange, query);
+    case Route::show_hook:
+      return show_hook(exchange);
+    case Route::status:
+      return exchange->answer(status_answer(backend_.status()));
+    case Route::metrics:
+      return exchange->answer(text_answer(prometheus_text(backend_.status())));
+    case Route::live:
+      return answer_health(exchange, backend_.live(), "live");
+    case Route::ready:
+      return answer_health(exchange, !stopping() && backend_.ready(), "ready");
+    case Route::submit:
+    case Route::unknown:
+      break;
+  }
+  exchange->answer(error_answer({404, "not_found", "there is no such route", {}}));
+}
+
+void Router::answer_health(const SharedExchange& exchange, bool good, std::string_view what) {
+  if (!good) {
+    return exchange->answer(error_answer({503, "not_" + std::string(what), "not " + std::string(what), {}}));
+  }
+  Answer answer;
+  answer.body = "{\"" + std::string(what) + "\":true}";
+  exchange->answer(std::move(answer));
+}
+
+void Router::submit(const SharedExchange& exchange) {
+  const Request& request = exchange->request();
+  SubmitCall call;
+  if (!request.query.empty()) {
+    Query query;
+    auto error = Query::parse(request.query, query);
+    if (!error) error = take_wait(query, call.wait);
+    if (!error) error = query.check_all_taken();
+    if (error) return exchange->answer(error_answer(*error));
+  }
+  ParsedCall parsed = parse_body(request);
+  if (parsed.error) return exchange->answer(error_answer(*parsed.error));
+  call.hooks = std::move(parsed.hooks);
+  call.ids = std::move(parsed.ids);
+  run_submit(backend_, loop_, exchange, options_.durability, std::move(call));
+}
+
+void Router::run_blocking(const SharedExchange& exchange, Job job) {
+  const bool taken = pool_.try_run([loop = loop_, exchange, work = std::move(job)] {
+    loop->post([exchange, answer = guarded(work)]() mutable { exchange->answer(std::move(answer)); });
+  });
+  if (taken) return;
+  exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));
+}
+
+void Router::cancel(const SharedExchange& exchange, Query& query) {
+  const auto target = query.take("target");
+  auto error = query.check_all_taken();
+  if (!error && !target) error = bad_query("'target' is missing (a glob; * is every target)");
+  if (error) return exchange->answer(error_answer(*error));
+  run_blocking(exchange, [this, glob = *target] {
+    return count_answer("cancelled", backend_.cancel(glob));
+  });
+}
+
+void Router::flush(const SharedExchange& exchange, Query& query) {
+  auto target = query.take("target");
+  if (const auto error = query.check_all_taken()) return exchange->answer(error_answer(*error));
+  run_blocking(exchange, [this, url = std::move(target)] {
+    std::optional<std::string_view> only;
+    if (url) only = *url;
+    return count_answer("bags", backend_.flush(only));
+  });
+}
+
+void Router::show_hook(const SharedExchange& exchange) {
+  const std::string_view id = exchange->request().path.substr(hook_prefix.size());
+  run_blocking(exchange, [this, wanted = std::string(id)] {
+    if (const auto hook = backend_.find_hook(wanted)) return hook_answer(*hook);
+    return error_answer({404, "not_found", "no hook of this id is known", {}});
+  });
+}
+
+void Router::list_targets(const SharedExchange& exchange, Query& query) {
+  std::optional<std::uint64_t> limit;
+  auto error = take_number(query, "limit", 1, 100'000, limit);
+  if (!error) error = query.check_all_taken();
+  if (error) return exchange->answer(error_answer(*error));
+  run_blocking(exchange,
+               [this, count = limit.value_or(1000)] { return targets_answer(backend_.targets(count)); });
+}
+
+void Router::list_failed(const SharedExchange& exchange, Query& query) {
+  FailedFilter filter;
+  std::optional<std::uint64_t> limit;
+  std::optional<std::uint64_t> after;
+  bool bodies = true;
+  auto error = take_filter(query, options_.wall_now(), filter);
+  if (!error) error = take_number(query, "limit", 1, failed_limit_max, limit);
+  if (!error) error = take_number(query, "after", 0, UINT64_MAX, after);
+  if (!error) error = take_bool(query, "bodies", bodies);
+  if (!error) error = query.check_all_taken();
+  if (error) return exchange->answer(error_answer(*error));
+
+  const std::size_t rows_max = limit.value_or(failed_limit_default);
+  run_blocking(exchange, [this, filter, rows_max, after, bodies]() -> Answer {
+    FailedPage all;
+    all.next = after;
+    std::size_t bytes = 0;
+    do {  // the store answers in slices, which may be empty before the end
+      SliceLimits limits;
+      limits.rows = rows_max - all.rows.size();
+      limits.bytes = failed_answer_bytes - bytes;
+      limits.bodies = bodies;
+      FailedPage page;
+      const auto problem = backend_.list_failed(filter, all.next, limits, page);
+      if (problem) return error_answer(to_api_error(problem));
+      for (FailedHook& row : page.rows) {
+        bytes += row.body.size() + row.response_excerpt.size();
+        all.rows.push_back(std::move(row));
+      }
+      all.next = page.next;
+    } while (all.next && all.rows.size() < rows_max && bytes < failed_answer_bytes &&
+             !stop_runs_->load());
+    return failed_answer(all, bodies);
+  });
+}
+
+void Router::purge_failed(const SharedExchange& exchange, Query& query) {
+  FailedFilter filter;
+  bool all = false;
+  auto error = take_filter(query, options_.wall_now(), filter);
+  if (!error) error = take_bool(query, "all", all);
+  if (!error) error = query.check_all_taken();
+  if (!error && all == !filter.empty()) {
+    error = bad_query(all ? "'all=true' stands beside a filter"
+                          : "without a filter 'all=true' must say that every row is meant");
+  }
+  if (error) return exchange->answer(error_answer(*error));
+  run_blocking(exchange, [this, filter] {
+    return count_answer("purged", backend_.purge_failed(filter));
+  });
+}
+
+std::optional<ApiError> Router::take_retry_options(Query& query, RetryOptions& options) const {
+  std::optional<std::uint64_t> retries;
+  auto error = take_filter(query, options_.wall_now(), options.filter);
+  if (!error) error = take_number(query, "limit", 1, UINT64_MAX, options.limit);
+  if (!error) error = take_number(query, "retries", 0, 1'000'000, retries);
+  if (!error) error = query.check_all_taken();
+  if (retries) options.retries = static_cast<std::uint32_t>(*retries);
+  return error;
+}
+
+void Router::plan_retry(const SharedExchange& exchange, Query& query) {
+  RetryOptions options;
+  const auto error = take_retry_options(query, options);
+  if (error) return exchange->answer(error_answer(*error));
+  run_blocking(exchange, [this, options] { return plan_answer(backend_.plan_retry(options)); });
+}
+
+void Router::retry_failed(const SharedExchange& exchange, Query& query) {
+  // A run holds a worker for as long as it takes; the others must stay free for short calls.
+  constexpr int runs_max = 2;
+  RetryOptions options;
+  const auto error = take_retry_options(query, options);
+  if (error) return exchange->answer(error_answer(*error));
+  if (*retry_runs_ >= runs_max) {
+    return exchange->answer(
+        error_answer({503, "full", "two runs of retry-failed-hooks are under way", {}}));
+  }
+  const bool stream = accepts_ndjson(exchange->request());
+  const auto gone = std::make_shared<std::atomic<bool>>(false);
+  options.progress = [loop = loop_, exchange, gone, stream,
+                      stop = stop_runs_](const RetryProgress& progress) {
+    if (stream) {
+      loop->post([exchange, progress] {
+        if (exchange->stream_busy()) return;
+        std::string line;
+        append_progress_line(line, progress, false);
+        exchange->write_piece(line);
+      });
+    }
+    return !gone->load() && !stop->load();
+  };
+  const auto finish = [exchange, stream, runs = retry_runs_](Answer answer,
+                                                             const RetryProgress& progress) {
+    --*runs;
+    if (!stream) return exchange->answer(std::move(answer));
+    if (answer.status == 200) {
+      answer.body.clear();
+      append_progress_line(answer.body, progress, true);
+    } else {
+      answer.body += '\n';
+    }
+    exchange->write_piece(answer.body);
+    exchange->end_stream();
+  };
+  // The call is made with the answer's stream begun, so that progress finds it there.
+  ++*retry_runs_;
+  const bool taken = pool_.try_run([this, loop = loop_, options, finish] {
+    RetryProgress progress;
+    Answer answer = guarded([&] {
+      progress = backend_.retry_failed(options);
+      Answer done;
+      append_progress(done.body, progress);
+      return done;
+    });
+    loop->post([finish, answer = std::move(answer), progress] { finish(answer, progress); });
+  });
+  if (!taken) {
+    --*retry_runs_;
+    return exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));
+  }
+  // Posted work runs after this function, so no line comes before the head.
+  if (stream) exchange->begin_stream("application/x-ndjson");
+  exchange->on_peer_gone([gone] { gone->store(true); });
+}
+
+void Router::backup(const SharedExchange& exchange, Query& query) {
+  auto path = query.take("path");
+  auto error = query.check_all_taken();
+  if (!error && (!path || !path->starts_with('/'))) error = bad_query("'path' is not an absolute path");
+  if (error) return exchange->answer(error_answer(*error));
+  run_blocking(exchange, [this, to = std::move(*path)]() -> Answer {
+    if (const auto problem = backend_.backup(to)) return error_answer(to_api_error(problem));
+    Answer answer;
+    answer.body = "{\"backup\":true}";
+    return answer;
+  });
+}
+
+}  // namespace postbag

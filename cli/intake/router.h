@@ -1,0 +1,91 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "cli/intake/answers.h"
+#include "cli/intake/backend.h"
+#include "cli/intake/exchange.h"
+#include "cli/intake/loop.h"
+#include "cli/intake/query.h"
+#include "cli/intake/tokens.h"
+#include "cli/intake/worker_pool.h"
+
+namespace postbag {
+
+struct RouterOptions {
+  std::uint64_t max_body = 8 << 20;
+  std::optional<TokenSet> tokens;  // nothing: TCP needs none either
+  Durability durability = Durability::memory;  // what the engine gives; stands in answers
+  std::function<WallMs()> wall_now;
+};
+
+// Every route of the HTTP interface: what a request means. Knows no socket. All member functions on intake's thread,
+// but for stop_accepting() and stop().
+class Router {
+ public:
+  Router(IntakeBackend& backend, RouterOptions options, std::shared_ptr<IntakeLoop> loop,
+         WorkerPool& pool);
+
+  // Decided on the head alone, before a byte of the body is read: an answer that refuses the request, or how long the body
+  // may be. Fills in path, query and route.
+  struct HeadVerdict {
+    std::optional<Answer> refusal;
+    std::uint64_t body_max = 0;
+  };
+  HeadVerdict judge_head(Request& request) const;
+
+  // The whole request is there; answers now or later.
+  void handle(const std::shared_ptr<Exchange>& exchange);
+
+  // From now on what would change something is answered `stopping`; reading goes on. Any thread.
+  void stop_accepting() { stopping_.store(true); }
+  bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
+  // Ends runs of retry-failed-hooks after what is in flight. Any thread.
+  void stop() { stop_runs_->store(true); }
+
+ private:
+  using Job = std::function<Answer()>;
+  using SharedExchange = std::shared_ptr<Exchange>;
+
+  std::optional<Answer> check_token(const Request& request) const;
+  void submit(const SharedExchange& exchange);
+  void cancel(const SharedExchange& exchange, Query& query);
+  void flush(const SharedExchange& exchange, Query& query);
+  void show_hook(const SharedExchange& exchange);
+  void list_targets(const SharedExchange& exchange, Query& query);
+  void list_failed(const SharedExchange& exchange, Query& query);
+  void purge_failed(const SharedExchange& exchange, Query& query);
+  void retry_failed(const SharedExchange& exchange, Query& query);
+  void plan_retry(const SharedExchange& exchange, Query& query);
+  void backup(const SharedExchange& exchange, Query& query);
+  void answer_health(const SharedExchange& exchange, bool good, std::string_view what);
+  std::optional<ApiError> take_retry_options(Query& query, RetryOptions& options) const;
+  // Runs an engine call that blocks on a worker; what it returns is the answer.
+  void run_blocking(const SharedExchange& exchange, Job job);
+
+  IntakeBackend& backend_;
+  const RouterOptions options_;
+  const std::shared_ptr<IntakeLoop> loop_;
+  WorkerPool& pool_;
+  std::atomic<bool> stopping_{false};
+  const std::shared_ptr<std::atomic<bool>> stop_runs_;
+  const std::shared_ptr<int> retry_runs_;  // under way; intake's thread only
+};
+
+// POST /v1/hooks once its body was parsed (submit_call.cc).
+struct SubmitCall {
+  HookList hooks;
+  std::vector<std::string_view> ids;
+  std::optional<Duration> wait;  // ?wait=delivered: the timeout
+};
+void run_submit(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop,
+                const std::shared_ptr<Exchange>& exchange, Durability durability, SubmitCall call);
+
+// Exceptions of an engine call as an answer.
+Answer guarded(const std::function<Answer()>& job);
+
+}  // namespace postbag

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace postbag {
+
+// A few threads for engine calls that block, so that intake's own thread never does. Bounded: a full queue is an
+// answer to the caller.
+class WorkerPool {
+ public:
+  WorkerPool(std::size_t threads, std::size_t queue_max);
+  ~WorkerPool();
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  // False: the queue is full or the pool is stopping; `job` was not taken. Jobs must not throw.
+  bool try_run(std::function<void()> job);
+  // Waits for the jobs that run; those still in the queue are dropped. Idempotent.
+  void stop();
+
+ private:
+  void run();
+
+  const std::size_t queue_max_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> queue_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace postbag

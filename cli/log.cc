@@ -1,0 +1,115 @@
+#include "cli/log.h"
+
+#include <spdlog/async_logger.h>
+#include <spdlog/details/thread_pool.h>
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "cli/console.h"
+#include "cli/log_limiter.h"
+
+namespace postbag {
+
+namespace {
+
+constexpr std::size_t waiting_lines_max = 8192;
+constexpr std::uint32_t lines_per_second = 20;  // of one kind
+
+spdlog::level::level_enum spdlog_level(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug:
+      return spdlog::level::debug;
+    case LogLevel::info:
+      return spdlog::level::info;
+    case LogLevel::warning:
+      return spdlog::level::warn;
+    case LogLevel::error:
+      return spdlog::level::err;
+    case LogLevel::off:
+      break;
+  }
+  return spdlog::level::off;
+}
+
+}  // namespace
+
+std::string log_json_string(std::string_view message) {
+  std::string out = "\"";
+  for (const char c : printable(message)) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "\"";
+}
+
+class Log::Impl {
+ public:
+  explicit Impl(const LogOptions& options)
+      : level_(options.level),
+        json_(options.format == LogFormat::json),
+        pool_(std::make_shared<spdlog::details::thread_pool>(waiting_lines_max, 1)),
+        limiter_(lines_per_second) {
+    auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+    // "overrun_oldest": whoever logs never waits for the sink.
+    logger_ = std::make_shared<spdlog::async_logger>("postbag", std::move(sink), pool_,
+                                                     spdlog::async_overflow_policy::overrun_oldest);
+    logger_->set_level(spdlog::level::trace);
+    logger_->flush_on(spdlog::level::trace);
+    const char* pattern = json_ ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l","message":%v})"
+                                : "%Y-%m-%dT%H:%M:%S.%eZ %l %v";
+    logger_->set_formatter(
+        std::make_unique<spdlog::pattern_formatter>(pattern, spdlog::pattern_time_type::utc));
+  }
+
+  ~Impl() {
+    for (const auto& held : limiter_.take_all()) say_suppressed(held);
+    logger_->flush();
+  }
+
+  void write(LogLevel level, std::string_view message) {
+    std::vector<LogLimiter::Suppressed> suppressed;
+    bool pass = false;
+    {
+      const std::lock_guard lock(mutex_);
+      pass = limiter_.admit(message, std::chrono::steady_clock::now(), suppressed);
+    }
+    for (const auto& held : suppressed) say_suppressed(held);
+    if (pass) put(level, message);
+  }
+
+  LogLevel level() const { return level_; }
+
+ private:
+  void put(LogLevel level, std::string_view message) {
+    const std::string text = json_ ? log_json_string(message) : printable(message);
+    logger_->log(spdlog_level(level), spdlog::string_view_t(text.data(), text.size()));
+  }
+  void say_suppressed(const LogLimiter::Suppressed& held) {
+    put(LogLevel::warning,
+        "suppressed " + std::to_string(held.lines) + " more lines like \"" + held.kind + "\"");
+  }
+
+  LogLevel level_;
+  bool json_;
+  std::shared_ptr<spdlog::details::thread_pool> pool_;
+  std::shared_ptr<spdlog::async_logger> logger_;
+  std::mutex mutex_;
+  LogLimiter limiter_;
+};
+
+Log::Log(const LogOptions& options) : impl_(std::make_unique<Impl>(options)) {}
+Log::~Log() = default;
+
+Logger Log::logger() const {
+  Impl* impl = impl_.get();
+  Logger logger;
+  logger.level = impl->level();
+  logger.write = [impl](LogLevel level, std::string_view message) { impl->write(level, message); };
+  return logger;
+}
+
+}  // namespace postbag

@@ -1,0 +1,116 @@
+#include <poll.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "cli/daemon_answers.h"
+#include "cli/exit_codes.h"
+#include "cli/send_way.h"
+#include "cli/store_access.h"
+
+namespace postbag {
+
+namespace {
+constexpr int pause_ms_min = 20;
+constexpr int pause_ms_max = 1000;
+}  // namespace
+
+void SendThroughDaemon::pause(int ms) const {
+  pollfd stop{signals_.stop_fd(), POLLIN, 0};
+  poll(&stop, 1, ms);
+}
+
+std::optional<LineError> SendThroughDaemon::hand_over(SendGroup& group) {
+  for (int ms = pause_ms_min; waiting_.size() >= waiting_ids_max;
+       ms = std::min(2 * ms, pause_ms_max)) {
+    if (look_at_all()) break;
+    pause(ms);
+    if (signals_.stopped()) return std::nullopt;
+  }
+  ControlRequest request;
+  request.method = "POST";
+  request.path = "/v1/hooks";
+  request.content_type = "application/x-ndjson";
+  request.body = group.ndjson;
+  ControlAnswer answer = daemon_.send(request);
+  DaemonError error = parse_daemon_error(answer.body);
+  while (answer.status == 503 && error.code == "full") {
+    pause(static_cast<int>(std::max(answer.retry_after_s, 1u)) * 1000);
+    if (signals_.stopped()) return std::nullopt;
+    look_at_all();
+    answer = daemon_.send(request);
+    error = parse_daemon_error(answer.body);
+  }
+  if (error.index && *error.index < group.line_numbers.size()) {
+    return LineError{group.line_numbers[*error.index], error.message};
+  }
+  expect_success(answer);
+  const auto accepted = parse_accepted(answer.body);
+  if (!accepted)
+    throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
+  counts_.accepted += accepted->accepted;
+  counts_.duplicates += accepted->duplicates;
+  waiting_.insert(accepted->ids.begin(), accepted->ids.end());
+  for (std::size_t i = 0; i < group.hooks.size() && targets_.size() <= targets_max; ++i) {
+    targets_.emplace(group.hooks[i].target);
+  }
+  return std::nullopt;
+}
+
+// Asks for every hook without an outcome. True if at least one has got it.
+bool SendThroughDaemon::look_at_all() {
+  bool changed = false;
+  for (auto it = waiting_.begin(); it != waiting_.end() && !signals_.stopped();) {
+    ControlRequest request;
+    request.path = "/v1/hooks/" + *it;
+    const ControlAnswer answer = daemon_.send(request);
+    bool delivered = answer.status == 404 && failures_are_kept_;
+    bool failed = answer.status == 404 && !failures_are_kept_;
+    if (answer.status != 404) {
+      expect_success(answer);
+      const auto status = parse_hook_status(answer.body).value_or(HookStatus{});
+      delivered = status.state == "delivered";
+      failed = status.state == "failed";
+    }
+    if (!delivered && !failed) {
+      ++it;
+      continue;
+    }
+    counts_.delivered += delivered ? 1 : 0;
+    counts_.failed += failed ? 1 : 0;
+    changed = true;
+    it = waiting_.erase(it);
+  }
+  return changed;
+}
+
+void SendThroughDaemon::flush() {
+  ControlRequest request;
+  request.method = "POST";
+  if (targets_.size() > targets_max) {
+    request.path = "/v1/flush";
+    expect_success(daemon_.send(request));
+    return;
+  }
+  for (const std::string& target : targets_) {
+    request.path = "/v1/flush?target=" + query_escape(target);
+    expect_success(daemon_.send(request));
+  }
+}
+
+void SendThroughDaemon::finish(const std::function<void()>& look) {
+  flush();
+  for (int ms = pause_ms_min; !waiting_.empty() && !signals_.stopped();) {
+    ms = look_at_all() ? pause_ms_min : std::min(2 * ms, pause_ms_max);
+    look();
+    if (!waiting_.empty()) pause(ms);
+  }
+}
+
+SendCounts SendThroughDaemon::counts() {
+  SendCounts counts = counts_;
+  counts.left = waiting_.size();
+  return counts;
+}
+
+}  // namespace postbag

@@ -1,0 +1,123 @@
+#include "cli/store_access.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "cli/daemon_answers.h"
+#include "cli/exit_codes.h"
+#include "postbag/error.h"
+#include "postbag/sqlite_store.h"
+
+namespace postbag {
+
+namespace {
+
+constexpr const char* default_config_file = "postbag.toml";
+
+int exit_code_of_status(int status) {
+  switch (status) {
+    case 401:
+    case 403:
+      return exit_permission;
+    case 404:
+      return exit_no_input;
+    case 409:
+      return exit_cannot_create;
+    case 503:
+      return exit_unavailable;
+    case 507:
+      return exit_io;
+    default:
+      return status >= 500 ? exit_system : exit_bad_data;
+  }
+}
+
+}  // namespace
+
+std::optional<std::string> config_file_of(const CommonArguments& arguments) {
+  if (!arguments.config) {
+    if (access(default_config_file, F_OK) != 0) return std::nullopt;
+    return default_config_file;
+  }
+  if (access(arguments.config->c_str(), R_OK) != 0) {
+    const int error = errno;
+    throw CommandError(error == EACCES ? exit_permission : exit_no_input,
+                       *arguments.config + ": " + std::generic_category().message(error));
+  }
+  return arguments.config;
+}
+
+LoadedOptions load_command_options(const CommonArguments& arguments) {
+  const auto file = config_file_of(arguments);
+  if (file) return load_options(*file);
+  return LoadedOptions{default_options(), {}};
+}
+
+std::string control_socket_path(const Options& options) {
+  return options.store.path + ".sock";
+}
+
+std::optional<ControlClient> connect_daemon(const Options& options) {
+  return ControlClient::connect(control_socket_path(options));
+}
+
+ControlClient require_daemon(const Options& options, const std::string& command) {
+  auto daemon = connect_daemon(options);
+  if (!daemon) {
+    throw CommandError(exit_unavailable, command + " needs a running daemon; none answers at " +
+                                             control_socket_path(options));
+  }
+  return std::move(*daemon);
+}
+
+std::unique_ptr<Store> open_store_alone(const Options& options, bool create) {
+  SqliteStoreOptions store;
+  store.path = options.store.path;
+  store.max_bytes = options.store.max_bytes;
+  store.create = create;
+  try {
+    return open_sqlite_store(store);
+  } catch (const StoreError& error) {
+    std::string message = error.what();
+    if (error.code() == make_error_code(Errc::store_busy)) {
+      message = "another process holds " + store.path +
+                "; wait until it has ended, and never run sqlite3 on a live store";
+    }
+    throw CommandError(exit_code_of(error.code()), message);
+  }
+}
+
+StoreHolder open_daemon_or_store(const Options& options, bool create) {
+  StoreHolder holder;
+  holder.daemon = connect_daemon(options);
+  if (holder.daemon) return holder;
+  try {
+    holder.store = open_store_alone(options, create);
+  } catch (const CommandError& error) {
+    // A daemon that has just come up holds the store before its socket listens.
+    if (error.exit_code() != exit_store_busy) throw;
+    holder.daemon = connect_daemon(options);
+    if (!holder.daemon) throw;
+  }
+  return holder;
+}
+
+void expect_success(const ControlAnswer& answer) {
+  if (answer.ok()) return;
+  const DaemonError error = parse_daemon_error(answer.body);
+  throw CommandError(exit_code_of_status(answer.status),
+                     "the daemon answered " + std::to_string(answer.status) +
+                         (error.code.empty() ? "" : " " + error.code) +
+                         (error.message.empty() ? "" : ": " + printable(error.message)));
+}
+
+void say_waiting_hooks(Console& console, const Store& store) {
+  const std::uint64_t waiting = store.info().pending_hooks;
+  if (waiting == 0) return;
+  console.say(std::to_string(waiting) +
+              " hooks of an earlier run wait in the store; only `postbag serve` delivers them");
+}
+
+}  // namespace postbag

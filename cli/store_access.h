@@ -1,0 +1,46 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "cli/arguments.h"
+#include "cli/console.h"
+#include "cli/control_client.h"
+#include "postbag/config.h"
+#include "postbag/options.h"
+#include "postbag/store.h"
+
+namespace postbag {
+
+// The file that a command reads: what -c names, else ./postbag.toml where it exists, else nothing
+// (built-in defaults). A file named by -c that is not there is CommandError 66, one that may not be
+// read 77.
+std::optional<std::string> config_file_of(const CommonArguments& arguments);
+// Throws ConfigError for what is in the file.
+LoadedOptions load_command_options(const CommonArguments& arguments);
+
+// "<store path>.sock"
+std::string control_socket_path(const Options& options);
+// The daemon that holds the store, if one answers.
+std::optional<ControlClient> connect_daemon(const Options& options);
+// The same, or CommandError 69 that says which command needs it.
+ControlClient require_daemon(const Options& options, const std::string& command);
+
+// Who has the store: a daemon, or we alone. Exactly one of the two is set.
+struct StoreHolder {
+  std::optional<ControlClient> daemon;
+  std::unique_ptr<Store> store;
+};
+// `create` false: a store that does not exist is CommandError 66. Busy without a daemon: 75.
+StoreHolder open_daemon_or_store(const Options& options, bool create);
+std::unique_ptr<Store> open_store_alone(const Options& options, bool create);
+
+// The answer of the daemon if it is a success, else CommandError with its message and the code that
+// fits.
+void expect_success(const ControlAnswer& answer);
+
+// "delivers" etc. is said about hooks of an earlier run that only `serve` sends.
+void say_waiting_hooks(Console& console, const Store& store);
+
+}  // namespace postbag
