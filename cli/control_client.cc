@@ -161,7 +161,7 @@ ControlAnswer ControlClient::stream(const ControlRequest& request, int stop_fd,
   ControlAnswer answer;
   char buffer[64 << 10];
   std::string piece;
-  bool stopping = stop_fd < 0;
+  bool stopping = stop_fd < 0, head_done = false;
   while (!decoder.done()) {
     pollfd fds[2] = {{fd_, POLLIN, 0}, {stop_fd, POLLIN, 0}};
     if (poll(fds, stopping ? 1 : 2, -1) < 0 && errno != EINTR) fail(error_text(errno));
@@ -172,6 +172,7 @@ ControlAnswer ControlClient::stream(const ControlRequest& request, int stop_fd,
     if (fds[0].revents == 0) continue;
     const ssize_t got = read_some(fd_, buffer, sizeof buffer);
     if (got <= 0) {
+      head_done = decoder.head_done();
       decoder.end();
       break;
     }
@@ -184,7 +185,7 @@ ControlAnswer ControlClient::stream(const ControlRequest& request, int stop_fd,
     }
   }
   complete = decoder.done();
-  if (!decoder.head_done()) fail("the connection ended before the answer came");
+  if (!complete && !head_done) fail("the connection ended before the answer came");
   answer.status = decoder.status();
   answer.content_type = decoder.content_type();
   close_connection();

@@ -38,7 +38,7 @@ std::string retry_path(const RetryOptions& options, bool dry_run) {
 class DaemonRetry {
  public:
   DaemonRetry(ControlClient& daemon, const SignalWatch& signals, Console& console)
-      : daemon_(daemon), signals_(signals), bar_(console, "retry") {}
+      : daemon_(daemon), signals_(signals), console_(console), bar_(console, "retry") {}
 
   RetryProgress run(const RetryOptions& options) {
     ControlRequest request;
@@ -51,7 +51,10 @@ class DaemonRetry {
     expect_success(answer);
     if (!rest_.empty()) on_line(rest_);
     // Whether a daemon still answers a client that has said goodbye is up to it.
-    if (!complete && signals_.stopped()) return progress_;
+    if (!complete && signals_.stopped()) {
+      console_.say("the daemon stops after what is in flight; its outcome is not in these numbers");
+      return progress_;
+    }
     if (!complete) {
       throw CommandError(
           exit_unavailable,
@@ -84,6 +87,7 @@ class DaemonRetry {
 
   ControlClient& daemon_;
   const SignalWatch& signals_;
+  Console& console_;
   ProgressBar bar_;
   RetryProgress progress_;
   std::string rest_, error_;

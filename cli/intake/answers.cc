@@ -44,7 +44,8 @@ void write_id(JsonWriter& json, std::string& out, const SubmitResult& result,
   }
 }
 
-// "Name: value\r\n"... as an object; a name that stands twice keeps its place twice, as JSON allows.
+// "Name: value\r\n"... as an object; a name that stands twice keeps its place twice, as JSON
+// allows.
 void write_header_lines(JsonWriter& json, std::string& out, std::string_view lines) {
   json.begin_object();
   while (!lines.empty()) {
@@ -199,11 +200,13 @@ Answer waited_answer(const SubmitResult& result, std::span<const std::string_vie
     std::string text;
     const std::string of_all = " of " + std::to_string(hooks.size()) + " hooks ";
     append_error(text, answer.status == 504
-                           ? ApiError{504, "timeout",
+                           ? ApiError{504,
+                                      "timeout",
                                       std::to_string(hooks.size() - known) + of_all +
                                           "have no outcome yet; they stay accepted",
                                       {}}
-                           : ApiError{502, "not_delivered",
+                           : ApiError{502,
+                                      "not_delivered",
                                       std::to_string(failed) + of_all +
                                           "could not be delivered; they are not kept",
                                       {}});

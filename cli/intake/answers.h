@@ -21,12 +21,13 @@ Answer error_answer(const ApiError& error);
 ApiError to_api_error(const SubmitResult& result);
 ApiError to_api_error(std::error_code code);
 
-// 202 {"accepted", "duplicates", "ids", "durability"}. `own_ids` as in ParsedCall: where a hook has one it stands for the
-// engine's.
+// 202 {"accepted", "duplicates", "ids", "durability"}. `own_ids` as in ParsedCall: where a hook has
+// one it stands for the engine's.
 Answer accepted_answer(const SubmitResult& result, std::span<const std::string_view> own_ids,
                        Durability durability);
 
-// The answer of ?wait=delivered: as above with "outcomes"; hooks without an outcome (only at the timeout) are left out.
+// The answer of ?wait=delivered: as above with "outcomes"; hooks without an outcome (only at the
+// timeout) are left out.
 struct WaitedHook {
   bool known = false;
   HookOutcome outcome;

@@ -8,7 +8,8 @@
 
 namespace postbag {
 
-// An error as intake answers it: {"error": {"code", "message", "index"?}}. Holds no payload and no secret.
+// An error as intake answers it: {"error": {"code", "message", "index"?}}. Holds no payload and no
+// secret.
 struct ApiError {
   int status = 400;
   std::string code;

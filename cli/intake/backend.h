@@ -11,16 +11,19 @@
 
 namespace postbag {
 
-// What intake needs of the engine, call for call as in postbag/engine.h; a seam for tests. Any thread. Those marked *blocks*
-// are called on intake's worker threads only; the others must answer at once.
+// What intake needs of the engine, call for call as in postbag/engine.h; a seam for tests. Any
+// thread. Those marked *blocks* are called on intake's worker threads only; the others must answer
+// at once.
 class IntakeBackend {
  public:
   virtual ~IntakeBackend() = default;
 
-  // `done` is called exactly once, on any thread, also from inside submit(). It may come after the IntakeServer is gone.
+  // `done` is called exactly once, on any thread, also from inside submit(). It may come after the
+  // IntakeServer is gone.
   virtual void submit(HookList hooks, SubmitOptions options, SubmitHandler done) = 0;
   virtual EngineStatus status() const = 0;
-  // Liveness and readiness (/healthz): live = the process is worth keeping, ready = it accepts hooks.
+  // Liveness and readiness (/healthz): live = the process is worth keeping, ready = it accepts
+  // hooks.
   virtual bool live() const = 0;
   virtual bool ready() const = 0;
 

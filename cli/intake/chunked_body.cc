@@ -52,6 +52,8 @@ ChunkedBody::State ChunkedBody::put(std::string_view arrived, std::size_t& used)
   return request.is_done() ? State::done : State::need_more;
 }
 
-std::string_view ChunkedBody::body() const { return parser_->request.get().body(); }
+std::string_view ChunkedBody::body() const {
+  return parser_->request.get().body();
+}
 
 }  // namespace postbag

@@ -7,8 +7,9 @@
 
 namespace postbag {
 
-// Takes a chunked body apart. Beast's parser does it, behind our own check of the head and with limits that it lacks: chunk
-// extensions are refused, and a chunk line or the trailers must fit in what is given to put() at once.
+// Takes a chunked body apart. Beast's parser does it, behind our own check of the head and with
+// limits that it lacks: chunk extensions are refused, and a chunk line or the trailers must fit in
+// what is given to put() at once.
 class ChunkedBody {
  public:
   // `raw_head`: a whole head that check_request_head() took.
@@ -18,7 +19,8 @@ class ChunkedBody {
   ChunkedBody& operator=(const ChunkedBody&) = delete;
 
   enum class State { need_more, done, bad, too_large };
-  // Consumes `used` bytes from the front of `arrived`; the rest must stand at the front of the next call.
+  // Consumes `used` bytes from the front of `arrived`; the rest must stand at the front of the next
+  // call.
   State put(std::string_view arrived, std::size_t& used);
   std::string_view body() const;
 

@@ -23,17 +23,22 @@ constexpr std::size_t input_bytes_max = 2 * head_bytes_max;
 constexpr std::size_t output_kept_max = 64 * 1024;
 constexpr std::size_t discard_max = 64 << 20;
 
-TimePoint steady_now() { return std::chrono::steady_clock::now(); }
+TimePoint steady_now() {
+  return std::chrono::steady_clock::now();
+}
 
 }  // namespace
 
-IntakeConnection::IntakeConnection(std::shared_ptr<IntakeLoop> loop, Socket socket, bool local, Shared& shared)
+IntakeConnection::IntakeConnection(std::shared_ptr<IntakeLoop> loop, Socket socket, bool local,
+                                   Shared& shared)
     : loop_(std::move(loop)), socket_(std::move(socket)), shared_(&shared) {
   request_.local = local;
   in_.resize(input_bytes_min);
 }
 
-void IntakeConnection::start() { next_request(); }
+void IntakeConnection::start() {
+  next_request();
+}
 
 void IntakeConnection::enter(State state, Duration timeout) {
   state_ = state;
@@ -121,8 +126,7 @@ void IntakeConnection::process_input() {
   if (end.state == HeadEnd::State::bad) {
     return refuse(400, "bad_request", "the request head has a line that does not end with CRLF");
   }
-  const std::size_t bytes =
-      end.state == HeadEnd::State::complete ? end.bytes : in_end_ - in_begin_;
+  const std::size_t bytes = end.state == HeadEnd::State::complete ? end.bytes : in_end_ - in_begin_;
   if (bytes > head_bytes_max) return refuse(431, "head_too_large", "the request head is too large");
   if (end.state == HeadEnd::State::complete) return start_request(bytes);
   if (!head_begun_) {
@@ -256,8 +260,8 @@ void IntakeConnection::answer(Answer answer) {
   }
   peer_gone_ = nullptr;
   request_.body.reset();
-  close_after_ = close_after_ || answer.close || !request_.head.keep_alive ||
-                 shared_->router.stopping();
+  close_after_ =
+      close_after_ || answer.close || !request_.head.keep_alive || shared_->router.stopping();
   write_answer(answer);
 }
 
@@ -325,8 +329,8 @@ void IntakeConnection::forget_request() {
 void IntakeConnection::begin_stream(std::string_view content_type) {
   if (state_ != State::handling) return;
   stream_chunked_ = request_.head.minor_version == 1;
-  close_after_ = close_after_ || !request_.head.keep_alive || !stream_chunked_ ||
-                 shared_->router.stopping();
+  close_after_ =
+      close_after_ || !request_.head.keep_alive || !stream_chunked_ || shared_->router.stopping();
   out_.clear();
   append_status_line(out_, 200);
   out_ += shared_->date_line;
@@ -360,7 +364,8 @@ void IntakeConnection::end_stream() {
 // Closing
 
 void IntakeConnection::linger() {
-  // Closing while bytes of the peer are unread would reset the connection and take the answer with it.
+  // Closing while bytes of the peer are unread would reset the connection and take the answer with
+  // it.
   error_code ignored;
   socket_.shutdown(Socket::shutdown_send, ignored);
   forget_request();

@@ -22,8 +22,9 @@ struct ConnectionLimits {
   Duration linger_timeout = std::chrono::seconds(2);  // for the peer to read the last answer
 };
 
-// One connection of a client: reads a request, has it answered, writes the answer, and only then looks at the next one. Lives
-// on intake's thread alone. Whoever has an answer to give holds a reference; after close() it only waits to be let go.
+// One connection of a client: reads a request, has it answered, writes the answer, and only then
+// looks at the next one. Lives on intake's thread alone. Whoever has an answer to give holds a
+// reference; after close() it only waits to be let go.
 class IntakeConnection : public Exchange, public std::enable_shared_from_this<IntakeConnection> {
  public:
   using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol,
@@ -53,7 +54,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   void answer(Answer answer) override;
   void begin_stream(std::string_view content_type) override;
   void write_piece(std::string_view piece) override;
-  bool stream_busy() const override { return writing_ || state_ == State::closed; }
+  bool stream_busy() const override { return !pending_.empty() || state_ == State::closed; }
   void end_stream() override;
   void on_peer_gone(std::function<void()> gone) override;
 
@@ -83,7 +84,9 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   void on_peer_readable(boost::system::error_code error);
   void forget_request();
   void release_chunked();
-  std::string_view input() const { return std::string_view(in_).substr(in_begin_, in_end_ - in_begin_); }
+  std::string_view input() const {
+    return std::string_view(in_).substr(in_begin_, in_end_ - in_begin_);
+  }
   void consume(std::size_t bytes);
 
   const std::shared_ptr<IntakeLoop> loop_;  // first: the socket needs its context to the end
@@ -94,9 +97,9 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
 
   std::string in_;  // arrived and not consumed: in_[in_begin_, in_end_)
   std::size_t in_begin_ = 0, in_end_ = 0;
-  std::size_t scanned_ = 0;     // of the head that is being read
-  bool head_begun_ = false;     // its deadline runs
-  std::string head_;            // raw head of the current request; request_ points into it
+  std::size_t scanned_ = 0;  // of the head that is being read
+  bool head_begun_ = false;  // its deadline runs
+  std::string head_;         // raw head of the current request; request_ points into it
   Request request_;
   std::uint64_t body_max_ = 0;
   std::unique_ptr<ChunkedBody> chunked_;

@@ -8,9 +8,13 @@ void EngineBackend::submit(HookList hooks, SubmitOptions options, SubmitHandler 
   engine_.submit(std::move(hooks), std::move(options), std::move(done));
 }
 
-EngineStatus EngineBackend::status() const { return engine_.status(); }
+EngineStatus EngineBackend::status() const {
+  return engine_.status();
+}
 
-bool EngineBackend::live() const { return engine_.status().healthy; }
+bool EngineBackend::live() const {
+  return engine_.status().healthy;
+}
 
 bool EngineBackend::ready() const {
   const EngineStatus status = engine_.status();
@@ -51,6 +55,8 @@ std::uint64_t EngineBackend::cancel(std::string_view target_glob) {
   return engine_.cancel(target_glob);
 }
 
-std::error_code EngineBackend::backup(const std::string& path) { return engine_.backup(path); }
+std::error_code EngineBackend::backup(const std::string& path) {
+  return engine_.backup(path);
+}
 
 }  // namespace postbag

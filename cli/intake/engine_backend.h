@@ -4,7 +4,8 @@
 
 namespace postbag {
 
-// The real engine behind intake. Does not own it; the engine must outlive the adapter and the IntakeServer's stop().
+// The real engine behind intake. Does not own it; the engine must outlive the adapter and the
+// IntakeServer's stop().
 class EngineBackend : public IntakeBackend {
  public:
   explicit EngineBackend(Engine& engine) : engine_(engine) {}

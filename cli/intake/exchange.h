@@ -14,9 +14,9 @@ namespace postbag {
 struct Request {
   RequestHead head;
   std::string_view path;
-  std::string_view query;  // without '?', still encoded
-  bool local = false;      // came over the Unix socket: no token, and control routes
-  unsigned route = 0;      // which route the head was found to name
+  std::string_view query;             // without '?', still encoded
+  bool local = false;                 // came over the Unix socket: no token, and control routes
+  unsigned route = 0;                 // which route the head was found to name
   std::shared_ptr<RequestBody> body;  // null if there is none
 };
 
@@ -28,8 +28,9 @@ struct Answer {
   bool close = false;  // end the connection after this answer
 };
 
-// A request and the way back. All member functions only on intake's thread. Answer exactly once: answer(), or begin_stream(),
-// any number of write_piece(), end_stream(). Where the peer is gone all of them do nothing.
+// A request and the way back. All member functions only on intake's thread. Answer exactly once:
+// answer(), or begin_stream(), any number of write_piece(), end_stream(). Where the peer is gone
+// all of them do nothing.
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -38,7 +39,7 @@ class Exchange {
 
   virtual void begin_stream(std::string_view content_type) = 0;
   virtual void write_piece(std::string_view piece) = 0;
-  // True while an earlier piece is not written yet: leave out what can be left out.
+  // True while a piece waits for an earlier one to be written: leave out what can be left out.
   virtual bool stream_busy() const = 0;
   virtual void end_stream() = 0;
 

@@ -24,10 +24,12 @@ unsigned find_key(std::string_view name) {
   return key;
 }
 
-bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+bool is_space(char c) {
+  return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
 
-// Parses the wrapper objects by hand, strictly, and hands each payload to the JSON checker: so each byte is validated
-// once, and where a payload begins and ends is known without building a document.
+// Parses the wrapper objects by hand, strictly, and hands each payload to the JSON checker: so each
+// byte is validated once, and where a payload begins and ends is known without building a document.
 class HookParser {
  public:
   HookParser(RequestBody& body, ParsedCall& call) : body_(body), call_(call) {}
@@ -234,7 +236,8 @@ ParsedCall parse_ndjson_hooks(const std::shared_ptr<RequestBody>& body) {
   std::size_t line = 0;
   for (const char* p = text.data(); p < end;) {
     ++line;
-    const auto* newline = static_cast<const char*>(std::memchr(p, '\n', static_cast<std::size_t>(end - p)));
+    const auto* newline =
+        static_cast<const char*>(std::memchr(p, '\n', static_cast<std::size_t>(end - p)));
     const char* const line_end = newline != nullptr ? newline : end;
     const char* begin = p;
     while (begin < line_end && is_space(*begin)) ++begin;

@@ -4,17 +4,20 @@
 
 namespace postbag {
 
-// Finding ends in JSON text. All of these read up to json_padding bytes behind `end` (engine/pure/json.h): those must be
-// readable, what is in them does not matter. None of them validates: whoever uses the slice does.
+// Finding ends in JSON text. All of these read up to json_padding bytes behind `end`
+// (engine/pure/json.h): those must be readable, what is in them does not matter. None of them
+// validates: whoever uses the slice does.
 
-// First byte behind the JSON value that begins at `begin`, or null if it does not end before `end`. Looks at brackets and
-// quotes only. For text that is valid JSON up to there the answer is exact; for other text the slice found is not valid
-// JSON, or what follows it is not what may follow a value.
+// First byte behind the JSON value that begins at `begin`, or null if it does not end before `end`.
+// Looks at brackets and quotes only. For text that is valid JSON up to there the answer is exact;
+// for other text the slice found is not valid JSON, or what follows it is not what may follow a
+// value.
 const char* skip_json_value(const char* begin, const char* end);
 
 struct StringScan {
-  const char* stop = nullptr;  // first quote, backslash or control character; null: none before `end`
-  bool ascii = true;           // of the bytes before `stop`
+  const char* stop =
+      nullptr;        // first quote, backslash or control character; null: none before `end`
+  bool ascii = true;  // of the bytes before `stop`
 };
 StringScan scan_json_string(const char* begin, const char* end);
 

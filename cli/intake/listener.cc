@@ -49,7 +49,8 @@ void remove_stale_socket(asio::io_context& context, const std::string& path) {
                             what + ": another process serves it");
   }
   if (::unlink(path.c_str()) != 0) {
-    throw std::system_error(errno, std::generic_category(), what + " of a dead process cannot be removed");
+    throw std::system_error(errno, std::generic_category(),
+                            what + " of a dead process cannot be removed");
   }
 }
 
@@ -95,7 +96,8 @@ UnixAcceptor listen_on_unix(asio::io_context& context, const std::string& path) 
   UnixAcceptor acceptor(context);
   error_code error;
   acceptor.open(UnixProtocol(), error);
-  // Linux gives the new file the mode of the socket: there is no moment at which others may connect.
+  // Linux gives the new file the mode of the socket: there is no moment at which others may
+  // connect.
   if (!error && ::fchmod(acceptor.native_handle(), 0600) != 0) {
     error = error_code(errno, boost::system::generic_category());
   }

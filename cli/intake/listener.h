@@ -16,9 +16,11 @@ using UnixAcceptor =
 // "127.0.0.1:8420", "[::1]:0", "localhost:80" (the IPv4 loopback). Throws std::invalid_argument.
 boost::asio::ip::tcp::endpoint parse_listen_address(const std::string& listen);
 
-// Bound and listening. Both throw std::system_error with a message that says what was to be bound and why it could not.
+// Bound and listening. Both throw std::system_error with a message that says what was to be bound
+// and why it could not.
 TcpAcceptor listen_on_tcp(boost::asio::io_context& context, const std::string& listen);
-// The file has mode 0600 from its first moment. One left behind by a dead process is removed; one that answers is not.
+// The file has mode 0600 from its first moment. One left behind by a dead process is removed; one
+// that answers is not.
 UnixAcceptor listen_on_unix(boost::asio::io_context& context, const std::string& path);
 
 }  // namespace postbag

@@ -78,12 +78,17 @@ IntakeLoop::TimerId IntakeLoop::after(Duration delay, std::function<void()> work
   return id;
 }
 
-void IntakeLoop::cancel(TimerId timer) { timers_.erase(timer); }
-
-void IntakeLoop::fire_all() {
-  for (auto& [id, timer] : timers_) timer->timer.expires_at(std::chrono::steady_clock::time_point::min());
+void IntakeLoop::cancel(TimerId timer) {
+  timers_.erase(timer);
 }
 
-void IntakeLoop::run() { context_->run(); }
+void IntakeLoop::fire_all() {
+  for (auto& [id, timer] : timers_)
+    timer->timer.expires_at(std::chrono::steady_clock::time_point::min());
+}
+
+void IntakeLoop::run() {
+  context_->run();
+}
 
 }  // namespace postbag

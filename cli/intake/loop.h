@@ -15,8 +15,9 @@ class io_context;
 
 namespace postbag {
 
-// The thread of intake as others see it: a place to post work to, and timers. Shared by whatever may still hold on to it when
-// the server is gone (an engine callback); after close() what is posted is dropped.
+// The thread of intake as others see it: a place to post work to, and timers. Shared by whatever
+// may still hold on to it when the server is gone (an engine callback); after close() what is
+// posted is dropped.
 class IntakeLoop : public std::enable_shared_from_this<IntakeLoop> {
  public:
   using TimerId = std::uint64_t;
@@ -26,7 +27,8 @@ class IntakeLoop : public std::enable_shared_from_this<IntakeLoop> {
   IntakeLoop(const IntakeLoop&) = delete;
   IntakeLoop& operator=(const IntakeLoop&) = delete;
 
-  // Any thread. Runs on intake's thread, in the order of posting; many posts cost one wake. Never runs inside post().
+  // Any thread. Runs on intake's thread, in the order of posting; many posts cost one wake. Never
+  // runs inside post().
   void post(std::function<void()> work);
   // Any thread: from now on post() drops.
   void close();

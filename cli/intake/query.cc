@@ -45,7 +45,9 @@ std::optional<ApiError> take_time(Query& query, std::string_view key, WallMs now
 
 }  // namespace
 
-ApiError bad_query(std::string message) { return {400, "bad_query", std::move(message), {}}; }
+ApiError bad_query(std::string message) {
+  return {400, "bad_query", std::move(message), {}};
+}
 
 std::optional<ApiError> Query::parse(std::string_view text, Query& out) {
   while (!text.empty()) {

@@ -12,8 +12,9 @@
 
 namespace postbag {
 
-// A query string in its parts, decoded (%XX and '+'), as every route takes it: a key that the route does not know, one that
-// stands twice (but for `id`) and one without a value are errors, so that a typing mistake never widens a filter.
+// A query string in its parts, decoded (%XX and '+'), as every route takes it: a key that the route
+// does not know, one that stands twice (but for `id`) and one without a value are errors, so that a
+// typing mistake never widens a filter.
 class Query {
  public:
   // Fails on a bad escape.

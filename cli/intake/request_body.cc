@@ -27,7 +27,9 @@ RequestBody::RequestBody(std::shared_ptr<ByteBudget> budget, std::string_view by
   charged_ = bytes.size();
 }
 
-RequestBody::~RequestBody() { budget_->release(charged_); }
+RequestBody::~RequestBody() {
+  budget_->release(charged_);
+}
 
 bool RequestBody::receive(std::size_t bytes) {
   if (!budget_->try_charge(bytes)) return false;

@@ -22,9 +22,10 @@ class ByteBudget {
   std::atomic<std::uint64_t> used_bytes_{0};
 };
 
-// The body of one request, with json_padding readable bytes behind it, and the strings made from it. A HookList adopts it: its
-// views point in here, so nothing is copied before the bag. The budget is charged for bytes as they arrive (a large
-// Content-Length alone costs nothing) and gets them back when the last owner lets go, on whatever thread.
+// The body of one request, with json_padding readable bytes behind it, and the strings made from
+// it. A HookList adopts it: its views point in here, so nothing is copied before the bag. The
+// budget is charged for bytes as they arrive (a large Content-Length alone costs nothing) and gets
+// them back when the last owner lets go, on whatever thread.
 class RequestBody {
  public:
   // Room for exactly `bytes`, to be filled by receive().

@@ -16,8 +16,9 @@ struct HeadEnd {
   enum class State { incomplete, complete, bad } state = State::incomplete;
   std::size_t bytes = 0;  // complete: of the head, the empty line included
 };
-// `scanned` remembers between calls with more bytes how far the search came; 0 for a new head. Bad: a line
-// that ends without CR (a proxy may end it elsewhere), or a first byte that cannot begin a request.
+// `scanned` remembers between calls with more bytes how far the search came; 0 for a new head. Bad:
+// a line that ends without CR (a proxy may end it elsewhere), or a first byte that cannot begin a
+// request.
 HeadEnd find_head_end(std::string_view arrived, std::size_t& scanned);
 
 struct HeaderField {
@@ -37,7 +38,8 @@ struct RequestHead {
   bool expect_continue = false;
   bool content_encoded = false;
 
-  // The value of a field that may stand once; nothing if it is absent. `count` (if given) says how often it stands.
+  // The value of a field that may stand once; nothing if it is absent. `count` (if given) says how
+  // often it stands.
   std::optional<std::string_view> find(std::string_view name, std::size_t* count = nullptr) const;
   bool has_body() const { return chunked || content_length.value_or(0) > 0; }
 };
@@ -47,11 +49,12 @@ struct HeadError {
   std::string_view message;
 };
 
-// Parses and checks a whole head (with its empty line). Stricter than RFC 9112 asks a recipient to be, because whatever two
-// parsers read differently smuggles requests (reference/reliability.md A8, finding 8): refused are bare LF or CR and other
-// control characters, obs-fold, blanks before a colon, Transfer-Encoding other than exactly one `chunked`, or with HTTP/1.0, or
-// beside Content-Length, more than one Content-Length or one that is not digits, no or two Host, absolute-form targets.
-// After any error the connection must be closed. Pure.
+// Parses and checks a whole head (with its empty line). Stricter than RFC 9112 asks a recipient to
+// be, because whatever two parsers read differently smuggles requests (reference/reliability.md A8,
+// finding 8): refused are bare LF or CR and other control characters, obs-fold, blanks before a
+// colon, Transfer-Encoding other than exactly one `chunked`, or with HTTP/1.0, or beside
+// Content-Length, more than one Content-Length or one that is not digits, no or two Host,
+// absolute-form targets. After any error the connection must be closed. Pure.
 std::optional<HeadError> check_request_head(std::string_view raw, RequestHead& head);
 
 // RFC 9110 names are compared without case.

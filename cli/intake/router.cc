@@ -92,7 +92,8 @@ std::optional<ApiError> check_content(const RequestHead& head) {
   std::size_t count = 0;
   const auto type = head.find("content-type", &count);
   if (count != 1 || media_type(*type).find('/') == std::string_view::npos) {
-    return ApiError{415, "content_type",
+    return ApiError{415,
+                    "content_type",
                     "exactly one Content-Type is needed: application/json, application/x-ndjson, "
                     "or any other for one raw JSON payload",
                     {}};
@@ -120,7 +121,8 @@ ParsedCall parse_body(const Request& request) {
     return call;
   }
   const std::string_view type = request.head.find("content-type").value_or("");
-  if (equal_ignoring_case(media_type(type), "application/json")) return parse_json_hooks(request.body);
+  if (equal_ignoring_case(media_type(type), "application/json"))
+    return parse_json_hooks(request.body);
   if (equal_ignoring_case(media_type(type), "application/x-ndjson")) {
     return parse_ndjson_hooks(request.body);
   }
@@ -267,7 +269,8 @@ void Router::handle(const SharedExchange& exchange) {
 
 void Router::answer_health(const SharedExchange& exchange, bool good, std::string_view what) {
   if (!good) {
-    return exchange->answer(error_answer({503, "not_" + std::string(what), "not " + std::string(what), {}}));
+    return exchange->answer(
+        error_answer({503, "not_" + std::string(what), "not " + std::string(what), {}}));
   }
   Answer answer;
   answer.body = "{\"" + std::string(what) + "\":true}";
@@ -293,7 +296,8 @@ void Router::submit(const SharedExchange& exchange) {
 
 void Router::run_blocking(const SharedExchange& exchange, Job job) {
   const bool taken = pool_.try_run([loop = loop_, exchange, work = std::move(job)] {
-    loop->post([exchange, answer = guarded(work)]() mutable { exchange->answer(std::move(answer)); });
+    loop->post(
+        [exchange, answer = guarded(work)]() mutable { exchange->answer(std::move(answer)); });
   });
   if (taken) return;
   exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));
@@ -304,9 +308,8 @@ void Router::cancel(const SharedExchange& exchange, Query& query) {
   auto error = query.check_all_taken();
   if (!error && !target) error = bad_query("'target' is missing (a glob; * is every target)");
   if (error) return exchange->answer(error_answer(*error));
-  run_blocking(exchange, [this, glob = *target] {
-    return count_answer("cancelled", backend_.cancel(glob));
-  });
+  run_blocking(exchange,
+               [this, glob = *target] { return count_answer("cancelled", backend_.cancel(glob)); });
 }
 
 void Router::flush(const SharedExchange& exchange, Query& query) {
@@ -332,8 +335,9 @@ void Router::list_targets(const SharedExchange& exchange, Query& query) {
   auto error = take_number(query, "limit", 1, 100'000, limit);
   if (!error) error = query.check_all_taken();
   if (error) return exchange->answer(error_answer(*error));
-  run_blocking(exchange,
-               [this, count = limit.value_or(1000)] { return targets_answer(backend_.targets(count)); });
+  run_blocking(exchange, [this, count = limit.value_or(1000)] {
+    return targets_answer(backend_.targets(count));
+  });
 }
 
 void Router::list_failed(const SharedExchange& exchange, Query& query) {
@@ -383,9 +387,8 @@ void Router::purge_failed(const SharedExchange& exchange, Query& query) {
                           : "without a filter 'all=true' must say that every row is meant");
   }
   if (error) return exchange->answer(error_answer(*error));
-  run_blocking(exchange, [this, filter] {
-    return count_answer("purged", backend_.purge_failed(filter));
-  });
+  run_blocking(exchange,
+               [this, filter] { return count_answer("purged", backend_.purge_failed(filter)); });
 }
 
 std::optional<ApiError> Router::take_retry_options(Query& query, RetryOptions& options) const {
@@ -466,7 +469,8 @@ void Router::retry_failed(const SharedExchange& exchange, Query& query) {
 void Router::backup(const SharedExchange& exchange, Query& query) {
   auto path = query.take("path");
   auto error = query.check_all_taken();
-  if (!error && (!path || !path->starts_with('/'))) error = bad_query("'path' is not an absolute path");
+  if (!error && (!path || !path->starts_with('/')))
+    error = bad_query("'path' is not an absolute path");
   if (error) return exchange->answer(error_answer(*error));
   run_blocking(exchange, [this, to = std::move(*path)]() -> Answer {
     if (const auto problem = backend_.backup(to)) return error_answer(to_api_error(problem));

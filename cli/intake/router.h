@@ -18,20 +18,20 @@ namespace postbag {
 
 struct RouterOptions {
   std::uint64_t max_body = 8 << 20;
-  std::optional<TokenSet> tokens;  // nothing: TCP needs none either
+  std::optional<TokenSet> tokens;              // nothing: TCP needs none either
   Durability durability = Durability::memory;  // what the engine gives; stands in answers
   std::function<WallMs()> wall_now;
 };
 
-// Every route of the HTTP interface: what a request means. Knows no socket. All member functions on intake's thread,
-// but for stop_accepting() and stop().
+// Every route of the HTTP interface: what a request means. Knows no socket. All member functions on
+// intake's thread, but for stop_accepting() and stop().
 class Router {
  public:
   Router(IntakeBackend& backend, RouterOptions options, std::shared_ptr<IntakeLoop> loop,
          WorkerPool& pool);
 
-  // Decided on the head alone, before a byte of the body is read: an answer that refuses the request, or how long the body
-  // may be. Fills in path, query and route.
+  // Decided on the head alone, before a byte of the body is read: an answer that refuses the
+  // request, or how long the body may be. Fills in path, query and route.
   struct HeadVerdict {
     std::optional<Answer> refusal;
     std::uint64_t body_max = 0;

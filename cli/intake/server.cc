@@ -63,10 +63,13 @@ class IntakeServer::Impl {
         loop_(std::make_shared<IntakeLoop>()),
         pool_(worker_threads, worker_queue_max),
         router_(backend, router_options(options_), loop_, pool_),
-        shared_{router_, limits_,
+        shared_{router_,
+                limits_,
                 std::make_shared<ByteBudget>(
                     std::max(options_.bodies_bytes_max, 2 * options_.max_body)),
-                date_line_, [this](IntakeConnection& connection) { on_closed(connection); }, 0} {}
+                date_line_,
+                [this](IntakeConnection& connection) { on_closed(connection); },
+                0} {}
 
   ~Impl() { stop(); }
 
@@ -139,7 +142,8 @@ void IntakeServer::Impl::run() {
   for (;;) {
     try {
       return loop_->run();
-    } catch (const std::exception& error) {  // no memory: the request it hit is lost, intake goes on
+    } catch (
+        const std::exception& error) {  // no memory: the request it hit is lost, intake goes on
       logger_.log(LogLevel::error, std::string("intake: ") + error.what());
     }
   }
@@ -179,7 +183,7 @@ void IntakeServer::Impl::on_accepted(Listener<Acceptor>& listener, error_code er
       if (!listener.local) listener.peer.set_option(tcp::no_delay(true), error);
       local_connections_ += listener.local ? 1 : 0;
       auto connection = std::make_shared<IntakeConnection>(loop_, std::move(listener.peer),
-                                                     listener.local, shared_);
+                                                           listener.local, shared_);
       connections_.emplace(connection.get(), connection);
       connection->start();
     }
@@ -254,10 +258,20 @@ IntakeServer::IntakeServer(IntakeBackend& backend, IntakeServerOptions options, 
 
 IntakeServer::~IntakeServer() = default;
 
-void IntakeServer::start() { impl_->start(); }
-std::uint16_t IntakeServer::port() const { return impl_->port(); }
-std::string IntakeServer::address() const { return impl_->address(); }
-void IntakeServer::stop_accepting() { impl_->stop_accepting(); }
-void IntakeServer::stop() { impl_->stop(); }
+void IntakeServer::start() {
+  impl_->start();
+}
+std::uint16_t IntakeServer::port() const {
+  return impl_->port();
+}
+std::string IntakeServer::address() const {
+  return impl_->address();
+}
+void IntakeServer::stop_accepting() {
+  impl_->stop_accepting();
+}
+void IntakeServer::stop() {
+  impl_->stop();
+}
 
 }  // namespace postbag

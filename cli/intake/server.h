@@ -16,7 +16,8 @@ struct IntakeServerOptions {
   std::string listen = "127.0.0.1:8420";  // [intake] listen; empty: no TCP
   std::string unix_socket;                // path; empty: none
   std::uint64_t max_body = 8 << 20;       // [intake] max_body
-  // The lines of token_file. Nothing: no token is asked for. A list without any token is refused: it would lock out all.
+  // The lines of token_file. Nothing: no token is asked for. A list without any token is refused:
+  // it would lock out all.
   std::optional<std::vector<std::string>> tokens;
   Durability durability = Durability::memory;  // of the engine; stands in answers
   // Bodies that are being read or parsed, over all connections; at least two of the largest fit.
@@ -31,9 +32,10 @@ struct IntakeServerOptions {
   Duration sweep_interval = std::chrono::milliseconds(500);  // how exactly the timeouts are kept
 };
 
-// The daemon's HTTP interface: one thread of its own for all connections, and a few for engine calls that block. Speaks
-// HTTP/1.1 on TCP and, for the command line, on a Unix socket (mode 0600, no token). The backend must outlive stop().
-// start(), stop_accepting() and stop() are for one controlling thread; the rest may be called from any.
+// The daemon's HTTP interface: one thread of its own for all connections, and a few for engine
+// calls that block. Speaks HTTP/1.1 on TCP and, for the command line, on a Unix socket (mode 0600,
+// no token). The backend must outlive stop(). start(), stop_accepting() and stop() are for one
+// controlling thread; the rest may be called from any.
 class IntakeServer {
  public:
   IntakeServer(IntakeBackend& backend, IntakeServerOptions options, Logger logger = {});
@@ -41,17 +43,18 @@ class IntakeServer {
   IntakeServer(const IntakeServer&) = delete;
   IntakeServer& operator=(const IntakeServer&) = delete;
 
-  // Binds and begins to serve. Throws std::invalid_argument for options that cannot be used and std::system_error where a
-  // socket cannot be bound; what() names the key, the address and what is wrong.
+  // Binds and begins to serve. Throws std::invalid_argument for options that cannot be used and
+  // std::system_error where a socket cannot be bound; what() names the key, the address and what is
+  // wrong.
   void start();
   std::uint16_t port() const;   // of TCP, after start(); 0 without
   std::string address() const;  // "127.0.0.1:8420", for Options::own_addresses; empty without TCP
 
-  // While the engine drains: what would change anything is answered 503 `stopping`, connections end with their answer,
-  // /healthz/ready says 503. Reading goes on.
+  // While the engine drains: what would change anything is answered 503 `stopping`, connections end
+  // with their answer, /healthz/ready says 503. Reading goes on.
   void stop_accepting();
-  // Gives out what answers there are (waiting calls: as at their timeout), closes everything, ends the threads.
-  // Waits for engine calls under way, so drain the engine first. Idempotent.
+  // Gives out what answers there are (waiting calls: as at their timeout), closes everything, ends
+  // the threads. Waits for engine calls under way, so drain the engine first. Idempotent.
   void stop();
 
  private:

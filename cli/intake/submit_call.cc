@@ -21,9 +21,10 @@ struct PendingCall {
   }
 };
 
-// A call that waits for the outcome of all its hooks. The outcomes arrive on engine threads, before or after the answer to
-// submit(); the client is answered on intake's thread, once: with the last outcome or at the timeout. From that moment,
-// and from the moment the client is gone, outcomes are not taken any more.
+// A call that waits for the outcome of all its hooks. The outcomes arrive on engine threads, before
+// or after the answer to submit(); the client is answered on intake's thread, once: with the last
+// outcome or at the timeout. From that moment, and from the moment the client is gone, outcomes are
+// not taken any more.
 class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<WaitingCall> {
  public:
   WaitingCall(PendingCall pending, std::size_t hooks)
@@ -126,7 +127,8 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
 
 void run_submit(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop,
                 const std::shared_ptr<Exchange>& exchange, Durability durability, SubmitCall call) {
-  PendingCall pending{loop, exchange, exchange->request().body, std::move(call.ids), durability, {}};
+  PendingCall pending{loop,       exchange, exchange->request().body, std::move(call.ids),
+                      durability, {}};
   SubmitOptions options;
   options.want_ids = true;
   if (call.wait) {
@@ -141,7 +143,8 @@ void run_submit(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop,
     return;
   }
   const auto state = std::make_shared<PendingCall>(std::move(pending));
-  if (state->ids.empty()) state->body.reset();  // the engine's HookList keeps it as long as it needs it
+  if (state->ids.empty())
+    state->body.reset();  // the engine's HookList keeps it as long as it needs it
   backend.submit(std::move(call.hooks), std::move(options), [state](SubmitResult result) {
     state->result = std::move(result);
     state->loop->post([state] { state->exchange->answer(state->accepted()); });

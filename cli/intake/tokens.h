@@ -7,8 +7,8 @@
 
 namespace postbag {
 
-// The bearer tokens that may use intake. Only their SHA-256 is kept, and a candidate is compared with all of them in constant
-// time. Immutable: any thread.
+// The bearer tokens that may use intake. Only their SHA-256 is kept, and a candidate is compared
+// with all of them in constant time. Immutable: any thread.
 class TokenSet {
  public:
   // Lines of the token file; blanks around a token and empty lines do not count.

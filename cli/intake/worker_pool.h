@@ -10,8 +10,8 @@
 
 namespace postbag {
 
-// A few threads for engine calls that block, so that intake's own thread never does. Bounded: a full queue is an
-// answer to the caller.
+// A few threads for engine calls that block, so that intake's own thread never does. Bounded: a
+// full queue is an answer to the caller.
 class WorkerPool {
  public:
   WorkerPool(std::size_t threads, std::size_t queue_max);

@@ -74,7 +74,8 @@ std::string to_base64(std::string_view bytes) {
   for (std::size_t at = 0; at < bytes.size(); at += 3) {
     const std::size_t left = bytes.size() - at;
     std::uint32_t word = static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[at])) << 16;
-    if (left > 1) word |= static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[at + 1])) << 8;
+    if (left > 1)
+      word |= static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[at + 1])) << 8;
     if (left > 2) word |= static_cast<unsigned char>(bytes[at + 2]);
     out += digits[word >> 18];
     out += digits[(word >> 12) & 63];

@@ -7,13 +7,14 @@
 
 namespace postbag {
 
-// Appends a JSON string with its quotes. The output is always valid UTF-8: a byte of `text` that is not becomes
-// U+FFFD (give bytes that must come through exactly to to_base64()).
+// Appends a JSON string with its quotes. The output is always valid UTF-8: a byte of `text` that is
+// not becomes U+FFFD (give bytes that must come through exactly to to_base64()).
 void append_json_string(std::string& out, std::string_view text);
 
 std::string to_base64(std::string_view bytes);
 
-// Writes JSON text to the end of a string; the caller opens and closes what it should. No whitespace.
+// Writes JSON text to the end of a string; the caller opens and closes what it should. No
+// whitespace.
 class JsonWriter {
  public:
   explicit JsonWriter(std::string& out) : out_(out) {}
@@ -34,10 +35,7 @@ class JsonWriter {
     raw(flag ? "true" : "false");
   }
   template <std::integral Int>
-    requires(!std::same_as<Int, bool>)
-  void value(Int number) {
-    raw(std::to_string(number));
-  }
+  requires(!std::same_as<Int, bool>) void value(Int number) { raw(std::to_string(number)); }
   void null() { raw("null"); }
   // Already JSON text.
   void raw(std::string_view json);

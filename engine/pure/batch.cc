@@ -9,7 +9,8 @@
 namespace postbag {
 namespace {
 
-// Meta of a hook: flags, body length, then what the flags announce. Three or four bytes for an ordinary hook.
+// Meta of a hook: flags, body length, then what the flags announce. Three or four bytes for an
+// ordinary hook.
 constexpr char flag_event = 1;  // an event other than the hook's before
 constexpr char flag_id = 2;
 constexpr char flag_content_type = 4;

@@ -16,8 +16,9 @@ namespace postbag {
 
 struct Bag;
 
-// Takes part in a call's answer: told by the shard which id a hook got, and once per shard that all of the call's hooks of
-// that shard are accepted. Implemented by the shell; called on the shard's thread.
+// Takes part in a call's answer: told by the shard which id a hook got, and once per shard that all
+// of the call's hooks of that shard are accepted. Implemented by the shell; called on the shard's
+// thread.
 class CallSink {
  public:
   virtual ~CallSink() = default;
@@ -26,7 +27,8 @@ class CallSink {
   virtual bool wants_ids() const = 0;
 };
 
-// Told how the rows of a retry-failed-hooks run fared. Implemented by the shell; called on the shard's thread.
+// Told how the rows of a retry-failed-hooks run fared. Implemented by the shell; called on the
+// shard's thread.
 class RetrySink {
  public:
   virtual ~RetrySink() = default;
@@ -37,7 +39,7 @@ class RetrySink {
 struct BatchedHook {
   std::uint32_t index = 0;  // in the batch
   std::string_view body, event, id, content_type;
-  FailedKey row = 0;        // of a retried failed hook, else 0
+  FailedKey row = 0;  // of a retried failed hook, else 0
 };
 
 // The part of a batch that is, or will be, one row of the store.
@@ -67,13 +69,15 @@ enum class BatchState : std::uint8_t {
   failing,    // given up, being written to the store
 };
 
-// The hooks of one request. Its bytes are written once, in wire form ("[a,b" in segments, the "]" is added on the wire),
-// and used from there by the store, every attempt and the failed rows. Beside the body a few bytes of meta per hook.
+// The hooks of one request. Its bytes are written once, in wire form ("[a,b" in segments, the "]"
+// is added on the wire), and used from there by the store, every attempt and the failed rows.
+// Beside the body a few bytes of meta per hook.
 //
-// Owned by the shard core; what the store thread or the transport uses is counted in `uses` (by the shard's thread only) and not
-// freed or changed until they answered.
+// Owned by the shard core; what the store thread or the transport uses is counted in `uses` (by the
+// shard's thread only) and not freed or changed until they answered.
 struct Batch {
-  DeadlineNode deadline;  // first, so that the queue's node leads back here: cut while open, retry while retrying
+  DeadlineNode deadline;  // first, so that the queue's node leads back here: cut while open, retry
+                          // while retrying
   Bag* bag = nullptr;
   Batch* next = nullptr;  // in the bag's queue
   BatchNumber number = 0;
@@ -88,15 +92,15 @@ struct Batch {
   std::uint32_t attempts = 0;
   std::uint16_t uses = 0;
   BatchState state = BatchState::open;
-  bool resident = true;   // false: the hooks are in the store only
-  bool corrupt = false;   // the store could not give them back
-  bool dirty = false;     // its last chunk is not handed to the store yet
+  bool resident = true;  // false: the hooks are in the store only
+  bool corrupt = false;  // the store could not give them back
+  bool dirty = false;    // its last chunk is not handed to the store yet
   bool attempted = false;
-  bool stored = false;    // its chunks are, or will be, rows of the store
+  bool stored = false;            // its chunks are, or will be, rows of the store
   std::uint16_t uncommitted = 0;  // chunks not yet committed, the dirty one included
   ChunkInfo chunk;                // the first one; the only one of nearly every batch
   std::unique_ptr<std::vector<ChunkInfo>> more_chunks;
-  std::string last_event;  // the meta repeats an event only when it changes...
+  std::string last_event;   // the meta repeats an event only when it changes...
   bool name_event = false;  // ...and for the first hook of a chunk, which is read back on its own
 
   // Who wants to know what becomes of single hooks.
@@ -106,7 +110,8 @@ struct Batch {
     std::shared_ptr<OutcomeListener> listener;
   };
   std::unique_ptr<std::vector<Watcher>> watchers;
-  std::unique_ptr<std::vector<std::uint32_t>> taken_over;  // hooks that a listener answers for, ascending
+  std::unique_ptr<std::vector<std::uint32_t>>
+      taken_over;  // hooks that a listener answers for, ascending
   Reason last_reason = Reason::none;
   int last_status = 0;
 
@@ -125,9 +130,12 @@ struct Batch {
 inline std::uint64_t wire_bytes_with(const Batch& batch, std::size_t payload_bytes) {
   return batch.body_bytes + 1 + payload_bytes + 1;
 }
-inline std::uint64_t wire_bytes(const Batch& batch) { return batch.body_bytes + 1; }
+inline std::uint64_t wire_bytes(const Batch& batch) {
+  return batch.body_bytes + 1;
+}
 
-// Appends a hook: payload into the body, the rest into meta. `first_bytes` is how much room the first segment should have.
+// Appends a hook: payload into the body, the rest into meta. `first_bytes` is how much room the
+// first segment should have.
 struct HookFields {
   std::string_view body, event, id, content_type;
   FailedKey row = 0;
@@ -140,7 +148,8 @@ void truncate_to(Batch& batch, SegmentPool& pool, const BatchMark& mark);
 // Frees the hooks' memory; counts and chunks stay.
 void drop_hooks(Batch& batch, SegmentPool& pool);
 
-// Every hook in order. Reads frozen memory only, so any thread may do it while `uses` holds the batch.
+// Every hook in order. Reads frozen memory only, so any thread may do it while `uses` holds the
+// batch.
 void for_each_hook(const Batch& batch, const std::function<void(const BatchedHook&)>& each);
 
 // The body as the wire wants it: pieces with the closing bracket.

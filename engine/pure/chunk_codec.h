@@ -8,12 +8,14 @@
 
 namespace postbag {
 
-// The bytes of a chunk in the store: "1", number of hooks, length of the meta, meta, then the payloads in wire form with the bracket or
-// comma before each, exactly as they stand in the body, so that a batch read back has the same bytes.
+// The bytes of a chunk in the store: "1", number of hooks, length of the meta, meta, then the
+// payloads in wire form with the bracket or comma before each, exactly as they stand in the body,
+// so that a batch read back has the same bytes.
 
 // Everything before the body bytes. `from` and `to` bound the chunk in its batch.
 std::string encode_chunk_head(const Batch& batch, const BatchMark& from, const BatchMark& to);
-// The body bytes between two marks, as pieces of the batch's memory. Reads no segment field that may still change.
+// The body bytes between two marks, as pieces of the batch's memory. Reads no segment field that
+// may still change.
 void chunk_body_pieces(const BatchMark& from, const BatchMark& to, Segment* first_segment,
                        std::vector<std::string_view>& pieces);
 

@@ -6,7 +6,9 @@
 namespace postbag {
 namespace {
 
-Hash128 digest(const XXH128_hash_t& hash) { return {hash.high64, hash.low64}; }
+Hash128 digest(const XXH128_hash_t& hash) {
+  return {hash.high64, hash.low64};
+}
 
 // The length goes in too, so that no two different lists of fields give the same bytes.
 void feed(XXH3_state_t& state, std::string_view field) {
@@ -31,6 +33,8 @@ Hash128 content_hash(const HookView& hook) {
   return digest(XXH3_128bits_digest(&state));
 }
 
-Hash128 id_hash(std::string_view id) { return digest(XXH3_128bits(id.data(), id.size())); }
+Hash128 id_hash(std::string_view id) {
+  return digest(XXH3_128bits(id.data(), id.size()));
+}
 
 }  // namespace postbag

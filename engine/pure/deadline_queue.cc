@@ -4,7 +4,9 @@
 
 namespace postbag {
 
-DeadlineQueue::DeadlineQueue() { lanes_.reserve(lanes_max); }
+DeadlineQueue::DeadlineQueue() {
+  lanes_.reserve(lanes_max);
+}
 
 void DeadlineQueue::arm(DeadlineNode& node, TimePoint now, Duration delay) {
   if (node.armed()) disarm(node);

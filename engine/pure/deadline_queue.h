@@ -20,9 +20,10 @@ struct DeadlineNode {
   bool armed() const { return lane >= 0; }
 };
 
-// Deadlines of a shard. Most of them are "now + one of few configured durations" and so come in order: such a duration is a
-// lane, a list in which arming, disarming and firing take constant time however many wait. Odd durations (jitter,
-// recovered schedules) go to an ordered set. Not thread-safe; no clock of its own.
+// Deadlines of a shard. Most of them are "now + one of few configured durations" and so come in
+// order: such a duration is a lane, a list in which arming, disarming and firing take constant time
+// however many wait. Odd durations (jitter, recovered schedules) go to an ordered set. Not
+// thread-safe; no clock of its own.
 class DeadlineQueue {
  public:
   DeadlineQueue();

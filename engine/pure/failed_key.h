@@ -10,7 +10,9 @@ inline constexpr unsigned failed_key_index_bits = 14;
 inline FailedKey failed_key(ChunkNumber chunk, std::uint32_t index) {
   return chunk << failed_key_index_bits | index;
 }
-inline ChunkNumber failed_key_chunk(FailedKey key) { return key >> failed_key_index_bits; }
+inline ChunkNumber failed_key_chunk(FailedKey key) {
+  return key >> failed_key_index_bits;
+}
 inline std::uint32_t failed_key_index(FailedKey key) {
   return static_cast<std::uint32_t>(key & ((1u << failed_key_index_bits) - 1));
 }

@@ -4,7 +4,8 @@
 
 namespace postbag {
 
-// `*` any run of characters, `?` one; everything else itself. Linear in practice: no recursion. Empty pattern: all.
+// `*` any run of characters, `?` one; everything else itself. Linear in practice: no recursion.
+// Empty pattern: all.
 bool glob_match(std::string_view pattern, std::string_view text);
 
 }  // namespace postbag

@@ -9,16 +9,19 @@
 
 namespace postbag {
 
-// What is wrong with a header that a hook or the configuration wants to set, or nothing: RFC 9110 token, printable ASCII and
-// HTAB without edge spaces, at most 4 KiB a value and 32 headers, none of the framing, hop-by-hop, proxy and Postbag-* names,
-// no name twice. The message names the header, never its value.
+// What is wrong with a header that a hook or the configuration wants to set, or nothing: RFC 9110
+// token, printable ASCII and HTAB without edge spaces, at most 4 KiB a value and 32 headers, none
+// of the framing, hop-by-hop, proxy and Postbag-* names, no name twice. The message names the
+// header, never its value.
 std::optional<std::string> check_header(std::string_view name, std::string_view value);
 std::optional<std::string> check_headers(std::span<const HeaderView> headers);
 
-// "Name: value\r\n" for each, the text form that is part of a batch key; and back (trusts its input).
+// "Name: value\r\n" for each, the text form that is part of a batch key; and back (trusts its
+// input).
 std::string join_headers(std::span<const HeaderView> headers);
 
-// event and group: at most 128 bytes of valid UTF-8 without control characters. content_type: a media type of at most 128 bytes.
+// event and group: at most 128 bytes of valid UTF-8 without control characters. content_type: a
+// media type of at most 128 bytes.
 std::optional<std::string> check_label(std::string_view field, std::string_view value);
 std::optional<std::string> check_content_type(std::string_view value);
 // [A-Za-z0-9_-]{1,64}

@@ -10,8 +10,9 @@
 namespace postbag {
 namespace {
 
-// Canonical targets that a policy table let through lately: to parse and judge a URL again for every hook would cost more than the
-// hook itself. Per thread, so without a lock; of one generation, so a reload empties it.
+// Canonical targets that a policy table let through lately: to parse and judge a URL again for
+// every hook would cost more than the hook itself. Per thread, so without a lock; of one
+// generation, so a reload empties it.
 class AdmittedTargets {
  public:
   bool has(std::string_view target, const PolicyTable& policies) {

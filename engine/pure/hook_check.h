@@ -33,7 +33,8 @@ class HookChecker {
   std::string_view last_target_;  // calls often hold many hooks for one target
 };
 
-// Parsed and allowed, or why not: for targets that come from elsewhere than a hook (rows of the store).
+// Parsed and allowed, or why not: for targets that come from elsewhere than a hook (rows of the
+// store).
 std::optional<HookProblem> check_target_url(const PolicyTable& policies, std::string_view target,
                                             std::string& canonical);
 

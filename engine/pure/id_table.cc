@@ -25,7 +25,9 @@ void IdTable::settle(const Hash128& id, FailedKey location) {
   }
 }
 
-void IdTable::release(const Hash128& id) { entries_.erase(id); }
+void IdTable::release(const Hash128& id) {
+  entries_.erase(id);
+}
 
 void IdTable::restore(const RememberedId& remembered) {
   entries_[remembered.id_hash] = {remembered.content_hash, remembered.location,

@@ -12,8 +12,8 @@
 
 namespace postbag {
 
-// The ids that producers gave lately, as hashes: 64 bytes an id, at most `capacity`, the oldest forgotten first. Makes a call
-// repeatable. Not thread-safe; whoever owns it locks.
+// The ids that producers gave lately, as hashes: 64 bytes an id, at most `capacity`, the oldest
+// forgotten first. Makes a call repeatable. Not thread-safe; whoever owns it locks.
 class IdTable {
  public:
   // The call that brought an id first and is not accepted yet; the table never looks into it.
@@ -24,8 +24,8 @@ class IdTable {
   enum class Answer { fresh, duplicate, pending, conflict };
   struct Found {
     Answer answer = Answer::fresh;
-    Call call;                  // pending: the call to wait for
-    FailedKey location = 0;     // duplicate
+    Call call;               // pending: the call to wait for
+    FailedKey location = 0;  // duplicate
   };
   // Looks the id up; a fresh one is taken for `call` until settle() or release().
   Found take(const Hash128& id, const Hash128& content, const Call& call, WallMs now_ms);
@@ -41,7 +41,9 @@ class IdTable {
   std::size_t size() const { return entries_.size(); }
   std::uint64_t forgotten_early() const { return forgotten_early_; }
   Duration window() const { return window_; }
-  std::size_t memory_bytes() const { return entries_.size() * (sizeof(Entry) + sizeof(Hash128) * 2 + 8); }
+  std::size_t memory_bytes() const {
+    return entries_.size() * (sizeof(Entry) + sizeof(Hash128) * 2 + 8);
+  }
 
  private:
   struct Entry {

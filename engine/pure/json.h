@@ -11,8 +11,9 @@ namespace postbag {
 inline constexpr std::size_t json_padding = 64;
 inline constexpr std::size_t json_depth_max = 64;
 
-// What is wrong with a JSON text (syntax, UTF-8, deeper than json_depth_max, empty, anything behind the value), or nothing.
-// Full validation, RFC 8259. `padded` saves a copy. Any thread; keeps a parser per thread.
+// What is wrong with a JSON text (syntax, UTF-8, deeper than json_depth_max, empty, anything behind
+// the value), or nothing. Full validation, RFC 8259. `padded` saves a copy. Any thread; keeps a
+// parser per thread.
 std::optional<std::string> check_json(std::string_view text, bool padded);
 
 }  // namespace postbag

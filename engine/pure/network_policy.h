@@ -11,21 +11,25 @@
 
 namespace postbag {
 
-// May a request go there? Compiled from [network]; immutable, so any thread may ask. reference: RFC 6890 special-purpose
-// registries, cloud metadata addresses.
+// May a request go there? Compiled from [network]; immutable, so any thread may ask. reference: RFC
+// 6890 special-purpose registries, cloud metadata addresses.
 class NetworkRules {
  public:
   struct Verdict {
     bool allowed = true;
-    std::string why;  // for people if refused: what is wrong and every key that would be needed to allow it
+    std::string
+        why;  // for people if refused: what is wrong and every key that would be needed to allow it
   };
 
-  // `own_addresses` ("127.0.0.1:8420") are never allowed. Throws std::invalid_argument naming the bad `allow` entry.
+  // `own_addresses` ("127.0.0.1:8420") are never allowed. Throws std::invalid_argument naming the
+  // bad `allow` entry.
   NetworkRules(const NetworkPolicy& policy, const std::vector<std::string>& own_addresses);
 
-  // Scheme, port, host name and, if the host is a literal, the address. At submit and at configuration.
+  // Scheme, port, host name and, if the host is a literal, the address. At submit and at
+  // configuration.
   Verdict judge_url(const Url& url) const;
-  // An address that is about to be dialled for `host`:`port`. `host` matters because allow may name it.
+  // An address that is about to be dialled for `host`:`port`. `host` matters because allow may name
+  // it.
   Verdict judge_address(const IpAddress& address, std::uint16_t port, std::string_view host) const;
 
   // The message for an unusable `allow` entry, or nothing.

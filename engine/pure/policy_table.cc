@@ -19,7 +19,8 @@ const std::shared_ptr<const ResolvedPolicy>& PolicyTable::find(std::string_view 
   if (auto found = exact_.find(url); found != exact_.end()) return found->second;
   for (const auto& [length, blocks] : prefixes_) {
     if (length > url.size()) continue;
-    if (auto found = blocks.find(url.substr(0, length)); found != blocks.end()) return found->second;
+    if (auto found = blocks.find(url.substr(0, length)); found != blocks.end())
+      return found->second;
   }
   return defaults_;
 }

@@ -19,8 +19,8 @@ struct ResolvedPolicy {
   NetworkRules rules;
 };
 
-// Which policy applies to a canonical URL: of the [[target]] blocks that match the one with the longest url, else the
-// defaults. Immutable; a reload makes a new one, with a higher generation.
+// Which policy applies to a canonical URL: of the [[target]] blocks that match the one with the
+// longest url, else the defaults. Immutable; a reload makes a new one, with a higher generation.
 class PolicyTable {
  public:
   // Throws std::invalid_argument for an unusable [network] allow.
@@ -33,9 +33,12 @@ class PolicyTable {
  private:
   struct TextHash {
     using is_transparent = void;
-    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+    std::size_t operator()(std::string_view text) const {
+      return std::hash<std::string_view>{}(text);
+    }
   };
-  using ByUrl = std::unordered_map<std::string, std::shared_ptr<const ResolvedPolicy>, TextHash, std::equal_to<>>;
+  using ByUrl = std::unordered_map<std::string, std::shared_ptr<const ResolvedPolicy>, TextHash,
+                                   std::equal_to<>>;
 
   std::uint64_t generation_;
   bool keep_failed_;

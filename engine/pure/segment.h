@@ -7,7 +7,8 @@
 
 namespace postbag {
 
-// A piece of a batch body. Append-only; never moves while it lives, so the store and the socket can point into it.
+// A piece of a batch body. Append-only; never moves while it lives, so the store and the socket can
+// point into it.
 struct Segment {
   Segment* next = nullptr;  // set once, when the body grows beyond this segment
   std::uint32_t capacity = 0;
@@ -22,8 +23,8 @@ struct Segment {
 // Largest segment that is recycled; a bigger payload gets a segment of its own.
 inline constexpr std::size_t segment_bytes_max = 64 << 10;
 
-// Recycles segments by size class: a copy into mapped, reused memory costs a tenth of one into fresh pages.
-// Belongs to one shard; not thread-safe.
+// Recycles segments by size class: a copy into mapped, reused memory costs a tenth of one into
+// fresh pages. Belongs to one shard; not thread-safe.
 class SegmentPool {
  public:
   // Keeps at most `keep_bytes` of free segments.

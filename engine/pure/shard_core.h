@@ -25,7 +25,8 @@ struct Parcel {
   std::vector<std::uint32_t> indices;     // which of them; empty: all
   std::shared_ptr<CallSink> call;         // may be null
   std::shared_ptr<OutcomeListener> listener;
-  std::vector<RememberedId> remember;     // to be stored with the hooks; location is filled in by the shard
+  std::vector<RememberedId>
+      remember;  // to be stored with the hooks; location is filled in by the shard
   std::vector<std::uint32_t> remember_indices;
   // retry-failed-hooks: the rows that the hooks are, one each.
   std::vector<FailedKey> rows;
@@ -33,7 +34,8 @@ struct Parcel {
   std::optional<std::uint32_t> retries;
 };
 
-// Work for the store thread, and its answer on the way back. What it points to is held by the batches' `uses`.
+// Work for the store thread, and its answer on the way back. What it points to is held by the
+// batches' `uses`.
 struct StorePart {
   struct Chunk {
     Batch* batch = nullptr;
@@ -85,9 +87,10 @@ struct PendingBatch {
   WallMs next_attempt_ms = 0;
 };
 
-// One shard's state machine: hooks, bags, cutting, the order of sending, retries, settling. Pure: no clock, no I/O, no thread; the
-// same events give the same actions. Events are the member functions; after each, the shell takes the actions: sends() and loads(), and
-// take_part() for the store. One thread at a time.
+// One shard's state machine: hooks, bags, cutting, the order of sending, retries, settling. Pure:
+// no clock, no I/O, no thread; the same events give the same actions. Events are the member
+// functions; after each, the shell takes the actions: sends() and loads(), and take_part() for the
+// store. One thread at a time.
 class ShardCore {
  public:
   struct Config {
@@ -102,15 +105,18 @@ class ShardCore {
   ShardCore(const ShardCore&) = delete;
   ShardCore& operator=(const ShardCore&) = delete;
 
-  // --- Numbers of chunks come from outside, in ascending ranges. A parcel needs at most one a hook.
+  // --- Numbers of chunks come from outside, in ascending ranges. A parcel needs at most one a
+  // hook.
   std::uint64_t numbers_left() const { return numbers_left_; }
   void give_numbers(ChunkNumber first, std::uint64_t count);
 
-  // --- Events. Parts come back to part_done() in the order they were taken, each as the object it was.
+  // --- Events. Parts come back to part_done() in the order they were taken, each as the object it
+  // was.
   void add(const Parcel& parcel, const Now& now);
   void add_recovered(PendingBatch pending, const Now& now);
   void attempt_done(Batch& batch, AttemptResult result, const Now& now);
-  void loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs, const Now& now);
+  void loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
+              const Now& now);
   void part_done(StorePart& part, const Now& now);
   // Fires what is due. Call when next_deadline() has come; early is harmless.
   void advance(const Now& now);
@@ -123,8 +129,8 @@ class ShardCore {
   std::uint64_t cancel(std::string_view target_glob, const Now& now);
   // Cuts every bag; from now on each unattempted batch gets one attempt and no retry is started.
   void drain(const Now& now);
-  // After a drain: what is left of memory mode becomes failed(shutdown); durable batches just stay stored. Attempts
-  // must have ended. Returns {left in the store, stored as failed}.
+  // After a drain: what is left of memory mode becomes failed(shutdown); durable batches just stay
+  // stored. Attempts must have ended. Returns {left in the store, stored as failed}.
   std::pair<std::uint64_t, std::uint64_t> abandon(const Now& now);
   // From now on no attempt is started.
   void stop_sending() { stopped_sending_ = true; }
@@ -134,7 +140,8 @@ class ShardCore {
   // --- Actions
   std::vector<Batch*>& sends() { return sends_; }  // to start now; cleared by the shell
   std::vector<Batch*>& loads() { return loads_; }  // to read from the store now
-  // The next part for the store, or null: nothing to do, or two are under way already (so that work gathers while the store is busy).
+  // The next part for the store, or null: nothing to do, or two are under way already (so that work
+  // gathers while the store is busy).
   std::unique_ptr<StorePart> take_part(const Now& now);
   TimePoint next_deadline() const;
 
@@ -151,7 +158,8 @@ class ShardCore {
   std::uint64_t bags() const { return batches_live_; }
   std::size_t targets() const { return targets_.size(); }
   std::uint64_t hooks_held() const { return hooks_held_; }
-  bool drained() const;  // draining, nothing on the wire or startable, nothing on its way to the store
+  bool drained()
+      const;  // draining, nothing on the wire or startable, nothing on its way to the store
   bool ending() const { return draining_ || stopped_sending_; }
   bool idle() const { return batches_live_ == 0 && parts_out_.empty() && !part_; }
   void collect_targets(std::vector<TargetStatus>& out) const;
@@ -249,8 +257,8 @@ class ShardCore {
   std::vector<Batch*> loads_;
   std::vector<Dirty> dirty_;
   std::vector<std::shared_ptr<CallSink>> waiting_calls_;  // for the commit of what is dirty
-  std::unique_ptr<StorePart> part_;  // gathers until taken
-  std::vector<const StorePart*> parts_out_;  // oldest first; answered in this order
+  std::unique_ptr<StorePart> part_;                       // gathers until taken
+  std::vector<const StorePart*> parts_out_;               // oldest first; answered in this order
   std::uint32_t epoch_ = 0;
   TimePoint store_pause_until_{};
   bool store_failed_ = false;

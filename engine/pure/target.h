@@ -14,7 +14,8 @@ namespace postbag {
 
 struct TargetState;
 
-// The hooks of one batch key. Batches that are cut and were never attempted stand in its queue, oldest first.
+// The hooks of one batch key. Batches that are cut and were never attempted stand in its queue,
+// oldest first.
 struct Bag {
   TargetState* target = nullptr;
   std::string group;
@@ -26,12 +27,13 @@ struct Bag {
   Batch* open = nullptr;
   Batch* queue_head = nullptr;
   Batch* queue_tail = nullptr;
-  std::uint32_t batches = 0;    // all that exist, the open one included
+  std::uint32_t batches = 0;     // all that exist, the open one included
   std::uint32_t unresolved = 0;  // attempted, no outcome yet; `ordered` waits for 0
-  std::uint32_t size_hint = 0;  // body bytes of the last full batch: the next one gets its memory in one piece
+  std::uint32_t size_hint =
+      0;  // body bytes of the last full batch: the next one gets its memory in one piece
   bool in_ready = false;
   Bag* ready_next = nullptr;
-  std::string head_start;  // see wire.h; made when first needed
+  std::string head_start;            // see wire.h; made when first needed
   const std::string* key = nullptr;  // in the target's other_bags; null: the default bag
 };
 

@@ -22,20 +22,22 @@ std::string to_string(const IpAddress& address);
 
 // A target in the parts that the wire needs.
 struct Url {
-  std::string scheme;     // "http" or "https"
-  std::string host;       // lower case, no trailing dot; IPv6 in its canonical text, without brackets
+  std::string scheme;  // "http" or "https"
+  std::string host;    // lower case, no trailing dot; IPv6 in its canonical text, without brackets
   std::optional<IpAddress> literal;  // set when the host is an address
   std::uint16_t port = 0;            // explicit or the scheme's default
   std::string path_and_query;        // begins with '/'
   std::string canonical;             // the target's identity
 };
 
-// Our own grammar, a subset of RFC 3986 (scheme, reg-name of LDH labels or strict literal, port, path, query), at most
-// 2,048 bytes. Repaired: case of scheme and host, default port, trailing dot of the host, empty path. Anything else that
-// would need repair is refused. On failure returns nothing and sets `error` to what is wrong, for people.
+// Our own grammar, a subset of RFC 3986 (scheme, reg-name of LDH labels or strict literal, port,
+// path, query), at most 2,048 bytes. Repaired: case of scheme and host, default port, trailing dot
+// of the host, empty path. Anything else that would need repair is refused. On failure returns
+// nothing and sets `error` to what is wrong, for people.
 std::optional<Url> parse_url(std::string_view text, std::string& error);
 
-// True if `text` is valid and equal to its canonical form: one pass, no allocation, for the hot path.
+// True if `text` is valid and equal to its canonical form: one pass, no allocation, for the hot
+// path.
 bool is_canonical_url(std::string_view text);
 
 }  // namespace postbag

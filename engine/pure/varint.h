@@ -17,7 +17,8 @@ inline void put_varint(std::string& out, std::uint64_t value) {
   out += static_cast<char>(value);
 }
 
-// For input that a file can have damaged: false, and `in` somewhere inside, where it ends early or overflows.
+// For input that a file can have damaged: false, and `in` somewhere inside, where it ends early or
+// overflows.
 inline bool try_take_varint(std::string_view& in, std::uint64_t& value) {
   value = 0;
   for (int shift = 0; shift < 64 && !in.empty(); shift += 7) {

@@ -33,7 +33,8 @@ class CallState : public CallSink, public std::enable_shared_from_this<CallState
   void want_ids(bool wanted) { wants_ids_ = wanted; }
   std::vector<GivenId>& given() { return given_; }
   void expect(std::uint32_t parts) { parts_left_.fetch_add(parts, std::memory_order_relaxed); }
-  // True: this call is told when `other` is accepted or refused. False: it just was. Lock held by the caller.
+  // True: this call is told when `other` is accepted or refused. False: it just was. Lock held by
+  // the caller.
   bool add_dependent(std::shared_ptr<CallState> other);
 
   // Answers with the refusal that stands in result(): nothing was handed over.

@@ -5,13 +5,17 @@
 namespace postbag {
 
 // The only place of the engine that reads a clock.
-inline TimePoint steady_now() { return std::chrono::steady_clock::now(); }
+inline TimePoint steady_now() {
+  return std::chrono::steady_clock::now();
+}
 
 inline WallMs wall_now_ms() {
   const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::milliseconds>(since_epoch).count();
 }
 
-inline Now clock_now() { return {steady_now(), wall_now_ms()}; }
+inline Now clock_now() {
+  return {steady_now(), wall_now_ms()};
+}
 
 }  // namespace postbag

@@ -33,7 +33,9 @@ Options checked(Options options) {
 
 }  // namespace
 
-std::string_view version() { return POSTBAG_VERSION; }
+std::string_view version() {
+  return POSTBAG_VERSION;
+}
 
 Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
     : options_(checked(std::move(options))),
@@ -43,8 +45,7 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
       policies_(std::make_shared<const PolicyTable>(options_, next_policy_generation())),
       ids_{{}, IdTable(remembered_ids_max, options_.intake.id_window)} {
   if (options_.store.durability != Durability::memory) {
-    store_->load_ids(wall_now_ms(),
-                     [this](const RememberedId& id) { ids_.table.restore(id); });
+    store_->load_ids(wall_now_ms(), [this](const RememberedId& id) { ids_.table.restore(id); });
   }
   http_ = std::make_unique<HttpShared>(4, options_.own_addresses, logger_);
   const std::uint32_t count = shard_count(options_.engine);
@@ -178,17 +179,29 @@ SubmitResult Engine::submit(std::string_view target, std::string_view payload) {
 std::uint64_t Engine::recover(const std::function<void(std::uint64_t)>& progress) {
   return impl_->recover(progress);
 }
-std::uint64_t Engine::flush(std::optional<std::string_view> target) { return impl_->flush(target); }
-std::uint64_t Engine::cancel(std::string_view glob) { return impl_->cancel(glob); }
-bool Engine::wait_idle(std::optional<Duration> timeout) { return impl_->wait_idle(timeout); }
-DrainReport Engine::drain(Duration timeout) { return impl_->drain(timeout); }
-void Engine::hurry() { impl_->hurry(); }
+std::uint64_t Engine::flush(std::optional<std::string_view> target) {
+  return impl_->flush(target);
+}
+std::uint64_t Engine::cancel(std::string_view glob) {
+  return impl_->cancel(glob);
+}
+bool Engine::wait_idle(std::optional<Duration> timeout) {
+  return impl_->wait_idle(timeout);
+}
+DrainReport Engine::drain(Duration timeout) {
+  return impl_->drain(timeout);
+}
+void Engine::hurry() {
+  impl_->hurry();
+}
 
 RetryProgress Engine::retry_failed(const RetryOptions& options) {
   auto job = std::make_shared<RetryJob>(*impl_, options);
   return job->run();
 }
-RetryPlan Engine::plan_retry(const RetryOptions& options) { return plan_retry_job(*impl_, options); }
+RetryPlan Engine::plan_retry(const RetryOptions& options) {
+  return plan_retry_job(*impl_, options);
+}
 
 std::error_code Engine::list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
                                     const SliceLimits& limits, FailedPage& page) {
@@ -201,8 +214,12 @@ std::uint64_t Engine::purge_failed(const FailedFilter& filter) {
 std::error_code Engine::backup(const std::string& path) {
   return impl_->store_thread().run([&](Store& store) { return store.backup(path); });
 }
-EngineStatus Engine::status() const { return impl_->status(); }
-std::vector<TargetStatus> Engine::targets(std::size_t limit) const { return impl_->targets(limit); }
+EngineStatus Engine::status() const {
+  return impl_->status();
+}
+std::vector<TargetStatus> Engine::targets(std::size_t limit) const {
+  return impl_->targets(limit);
+}
 std::optional<HookStatus> Engine::find_hook(std::string_view id) const {
   return impl_->find_hook(id);
 }

@@ -33,15 +33,14 @@ std::uint64_t Engine::Impl::flush(std::optional<std::string_view> target) {
 
 std::uint64_t Engine::Impl::cancel(std::string_view target_glob) {
   const std::string glob(target_glob);
-  const std::uint64_t hooks = sum(
-      ask_shards([glob](ShardCore& core, const Now& now) { return core.cancel(glob, now); }));
+  const std::uint64_t hooks =
+      sum(ask_shards([glob](ShardCore& core, const Now& now) { return core.cancel(glob, now); }));
   std::vector<std::future<void>> stored;
   for (auto& shard : shards_) {
     auto done = std::make_shared<std::promise<void>>();
     stored.push_back(done->get_future());
-    shard->post([done](ShardCore& core, const Now&) {
-      core.add_barrier([done] { done->set_value(); });
-    });
+    shard->post(
+        [done](ShardCore& core, const Now&) { core.add_barrier([done] { done->set_value(); }); });
   }
   for (auto& one : stored) one.wait();
   return hooks;
@@ -106,9 +105,9 @@ void Engine::Impl::close_down() {
   const auto wait_for = [&](const std::function<bool(const ShardStats&)>& reached) {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, close_timeout, [&] {
-      return fatal_.has_value() || std::all_of(shards_.begin(), shards_.end(), [&](const auto& shard) {
-               return reached(shard->stats());
-             });
+      return fatal_.has_value() ||
+             std::all_of(shards_.begin(), shards_.end(),
+                         [&](const auto& shard) { return reached(shard->stats()); });
     });
   };
   wait_for([](const ShardStats& stats) { return stats.in_flight.load() == 0; });
@@ -207,9 +206,8 @@ std::vector<TargetStatus> Engine::Impl::targets(std::size_t limit) {
 
 std::optional<HookStatus> Engine::Impl::find_in_shards(ChunkNumber chunk, std::uint32_t index,
                                                        std::optional<BatchNumber> batch) {
-  for (const auto& answer : ask_shards([=](ShardCore& core, const Now&) {
-         return core.find_hook(chunk, index, batch);
-       })) {
+  for (const auto& answer : ask_shards(
+           [=](ShardCore&core, const Now&) { return core.find_hook(chunk, index, batch); })) {
     if (answer) return answer;
   }
   return std::nullopt;
@@ -237,8 +235,8 @@ std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
     if (batch) status = find_in_shards(chunk, index, batch);
   }
   if (!status) {
-    const auto failed = store_thread_->run(
-        [key = *location](Store& store) { return store.find_failed(key); });
+    const auto failed =
+        store_thread_->run([key = *location](Store& store) { return store.find_failed(key); });
     if (failed) {
       status.emplace();
       status->target = failed->target;

@@ -107,7 +107,8 @@ class Engine::Impl : public ShardHost {
   std::atomic<std::uint64_t> reserved_bytes_{0};  // handed over, not in a bag yet
   std::atomic<std::uint64_t> pending_{0};
   std::atomic<std::uint64_t> duplicates_{0}, refused_calls_{0};
-  std::atomic<std::uint64_t> submitting_{0};  // submit() calls between their check of stopping_ and the hand-over
+  std::atomic<std::uint64_t> submitting_{
+      0};  // submit() calls between their check of stopping_ and the hand-over
   std::atomic<bool> stopping_{false};
   std::atomic<bool> hurried_{false};
   bool closed_down_ = false;  // under drain_mutex_

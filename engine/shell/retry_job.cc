@@ -135,7 +135,8 @@ void RetryJob::cut_bags() {
   }
 }
 
-// Bags that wait for their size or time would wait for rows that are not read before these are done: cut them.
+// Bags that wait for their size or time would wait for rows that are not read before these are
+// done: cut them.
 void RetryJob::wait_for_room(std::size_t rows_left) {
   std::unique_lock lock(mutex_);
   if (outstanding_ <= outstanding_rows_max && rows_left > 0) return;

@@ -11,8 +11,9 @@
 
 namespace postbag {
 
-// One run of retry-failed-hooks: reads failed rows slice by slice, oldest first, puts them into bags of their own and waits
-// for their outcomes; what is under way at once is bounded, so a million rows take no more memory than a thousand.
+// One run of retry-failed-hooks: reads failed rows slice by slice, oldest first, puts them into
+// bags of their own and waits for their outcomes; what is under way at once is bounded, so a
+// million rows take no more memory than a thousand.
 class RetryJob : public RetrySink, public std::enable_shared_from_this<RetryJob> {
  public:
   RetryJob(Engine::Impl& engine, RetryOptions options);

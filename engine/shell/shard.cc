@@ -5,8 +5,8 @@
 #include <boost/asio/post.hpp>
 #include <utility>
 
-#include "engine/shell/clock.h"
 #include "engine/pure/wire.h"
+#include "engine/shell/clock.h"
 #include "engine/shell/log_text.h"
 
 namespace postbag {
@@ -21,7 +21,8 @@ void raise(std::atomic<std::uint64_t>& shown, std::uint64_t value) {
 }  // namespace
 
 void RateMeter::add(TimePoint now, std::uint64_t accepted, std::uint64_t delivered) {
-  const auto second = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
+  const auto second =
+      std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
   Bucket& bucket = buckets_[static_cast<std::size_t>(second) % buckets_.size()];
   if (bucket.second.load(std::memory_order_relaxed) != second) {
     bucket.accepted.store(0, std::memory_order_relaxed);
@@ -33,7 +34,8 @@ void RateMeter::add(TimePoint now, std::uint64_t accepted, std::uint64_t deliver
 }
 
 void RateMeter::read(TimePoint now, std::uint64_t& accepted, std::uint64_t& delivered) const {
-  const auto second = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
+  const auto second =
+      std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
   for (const Bucket& bucket : buckets_) {
     const std::int64_t age = second - bucket.second.load(std::memory_order_relaxed);
     if (age < 1 || age > window_seconds) continue;  // the second that runs is not whole yet
@@ -51,7 +53,9 @@ Shard::Shard(const ShardCore::Config& config, std::shared_ptr<const PolicyTable>
       core_(config, std::move(policies)),
       transport_(make_transport(io_, *this, [this] { need_cycle(); })) {}
 
-Shard::~Shard() { stop(); }
+Shard::~Shard() {
+  stop();
+}
 
 void Shard::start(StoreThread& store) {
   store_ = &store;
@@ -66,7 +70,9 @@ void Shard::stop() {
   transport_.reset();
 }
 
-void Shard::run() { io_.run(); }
+void Shard::run() {
+  io_.run();
+}
 
 void Shard::post(Parcel parcel, std::uint64_t reserved_bytes) {
   const std::lock_guard lock(inbox_mutex_);

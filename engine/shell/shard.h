@@ -49,23 +49,25 @@ class RateMeter {
 class ShardHost {
  public:
   virtual ~ShardHost() = default;
-  virtual void hooks_left(std::uint64_t hooks) = 0;           // no longer pending
-  virtual void memory_released(std::uint64_t reserved) = 0;   // of a parcel that is in its bags now
-  virtual void shard_settled() = 0;                           // while ending: look at the stats again
+  virtual void hooks_left(std::uint64_t hooks) = 0;          // no longer pending
+  virtual void memory_released(std::uint64_t reserved) = 0;  // of a parcel that is in its bags now
+  virtual void shard_settled() = 0;  // while ending: look at the stats again
 };
 
 using TransportFactory = std::function<std::unique_ptr<Transport>(
     boost::asio::io_context&, AttemptSink&, std::function<void()> wake)>;
 
-// A thread with one io_context, one timer, one ShardCore and one transport. Everything of its targets happens here; others hand
-// over through the inbox: one lock and at most one wake for a hand-over, however many hooks it has.
+// A thread with one io_context, one timer, one ShardCore and one transport. Everything of its
+// targets happens here; others hand over through the inbox: one lock and at most one wake for a
+// hand-over, however many hooks it has.
 class Shard : public AttemptSink {
  public:
   Shard(const ShardCore::Config& config, std::shared_ptr<const PolicyTable> policies,
         ShardHost& host, const TransportFactory& make_transport, Logger logger);
   // stop() first.
   ~Shard() override;
-  // The store thread answers to a shard, and a shard hands to the store thread: connected after both exist.
+  // The store thread answers to a shard, and a shard hands to the store thread: connected after
+  // both exist.
   void start(StoreThread& store);
   // Ends the thread at once; what is in flight is dropped.
   void stop();

@@ -19,7 +19,8 @@ struct StoreGroupMemory {
 // Which half of a part.
 enum class PartHalf { appends, rest };
 
-// Adds a part's work to a group. Reads batches that the part's `uses` hold, so any thread may do it. `store_tag` is for ids.
+// Adds a part's work to a group. Reads batches that the part's `uses` hold, so any thread may do
+// it. `store_tag` is for ids.
 void add_to_group(const StorePart& part, PartHalf half, std::uint16_t store_tag, StoreGroup& group,
                   StoreGroupMemory& memory);
 

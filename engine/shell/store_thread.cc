@@ -116,7 +116,8 @@ void StoreThread::loop() {
   }
 }
 
-// A part whose shard had a failed append in the same epoch: its chunks may follow hooks that are not there.
+// A part whose shard had a failed append in the same epoch: its chunks may follow hooks that are
+// not there.
 void StoreThread::refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts) {
   for (auto& part : parts) {
     const auto poisoned = poisoned_epoch_.find(part->shard);
@@ -145,7 +146,8 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
     // Deliveries go on where intake cannot: what only takes away still has room.
     StoreGroup rest;
     StoreGroupMemory rest_memory;
-    for (const auto& part : parts) add_to_group(*part, PartHalf::rest, store_tag_, rest, rest_memory);
+    for (const auto& part : parts)
+      add_to_group(*part, PartHalf::rest, store_tag_, rest, rest_memory);
     error = rest.empty() ? std::error_code() : commit_group(rest, !rest.fail.empty());
   }
   disk_low_ = append_error == Errc::disk_low;

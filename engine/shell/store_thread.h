@@ -18,8 +18,9 @@
 
 namespace postbag {
 
-// The one thread that talks to the store. It drains what is queued, commits it as one group, answers; the running commit is
-// the wait for the next group, so groups grow with the load. Other work is cut into slices that run between groups.
+// The one thread that talks to the store. It drains what is queued, commits it as one group,
+// answers; the running commit is the wait for the next group, so groups grow with the load. Other
+// work is cut into slices that run between groups.
 class StoreThread {
  public:
   using Answer = std::function<void(std::unique_ptr<StorePart>)>;
@@ -42,8 +43,8 @@ class StoreThread {
     return result.get();
   }
 
-  // A range of chunk numbers that nobody else gets. The reservation behind it is persisted in time: before any chunk with such a
-  // number is.
+  // A range of chunk numbers that nobody else gets. The reservation behind it is persisted in time:
+  // before any chunk with such a number is.
   ChunkNumber take_numbers(std::uint64_t count);
 
   StoreStats stats() const;
@@ -73,7 +74,7 @@ class StoreThread {
   bool stop_ = false;
 
   std::atomic<ChunkNumber> next_number_;
-  ChunkNumber reserved_below_;  // this thread's
+  ChunkNumber reserved_below_;                                       // this thread's
   std::unordered_map<std::uint32_t, std::uint32_t> poisoned_epoch_;  // by shard
   bool unsynced_ = false;
   TimePoint last_sync_{};

@@ -1,4 +1,5 @@
-// The way in: checks on the producer's thread, one reservation for the whole call, one hand-over a shard.
+// The way in: checks on the producer's thread, one reservation for the whole call, one hand-over a
+// shard.
 #include <algorithm>
 
 #include "engine/pure/failed_key.h"
@@ -65,7 +66,8 @@ bool Engine::Impl::reserve(std::uint64_t bytes, SubmitResult& result) {
   return false;
 }
 
-// Finds out which hooks are new. False: an id conflict, written into the call's result; nothing is taken then.
+// Finds out which hooks are new. False: an id conflict, written into the call's result; nothing is
+// taken then.
 bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call,
                             std::vector<std::uint32_t>& fresh,
                             std::vector<RememberedId>& remember) {
@@ -217,8 +219,8 @@ std::uint64_t Engine::Impl::scan_pending(std::vector<PendingBatch>& batches,
   constexpr std::size_t slice = 2000;
   for (;;) {
     std::vector<PendingChunk> chunks;
-    const std::error_code error = store_thread_->run(
-        [&](Store& store) { return store.scan_pending(after, slice, chunks); });
+    const std::error_code error =
+        store_thread_->run([&](Store& store) { return store.scan_pending(after, slice, chunks); });
     if (error) throw std::system_error(error, "the pending hooks cannot be read");
     for (PendingChunk& chunk : chunks) {
       auto [found, is_new] = place.try_emplace(chunk.batch, batches.size());

@@ -19,11 +19,12 @@ class ConfigError : public std::runtime_error {
 
 struct LoadedOptions {
   Options options;
-  std::vector<std::string> notes;  // for `config check` and the start: "waits without limit until 500 hooks are there"
+  std::vector<std::string>
+      notes;  // for `config check` and the start: "waits without limit until 500 hooks are there"
 };
 
-// Reads a TOML file over the daemon's built-in defaults (durability fsync). Throws ConfigError; an unreadable
-// file is a ConfigFileError. Defined in config/.
+// Reads a TOML file over the daemon's built-in defaults (durability fsync). Throws ConfigError; an
+// unreadable file is a ConfigFileError. Defined in config/.
 LoadedOptions load_options(const std::string& path);
 LoadedOptions parse_options(std::string_view toml, const std::string& file_name);
 class ConfigFileError : public ConfigError {
@@ -39,7 +40,8 @@ std::string default_config_text();
 // The effective values as TOML (`config show`): header values masked.
 std::string effective_config_text(const Options& options);
 
-// "250ms", "5s", "1.5h", or bare seconds; negative or overflowing is refused (nullopt). "1MiB", "10GB", or bare bytes.
+// "250ms", "5s", "1.5h", or bare seconds; negative or overflowing is refused (nullopt). "1MiB",
+// "10GB", or bare bytes.
 std::optional<Duration> parse_duration(std::string_view text);
 std::optional<std::uint64_t> parse_size(std::string_view text);
 std::string format_duration(Duration duration);

@@ -20,9 +20,9 @@ namespace postbag {
 // The answer to submit(): all hooks of the call are accepted, or none is.
 struct SubmitResult {
   Errc error = Errc::ok;
-  std::size_t index = 0;     // which hook is to blame (0-based), for the errors below Errc::full
-  std::string message;       // for people; empty if ok. Holds no payload and no secret
-  std::size_t accepted = 0;  // new hooks
+  std::size_t index = 0;       // which hook is to blame (0-based), for the errors below Errc::full
+  std::string message;         // for people; empty if ok. Holds no payload and no secret
+  std::size_t accepted = 0;    // new hooks
   std::size_t duplicates = 0;  // hooks known by id with the same content; accepted before
   // One per hook, in order, if asked for. Null where the producer gave an id of its own.
   std::vector<HookId> ids;
@@ -34,13 +34,15 @@ struct SubmitResult {
 class OutcomeListener {
  public:
   virtual ~OutcomeListener() = default;
-  // On an engine thread; must not block and must not throw. `index` is the hook's place in the call. Returns true to
-  // take over a failed hook: it is then not kept in the store. False: the listener is gone, the hook is kept.
+  // On an engine thread; must not block and must not throw. `index` is the hook's place in the
+  // call. Returns true to take over a failed hook: it is then not kept in the store. False: the
+  // listener is gone, the hook is kept.
   virtual bool hook_done(std::size_t index, const HookOutcome& outcome) = 0;
 };
 
 struct SubmitOptions {
-  // Empty: the engine's. Lower than the engine's only weakens this call; higher is refused (Errc::bad_hook).
+  // Empty: the engine's. Lower than the engine's only weakens this call; higher is refused
+  // (Errc::bad_hook).
   std::optional<Durability> durability;
   bool want_ids = false;
   std::shared_ptr<OutcomeListener> listener;
@@ -49,11 +51,11 @@ struct SubmitOptions {
 using SubmitHandler = std::function<void(SubmitResult)>;
 
 struct EngineStatus {
-  std::uint64_t pending = 0;     // accepted, no outcome yet
-  std::uint64_t failed = 0;      // rows in the store
-  std::uint64_t delivered = 0;   // since the start
-  std::uint64_t given_up = 0;    // hooks whose batch used up its attempts, since the start
-  std::uint64_t discarded = 0;   // of those, not kept (keep_failed = false)
+  std::uint64_t pending = 0;    // accepted, no outcome yet
+  std::uint64_t failed = 0;     // rows in the store
+  std::uint64_t delivered = 0;  // since the start
+  std::uint64_t given_up = 0;   // hooks whose batch used up its attempts, since the start
+  std::uint64_t discarded = 0;  // of those, not kept (keep_failed = false)
   std::uint64_t accepted = 0, duplicates = 0, refused = 0;
   std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
   std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_order = 0;
@@ -69,13 +71,13 @@ struct EngineStatus {
 
 struct TargetStatus {
   std::string url;
-  std::string state;  // "ok", "retrying", "idle"
+  std::string state;            // "ok", "retrying", "idle"
   std::uint64_t waiting = 0;    // hooks in bags and in cut batches not yet sent
   std::uint64_t in_flight = 0;  // hooks on the wire
   std::uint64_t retrying = 0;   // hooks in batches that wait for a retry
   std::uint64_t delivered = 0, given_up = 0;
   int last_status = 0;
-  std::string last_reason;      // empty: the last attempt delivered, or there was none
+  std::string last_reason;  // empty: the last attempt delivered, or there was none
   WallMs last_attempt_ms = 0;
 };
 
@@ -96,7 +98,8 @@ struct RetryOptions {
   FailedFilter filter;
   std::optional<std::uint64_t> limit;
   std::optional<std::uint32_t> retries;  // instead of the target's own
-  // Called about once a second on an engine thread, and once at the end. Returns false to stop after what is in flight.
+  // Called about once a second on an engine thread, and once at the end. Returns false to stop
+  // after what is in flight.
   std::function<bool(const RetryProgress&)> progress;
 };
 
@@ -106,56 +109,62 @@ struct RetryPlan {
 };
 
 struct DrainReport {
-  std::uint64_t left = 0;      // hooks that stay in the store, pending
+  std::uint64_t left = 0;           // hooks that stay in the store, pending
   std::uint64_t stored_failed = 0;  // memory mode: stored as failed(shutdown)
   bool timed_out = false;
 };
 
-// The delivery engine. Every member function may be called from any thread, also from callbacks unless said
-// otherwise; those marked *blocks* must not be called from an engine thread (a callback).
+// The delivery engine. Every member function may be called from any thread, also from callbacks
+// unless said otherwise; those marked *blocks* must not be called from an engine thread (a
+// callback).
 class Engine {
  public:
-  // Starts the threads. Throws std::invalid_argument with validate_options()'s message, or std::system_error if
-  // a thread cannot be started. Owns the store. Delivers nothing that it finds in the store before recover().
+  // Starts the threads. Throws std::invalid_argument with validate_options()'s message, or
+  // std::system_error if a thread cannot be started. Owns the store. Delivers nothing that it finds
+  // in the store before recover().
   Engine(Options options, std::unique_ptr<Store> store, Logger logger = {});
-  // Ends without a drain if drain() was not called: what is on the wire is aborted; durable hooks stay in the store, those of
-  // memory mode are stored as failed(shutdown).
+  // Ends without a drain if drain() was not called: what is on the wire is aborted; durable hooks
+  // stay in the store, those of memory mode are stored as failed(shutdown).
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Offers hooks. Checks them all on the caller's thread (URL, policy, headers, JSON, ids), reserves room for the whole
-  // call, hands over. `done` is called exactly once: on the caller's thread if refused, else on an engine thread as
-  // soon as all are accepted (after the commit in the durable modes). Never blocks on I/O.
+  // Offers hooks. Checks them all on the caller's thread (URL, policy, headers, JSON, ids),
+  // reserves room for the whole call, hands over. `done` is called exactly once: on the caller's
+  // thread if refused, else on an engine thread as soon as all are accepted (after the commit in
+  // the durable modes). Never blocks on I/O.
   void submit(HookList hooks, SubmitOptions options, SubmitHandler done);
   // The same, *blocks* until the answer is there.
   SubmitResult submit(HookList hooks, SubmitOptions options = {});
   SubmitResult submit(std::string_view target, std::string_view payload);
 
-  // Starts the delivery of the pending batches found in the store; *blocks* until all are known (they are sent while it
-  // runs). `progress` gets hooks found so far. Call at most once.
+  // Starts the delivery of the pending batches found in the store; *blocks* until all are known
+  // (they are sent while it runs). `progress` gets hooks found so far. Call at most once.
   std::uint64_t recover(const std::function<void(std::uint64_t hooks)>& progress = {});
 
-  // Cuts every bag, or the bags of one target (canonical or not). Returns how many were cut. *Blocks.*
+  // Cuts every bag, or the bags of one target (canonical or not). Returns how many were cut.
+  // *Blocks.*
   std::uint64_t flush(std::optional<std::string_view> target = {});
-  // Moves the hooks that are not on the wire, of targets that match the glob, to failed(cancelled). *Blocks* until stored.
+  // Moves the hooks that are not on the wire, of targets that match the glob, to failed(cancelled).
+  // *Blocks* until stored.
   std::uint64_t cancel(std::string_view target_glob);
   // *Blocks* until every accepted hook has its outcome, or the deadline. True: none is left.
   bool wait_idle(std::optional<Duration> timeout = {});
-  // Closes submit(), cuts every bag, gives each unattempted batch one attempt, ends when nothing is on the wire or at
-  // the timeout. *Blocks.* Idempotent.
+  // Closes submit(), cuts every bag, gives each unattempted batch one attempt, ends when nothing is
+  // on the wire or at the timeout. *Blocks.* Idempotent.
   DrainReport drain(Duration timeout);
   // A second signal: ends a running drain() at once.
   void hurry();
 
-  // retry-failed-hooks: takes failed rows oldest first, through the same bags and policies. A row is never twice under
-  // way. *Blocks* until every taken row has its outcome. Stopping (progress returns false) waits for what is in flight.
+  // retry-failed-hooks: takes failed rows oldest first, through the same bags and policies. A row
+  // is never twice under way. *Blocks* until every taken row has its outcome. Stopping (progress
+  // returns false) waits for what is in flight.
   RetryProgress retry_failed(const RetryOptions& options);
   RetryPlan plan_retry(const RetryOptions& options);
 
   // Failed rows, one slice; see Store::list_failed. *Blocks.*
-  std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after, const SliceLimits& limits,
-                              FailedPage& page);
+  std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
+                              const SliceLimits& limits, FailedPage& page);
   // Deletes what matches, but not what a retry has under way. *Blocks.*
   std::uint64_t purge_failed(const FailedFilter& filter);
   std::error_code backup(const std::string& path);
@@ -165,8 +174,9 @@ class Engine {
   std::vector<TargetStatus> targets(std::size_t limit = 1000) const;
   std::optional<HookStatus> find_hook(std::string_view id) const;
 
-  // Replaces targets, defaults and policies ([[target]] [batch] [retry] [delivery] [network] [tls], keep_failed); other changes
-  // are returned as the list of keys that need a restart. Throws std::invalid_argument and changes nothing if invalid.
+  // Replaces targets, defaults and policies ([[target]] [batch] [retry] [delivery] [network] [tls],
+  // keep_failed); other changes are returned as the list of keys that need a restart. Throws
+  // std::invalid_argument and changes nothing if invalid.
   std::vector<std::string> reload(Options options);
 
   // Called once, on an engine thread, when the store failed for good: nothing is accepted any more.

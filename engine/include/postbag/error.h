@@ -5,8 +5,8 @@
 
 namespace postbag {
 
-// Why a call was not accepted, or a command of the engine not carried out. error_token() gives the stable
-// name that intake puts in {"error": {"code": ...}}.
+// Why a call was not accepted, or a command of the engine not carried out. error_token() gives the
+// stable name that intake puts in {"error": {"code": ...}}.
 enum class Errc {
   ok = 0,
   // The hook is bad: repeating it as it is cannot help.
@@ -19,14 +19,14 @@ enum class Errc {
   header,            // a header name or value that may not be set
   id_conflict,       // the id is known with other content
   // Later may help.
-  full = 64,  // a limit in count or bytes is reached
-  stopping,   // the engine drains
-  disk_low,   // the store has no room
+  full = 64,     // a limit in count or bytes is reached
+  stopping,      // the engine drains
+  disk_low,      // the store has no room
   store_failed,  // the store failed for good; the engine accepts nothing any more
   // Store
   store_busy = 128,  // another process has it open
   store_corrupt,
-  store_newer,       // written by a later version
+  store_newer,  // written by a later version
   store_cannot_create,
   store_permission,
   store_io,

@@ -13,8 +13,10 @@
 
 namespace postbag {
 
-// The id that the engine gives a hook or a batch: a UUIDv7 (RFC 9562 5.7) whose free bits say where the hook is:
-//   48 bit wall time in ms | 4 bit version | 12+32 bit chunk number | 2 bit variant (between) | 14 bit index | 16 bit store tag
+// The id that the engine gives a hook or a batch: a UUIDv7 (RFC 9562 5.7) whose free bits say where
+// the hook is:
+//   48 bit wall time in ms | 4 bit version | 12+32 bit chunk number | 2 bit variant (between) | 14
+//   bit index | 16 bit store tag
 // so it costs no memory and no index. Layout and packing: engine/pure/hook_id.cc.
 struct HookId {
   std::uint64_t high = 0;
@@ -35,19 +37,21 @@ struct HeaderView {
   std::string_view value;
 };
 
-// One hook as the producer offers it. Only target and body are required. Views only: whoever calls keeps the bytes.
+// One hook as the producer offers it. Only target and body are required. Views only: whoever calls
+// keeps the bytes.
 struct HookView {
   std::string_view target;
-  std::string_view body;          // JSON text, delivered byte for byte
-  std::string_view event;         // at most 128 bytes of UTF-8 without control characters
-  std::string_view group;         // at most 128 bytes; hooks of different groups never share a batch
-  std::string_view id;            // [A-Za-z0-9_-]{1,64}; empty: the engine makes one
+  std::string_view body;   // JSON text, delivered byte for byte
+  std::string_view event;  // at most 128 bytes of UTF-8 without control characters
+  std::string_view group;  // at most 128 bytes; hooks of different groups never share a batch
+  std::string_view id;     // [A-Za-z0-9_-]{1,64}; empty: the engine makes one
   std::string_view content_type;  // empty: application/json
   std::span<const HeaderView> headers;
 };
 
-// Hooks for one submit() call, accepted all or none. Owns (or shares) the bytes that its views point to, so that
-// a payload is copied once here or not at all, and once more into its bag. Not thread-safe. Reusable after clear().
+// Hooks for one submit() call, accepted all or none. Owns (or shares) the bytes that its views
+// point to, so that a payload is copied once here or not at all, and once more into its bag. Not
+// thread-safe. Reusable after clear().
 class HookList {
  public:
   HookList();
@@ -59,8 +63,9 @@ class HookList {
   void add(const HookView& hook);
   void add(std::string_view target, std::string_view body);
 
-  // Without a copy: the views must stay valid as long as `owner` (shared by adopt()) lives, and the caller has
-  // checked that the body is valid JSON (engine/pure/json.h check_json): it is not checked again.
+  // Without a copy: the views must stay valid as long as `owner` (shared by adopt()) lives, and the
+  // caller has checked that the body is valid JSON (engine/pure/json.h check_json): it is not
+  // checked again.
   void adopt(std::shared_ptr<const void> owner);
   void add_checked_view(const HookView& hook);
 
@@ -84,7 +89,8 @@ class HookList {
 
   std::vector<Entry> entries_;
   std::deque<std::vector<HeaderView>> headers_;
-  std::vector<std::unique_ptr<char[]>> blocks_;  // every byte has json_padding readable bytes behind it
+  std::vector<std::unique_ptr<char[]>>
+      blocks_;  // every byte has json_padding readable bytes behind it
   char* free_ = nullptr;
   std::size_t free_bytes_ = 0;
   std::vector<std::shared_ptr<const void>> owners_;

@@ -8,7 +8,8 @@
 namespace postbag {
 
 // A logger is a value: a level and a function. The function is called on any engine thread, must be
-// thread-safe and must not block on the engine. Messages hold no body, no header value, no URL query.
+// thread-safe and must not block on the engine. Messages hold no body, no header value, no URL
+// query.
 struct Logger {
   LogLevel level = LogLevel::off;
   std::function<void(LogLevel, std::string_view)> write;

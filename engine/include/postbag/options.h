@@ -61,8 +61,8 @@ struct LogOptions {
 struct Options {
   StoreOptions store;
   IntakeOptions intake;
-  TargetPolicy defaults;              // [batch] [retry] [delivery] [network] [tls]
-  std::vector<TargetBlock> targets;   // [[target]]
+  TargetPolicy defaults;             // [batch] [retry] [delivery] [network] [tls]
+  std::vector<TargetBlock> targets;  // [[target]]
   EngineOptions engine;
   LogOptions log;
   // The daemon's own addresses ("127.0.0.1:8420"): never a target, whatever `allow` says.

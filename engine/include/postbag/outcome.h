@@ -7,8 +7,8 @@
 
 namespace postbag {
 
-// Why an attempt or a hook did not end as delivered. The tokens (reason_token) are stable: they stand in
-// failed rows, JSON answers, logs and filters.
+// Why an attempt or a hook did not end as delivered. The tokens (reason_token) are stable: they
+// stand in failed rows, JSON answers, logs and filters.
 enum class Reason : std::uint8_t {
   none,  // delivered
   // Network
@@ -63,7 +63,8 @@ std::optional<ParsedReason> parse_reason(std::string_view token);
 struct AttemptResult {
   Reason reason = Reason::none;
   int status = 0;
-  std::string response_headers;  // at most 1 KiB, as received ("Name: value\r\n"...), only for failures
+  std::string
+      response_headers;  // at most 1 KiB, as received ("Name: value\r\n"...), only for failures
   std::string response_excerpt;  // at most 1 KiB of the body, only for failures
   std::string detail;            // for logs: an error text without secrets
   bool counted = true;           // false: does not use up one of the attempts (local_resource)

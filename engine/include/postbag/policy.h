@@ -14,13 +14,14 @@ using HeaderList = std::vector<std::pair<std::string, std::string>>;
 
 // [batch]: when a bag is cut. size and time both 0 is refused (a bag would wait for ever).
 struct BatchPolicy {
-  std::uint32_t size = 100;             // hooks; 0 = no limit by count (batch_size_max still holds)
+  std::uint32_t size = 100;  // hooks; 0 = no limit by count (batch_size_max still holds)
   Duration time = std::chrono::seconds(1);  // from the hand-over of the first hook; 0 = no timer
-  std::uint64_t bytes = 1 << 20;        // of the request body, brackets and commas included
+  std::uint64_t bytes = 1 << 20;            // of the request body, brackets and commas included
   bool operator==(const BatchPolicy&) const = default;
 };
 
-// Most hooks that one batch can hold; the index of a hook in its id has 14 bits, one value is reserved.
+// Most hooks that one batch can hold; the index of a hook in its id has 14 bits, one value is
+// reserved.
 inline constexpr std::uint32_t batch_size_max = 16'000;
 
 enum class Backoff : std::uint8_t { fixed, exponential };
@@ -28,10 +29,11 @@ enum class Backoff : std::uint8_t { fixed, exponential };
 // [retry]: total attempts = 1 + retries.
 struct RetryPolicy {
   std::uint32_t retries = 5;
-  Duration retry_interval = std::chrono::seconds(5);  // end of a failed attempt to start of the next
-  std::uint32_t max_retrying = 16;                    // batches of a target that wait for a retry
-  Backoff backoff = Backoff::fixed;                   // exponential: interval doubles per attempt
-  Duration max_interval = std::chrono::hours(1);      // cap of the exponential interval
+  Duration retry_interval =
+      std::chrono::seconds(5);                    // end of a failed attempt to start of the next
+  std::uint32_t max_retrying = 16;                // batches of a target that wait for a retry
+  Backoff backoff = Backoff::fixed;               // exponential: interval doubles per attempt
+  Duration max_interval = std::chrono::hours(1);  // cap of the exponential interval
   double jitter = 0;  // 0 to 1: lengthens each interval by up to this share of it, never shortens
   bool operator==(const RetryPolicy&) const = default;
 };
@@ -41,8 +43,9 @@ struct DeliveryPolicy {
   Duration timeout = std::chrono::seconds(30);         // a whole attempt
   Duration connect_timeout = std::chrono::seconds(5);  // resolve, TCP and TLS together
   std::uint32_t in_flight = 1;                         // batches of a target on the wire at once
-  bool ordered = false;  // one batch of a bag at a time, the next after the outcome of the one before
-  HeaderList headers;    // sent with every request to the target; values are secrets
+  bool ordered =
+      false;           // one batch of a bag at a time, the next after the outcome of the one before
+  HeaderList headers;  // sent with every request to the target; values are secrets
   bool operator==(const DeliveryPolicy&) const = default;
 };
 
@@ -70,8 +73,9 @@ struct TargetPolicy {
   bool operator==(const TargetPolicy&) const = default;
 };
 
-// A [[target]] block: `url` is canonical, or a prefix if `prefix` (written with a `*` at its end). Of several
-// that match the longest url wins. `policy` is complete: the block's keys over the defaults.
+// A [[target]] block: `url` is canonical, or a prefix if `prefix` (written with a `*` at its end).
+// Of several that match the longest url wins. `policy` is complete: the block's keys over the
+// defaults.
 struct TargetBlock {
   std::string url;
   bool prefix = false;

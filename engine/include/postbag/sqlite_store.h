@@ -11,11 +11,13 @@
 
 namespace postbag {
 
-// Opening a store failed. code(): Errc::store_busy, store_corrupt, store_newer, store_cannot_create,
-// store_permission, store_io. what() names the file, what is wrong and what can be done.
+// Opening a store failed. code(): Errc::store_busy, store_corrupt, store_newer,
+// store_cannot_create, store_permission, store_io. what() names the file, what is wrong and what
+// can be done.
 class StoreError : public std::runtime_error {
  public:
-  StoreError(std::error_code code, const std::string& what) : std::runtime_error(what), code_(code) {}
+  StoreError(std::error_code code, const std::string& what)
+      : std::runtime_error(what), code_(code) {}
   std::error_code code() const { return code_; }
 
  private:
@@ -28,11 +30,13 @@ struct SqliteStoreOptions {
   bool create = true;  // false: a missing file is Errc::not_found
 };
 
-// Opens (or creates, mode 0600) the store, alone: a second opener anywhere gets Errc::store_busy at once.
-// Migrates an older schema in one transaction. Throws StoreError. Defined in store/sqlite_store.cc.
+// Opens (or creates, mode 0600) the store, alone: a second opener anywhere gets Errc::store_busy at
+// once. Migrates an older schema in one transaction. Throws StoreError. Defined in
+// store/sqlite_store.cc.
 std::unique_ptr<Store> open_sqlite_store(const SqliteStoreOptions& options);
 
-// `store check`: structure and every row, without changing anything. Returns one line per finding; empty = sound.
+// `store check`: structure and every row, without changing anything. Returns one line per finding;
+// empty = sound.
 std::vector<std::string> check_sqlite_store(const std::string& path);
 
 // `store salvage`: copies every readable row of a damaged store to a new file. Throws StoreError.

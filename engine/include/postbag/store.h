@@ -15,22 +15,24 @@
 
 namespace postbag {
 
-// The seam to durable storage. Everything is blocking and called by one thread at a time (the engine's store
-// thread once it runs; the opener before and after). Implementations: store/sqlite_store.cc, store/memory_store.cc;
-// both pass tests/store_contract_test.cc.
+// The seam to durable storage. Everything is blocking and called by one thread at a time (the
+// engine's store thread once it runs; the opener before and after). Implementations:
+// store/sqlite_store.cc, store/memory_store.cc; both pass tests/store_contract_test.cc.
 //
-// Words: a *chunk* is one row: the hooks that one batch got in one commit group, in an encoding the store does not
-// look into (engine/pure/chunk_codec.h). A *failed row* is one hook whose batch used up its attempts.
+// Words: a *chunk* is one row: the hooks that one batch got in one commit group, in an encoding the
+// store does not look into (engine/pure/chunk_codec.h). A *failed row* is one hook whose batch used
+// up its attempts.
 
-using ChunkNumber = std::uint64_t;  // unique for ever within a store, from a persisted reserved block
+using ChunkNumber =
+    std::uint64_t;  // unique for ever within a store, from a persisted reserved block
 using BatchNumber = std::uint64_t;  // the number of the batch's first chunk
-// Where a failed hook lies: chunk number << 14 | index in the chunk. Ascending = oldest first. It is also what the
-// hook's id says, so a row is found by id without an index.
+// Where a failed hook lies: chunk number << 14 | index in the chunk. Ascending = oldest first. It
+// is also what the hook's id says, so a row is found by id without an index.
 using FailedKey = std::uint64_t;
 
 // What hooks must have in common to share a batch; also what a stored chunk needs to be sent again.
 struct BatchKeyView {
-  std::string_view target;   // canonical URL
+  std::string_view target;  // canonical URL
   std::string_view group;
   std::string_view headers;  // the exact list as "Name: value\r\n"...; empty: none
 };
@@ -55,15 +57,16 @@ struct AttemptsUpdate {
 // One hook of a failed batch.
 struct FailedHookView {
   FailedKey key = 0;
-  std::string_view id;       // as the producer knows it
+  std::string_view id;  // as the producer knows it
   std::string_view event;
   std::string_view content_type;  // empty: application/json
   std::string_view body;
-  WallMs accepted_ms = 0;    // kept as first_at
+  WallMs accepted_ms = 0;  // kept as first_at
 };
 
-// A batch that was given up: its rows are inserted (or, for a row whose key is there already, replaced: then
-// attempts are added up and first_at stays). `each_hook` calls the function for every hook, in order.
+// A batch that was given up: its rows are inserted (or, for a row whose key is there already,
+// replaced: then attempts are added up and first_at stays). `each_hook` calls the function for
+// every hook, in order.
 struct FailBatch {
   BatchNumber batch = 0;
   BatchKeyView key;
@@ -76,7 +79,8 @@ struct FailBatch {
   std::function<void(const std::function<void(const FailedHookView&)>&)> each_hook;
 };
 
-// A producer's id, remembered for the id window: hashes only. Rewritten under the same id_hash: replaced.
+// A producer's id, remembered for the id window: hashes only. Rewritten under the same id_hash:
+// replaced.
 struct RememberedId {
   std::array<std::uint64_t, 2> id_hash{};
   std::array<std::uint64_t, 2> content_hash{};
@@ -87,17 +91,19 @@ struct RememberedId {
 // One transaction. All of it is done or none.
 struct StoreGroup {
   std::vector<ChunkAppend> append;
-  std::vector<ChunkNumber> settle;         // chunks to delete: delivered, or moved to failed rows by this group
+  std::vector<ChunkNumber>
+      settle;  // chunks to delete: delivered, or moved to failed rows by this group
   std::vector<AttemptsUpdate> attempts;
   std::vector<FailBatch> fail;
-  std::vector<FailedKey> delete_failed;    // delivered by retry-failed-hooks; a missing key is no error
+  std::vector<FailedKey>
+      delete_failed;  // delivered by retry-failed-hooks; a missing key is no error
   std::vector<RememberedId> remember;
   // Chunk numbers below this may be handed out from now on, also after a crash (0: no change).
   ChunkNumber reserve_below = 0;
 
   bool empty() const {
-    return append.empty() && settle.empty() && attempts.empty() && fail.empty() && delete_failed.empty() &&
-           remember.empty() && reserve_below == 0;
+    return append.empty() && settle.empty() && attempts.empty() && fail.empty() &&
+           delete_failed.empty() && remember.empty() && reserve_below == 0;
   }
 };
 
@@ -111,8 +117,8 @@ struct PendingChunk {
   std::string target, group, headers;
   WallMs accepted_ms = 0;
   std::uint32_t hooks = 0;
-  std::uint64_t bytes = 0;  // of the blob
-  std::uint32_t attempts = 0;      // of the batch; stands in its first chunk
+  std::uint64_t bytes = 0;     // of the blob
+  std::uint32_t attempts = 0;  // of the batch; stands in its first chunk
   WallMs next_attempt_ms = 0;
 };
 
@@ -131,38 +137,40 @@ struct FailedFilter {
   std::string target;  // glob: * and ?
   std::optional<std::string> group, event;
   std::optional<int> status;
-  std::string reason;  // a token, "status_503" too
+  std::string reason;                  // a token, "status_503" too
   std::optional<WallMs> since, until;  // by last_at, since <= t < until
   std::vector<std::string> ids;
   bool empty() const {
-    return target.empty() && !group && !event && !status && reason.empty() && !since && !until && ids.empty();
+    return target.empty() && !group && !event && !status && reason.empty() && !since && !until &&
+           ids.empty();
   }
 };
 
-// One slice of a listing, oldest first. `next` is empty at the end; a page may be empty and still have a next.
+// One slice of a listing, oldest first. `next` is empty at the end; a page may be empty and still
+// have a next.
 struct FailedPage {
   std::vector<FailedHook> rows;
   std::optional<FailedKey> next;  // pass as `after`
 };
 
 struct SliceLimits {
-  std::size_t rows = 1000;        // at most so many in the answer
-  std::size_t scan = 20'000;      // at most so many looked at
-  std::size_t bytes = 4 << 20;    // about; one row is always returned
-  bool bodies = true;             // false: leave body and response fields empty
+  std::size_t rows = 1000;      // at most so many in the answer
+  std::size_t scan = 20'000;    // at most so many looked at
+  std::size_t bytes = 4 << 20;  // about; one row is always returned
+  bool bodies = true;           // false: leave body and response fields empty
 };
 
 struct StoreInfo {
-  ChunkNumber next_number = 1;     // first chunk number never handed out
-  std::uint16_t store_tag = 0;     // random part of the store, in every id
+  ChunkNumber next_number = 1;  // first chunk number never handed out
+  std::uint16_t store_tag = 0;  // random part of the store, in every id
   std::uint64_t pending_chunks = 0, pending_hooks = 0, pending_bytes = 0;  // counted at open
   std::uint64_t failed_hooks = 0;
-  bool durable = false;            // a commit survives the process
+  bool durable = false;  // a commit survives the process
 };
 
 struct StoreStats {
   std::uint64_t failed_hooks = 0;
-  std::uint64_t used_bytes = 0;    // used pages and WAL
+  std::uint64_t used_bytes = 0;  // used pages and WAL
   std::uint64_t file_bytes = 0;
 };
 
@@ -172,15 +180,19 @@ class Store {
 
   virtual StoreInfo info() const = 0;
 
-  // One transaction. Errors: Errc::disk_low (no room: nothing of the group is stored, later may work),
-  // Errc::store_failed (for good: what was in the group may come back after a restart; call nothing but the destructor).
-  // A FailBatch with `keep` off is never given to the store. Never throws but std::bad_alloc.
+  // One transaction. Errors: Errc::disk_low (no room: nothing of the group is stored, later may
+  // work), Errc::store_failed (for good: what was in the group may come back after a restart; call
+  // nothing but the destructor). A FailBatch with `keep` off is never given to the store. Never
+  // throws but std::bad_alloc.
   virtual std::error_code commit(const StoreGroup& group, CommitLevel level) = 0;
 
   // Pending chunks with a number above `after`, ascending, at most `max`; fewer = the end.
-  virtual std::error_code scan_pending(ChunkNumber after, std::size_t max, std::vector<PendingChunk>& out) = 0;
-  // The blobs of the chunks, in the order asked for. Errc::not_found if one is missing, store_corrupt if one is damaged.
-  virtual std::error_code read_chunks(std::span<const ChunkNumber> chunks, std::vector<std::string>& blobs) = 0;
+  virtual std::error_code scan_pending(ChunkNumber after, std::size_t max,
+                                       std::vector<PendingChunk>& out) = 0;
+  // The blobs of the chunks, in the order asked for. Errc::not_found if one is missing,
+  // store_corrupt if one is damaged.
+  virtual std::error_code read_chunks(std::span<const ChunkNumber> chunks,
+                                      std::vector<std::string>& blobs) = 0;
   // The batch that a chunk belongs to, or nothing.
   virtual std::optional<BatchNumber> find_chunk(ChunkNumber chunk) = 0;
 
@@ -188,17 +200,20 @@ class Store {
   virtual std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
                                       const SliceLimits& limits, FailedPage& page) = 0;
   virtual std::optional<FailedHook> find_failed(FailedKey key) = 0;
-  // Deletes one slice of what matches; `next` as in FailedPage. Its own transaction. Rows in `except` (sorted) stay.
+  // Deletes one slice of what matches; `next` as in FailedPage. Its own transaction. Rows in
+  // `except` (sorted) stay.
   virtual std::error_code purge_failed(const FailedFilter& filter, std::optional<FailedKey> after,
                                        const SliceLimits& limits, std::span<const FailedKey> except,
                                        std::uint64_t& purged, std::optional<FailedKey>& next) = 0;
 
   // Ids still remembered; forgets those that expired before `now_ms`.
-  virtual std::error_code load_ids(WallMs now_ms, const std::function<void(const RememberedId&)>& each) = 0;
+  virtual std::error_code load_ids(WallMs now_ms,
+                                   const std::function<void(const RememberedId&)>& each) = 0;
   virtual std::error_code forget_ids(WallMs now_ms) = 0;
 
   virtual StoreStats stats() = 0;
-  // A bounded piece (about 5 ms) of housekeeping: checkpoint, free pages. True: there is more to do.
+  // A bounded piece (about 5 ms) of housekeeping: checkpoint, free pages. True: there is more to
+  // do.
   virtual bool maintain() = 0;
   // Copies the store to a new file; the file must not exist. Blocks until done.
   virtual std::error_code backup(const std::string& path) = 0;

@@ -14,8 +14,8 @@ namespace postbag {
 
 // The seam to the network: one instance per shard, used by the shard's thread alone.
 
-// Where a target's requests go; made once per target and policy generation, shared by its requests. `pool_key`
-// names what may share a connection: scheme, host, port, TLS identity, network policy.
+// Where a target's requests go; made once per target and policy generation, shared by its requests.
+// `pool_key` names what may share a connection: scheme, host, port, TLS identity, network policy.
 struct Destination {
   std::string scheme;  // "http" or "https"
   std::string host;    // canonical; an IPv6 literal without brackets
@@ -27,11 +27,12 @@ struct Destination {
   std::string pool_key;
 };
 
-// One request. Every view stays valid until attempt_done() was called for it (also when it is aborted).
+// One request. Every view stays valid until attempt_done() was called for it (also when it is
+// aborted).
 struct AttemptRequest {
   std::shared_ptr<const Destination> destination;
-  std::string_view head;                       // request line and all header fields, with the empty line
-  std::span<const std::string_view> body;      // pieces, in order
+  std::string_view head;  // request line and all header fields, with the empty line
+  std::span<const std::string_view> body;  // pieces, in order
   std::uint64_t body_bytes = 0;
 };
 
@@ -55,14 +56,16 @@ class Transport {
   // Waits for nothing that is in flight; must be destroyed on the shard's thread or after it ended.
   virtual ~Transport() = default;
 
-  // Starts one HTTP attempt: resolve, check the addresses against the policy, connect, TLS, send, read the head of
-  // the answer; all within the destination's timeouts. A kept-alive connection that the peer dropped before a byte of
-  // the answer came is replaced at once, once, without counting as an attempt.
+  // Starts one HTTP attempt: resolve, check the addresses against the policy, connect, TLS, send,
+  // read the head of the answer; all within the destination's timeouts. A kept-alive connection
+  // that the peer dropped before a byte of the answer came is replaced at once, once, without
+  // counting as an attempt.
   virtual void start(AttemptToken token, AttemptRequest request) = 0;
 
   // Ends every attempt in flight with `reason`; their attempt_done() follows.
   virtual void abort_all(Reason reason) = 0;
-  // Closes idle connections, and the busy ones after their request: a new policy holds from the next connect on.
+  // Closes idle connections, and the busy ones after their request: a new policy holds from the
+  // next connect on.
   virtual void forget_connections() = 0;
 
   // The shard has one timer; the transport tells it when it wants to be called next.

@@ -1,0 +1,631 @@
+// The executable as a user has it: exit codes, files, sockets, signals. The binary is
+// POSTBAG_BINARY of the environment, or the one that was built along.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "cli/control_client.h"
+#include "cli/daemon_answers.h"
+#include "cli/demo/ledger.h"
+#include "cli/local_receiver.h"
+#include "engine/pure/json.h"
+#include "tests/support/child_process.h"
+#include "tests/support/temp_directory.h"
+
+namespace postbag::test {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string binary() {
+  const char* named = std::getenv("POSTBAG_BINARY");
+  if (named != nullptr) return named;
+#ifdef POSTBAG_BINARY
+  return POSTBAG_BINARY;
+#else
+  return "";
+#endif
+}
+
+// A target on this machine that remembers what it got.
+class Target {
+ public:
+  Target() : receiver_(0, [this](const ReceivedRequest& request) { return on_request(request); }) {}
+
+  std::string url(const std::string& path = "h") const {
+    return "http://127.0.0.1:" + std::to_string(receiver_.port()) + "/" + path;
+  }
+  void answer_with(int status) { status_ = status; }
+  // Requests wait for their answer until release().
+  void hold() { held_ = true; }
+  void release() {
+    const std::lock_guard lock(mutex_);
+    held_ = false;
+    arrived_.notify_all();
+  }
+  // Bodies of the requests that were answered with 200, in order.
+  std::vector<std::string> bodies() const {
+    const std::lock_guard lock(mutex_);
+    return bodies_;
+  }
+  // The payloads in them.
+  std::vector<std::string> payloads() const {
+    std::vector<std::string> all;
+    for (const std::string& body : bodies()) {
+      for (const auto payload : split_json_array(body).value_or(std::vector<std::string_view>{})) {
+        all.emplace_back(payload);
+      }
+    }
+    return all;
+  }
+  bool wait_for_requests(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    return arrived_.wait_for(lock, std::chrono::seconds(30), [&] { return requests_ >= count; });
+  }
+  bool wait_for_deliveries(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    return arrived_.wait_for(lock, std::chrono::seconds(30),
+                             [&] { return bodies_.size() >= count; });
+  }
+
+ private:
+  ReceiverAnswer on_request(const ReceivedRequest& request) {
+    std::unique_lock lock(mutex_);
+    ReceiverAnswer answer;
+    answer.status = status_;
+    ++requests_;
+    if (answer.status == 200) bodies_.emplace_back(request.body);
+    arrived_.notify_all();
+    arrived_.wait_for(lock, std::chrono::seconds(30), [this] { return !held_; });
+    return answer;
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::atomic<int> status_{200};
+  std::atomic<bool> held_{false};
+  std::size_t requests_ = 0;
+  std::vector<std::string> bodies_;
+  LocalReceiver receiver_;
+};
+
+class BinaryTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (binary().empty()) GTEST_SKIP() << "no binary: set POSTBAG_BINARY";
+  }
+
+  ProcessResult run(std::vector<std::string> arguments, const std::string& input = "") const {
+    arguments.insert(arguments.begin(), binary());
+    return run_process(arguments, folder_.path(), input);
+  }
+  // A daemon that is ready.
+  std::unique_ptr<ChildProcess> serve() const {
+    auto daemon = std::make_unique<ChildProcess>(
+        std::vector<std::string>{binary(), "serve", "--json"}, folder_.path());
+    const auto ready = daemon->wait_for_out("listening");
+    if (!ready) {
+      ADD_FAILURE() << "the daemon did not start: " << daemon->wait().err;
+    }
+    return daemon;
+  }
+  void write_file(const std::string& name, const std::string& text) const {
+    std::ofstream(folder_.file(name)) << text;
+  }
+  std::string read_file(const std::string& name) const {
+    std::ostringstream text;
+    text << std::ifstream(folder_.file(name)).rdbuf();
+    return text.str();
+  }
+  // Targets on this machine, any free port, short intervals.
+  void write_config(const std::string& more = "", const std::string& batch = "time = 0.05") const {
+    write_file("postbag.toml",
+               "[intake]\nlisten = \"127.0.0.1:0\"\n[network]\nallow_http = true\n"
+               "allow = [\"127.0.0.1\"]\n[batch]\nsize = 100\n" +
+                   batch + "\n" + more);
+  }
+  ControlClient control() const {
+    auto client = ControlClient::connect(folder_.file("postbag.db.sock"));
+    if (!client) throw std::runtime_error("no daemon answers");
+    return std::move(*client);
+  }
+  static ControlAnswer post_hooks(ControlClient& client, const std::string& ndjson) {
+    ControlRequest request;
+    request.method = "POST";
+    request.path = "/v1/hooks";
+    request.content_type = "application/x-ndjson";
+    request.body = ndjson;
+    return client.send(request);
+  }
+  static std::string hook(const std::string& target, const std::string& data) {
+    return "{\"target\":\"" + target + "\",\"data\":" + data + "}\n";
+  }
+  static std::uint64_t number(const ProcessResult& result, const char* name) {
+    EXPECT_EQ(check_json(result.out, false), std::nullopt) << result.out << result.err;
+    return json_number(result.out, name);
+  }
+  // Ends a daemon as an operator does.
+  static void stop(ChildProcess& daemon) {
+    daemon.signal(SIGTERM);
+    const ProcessResult result = daemon.wait();
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+  }
+
+  TempDirectory folder_;
+};
+
+constexpr const char* no_retries = "[retry]\nretries = 0\n";
+
+// --- Exit codes and files ---
+
+TEST_F(BinaryTest, ExitCodes) {
+  EXPECT_EQ(run({}).exit_code, 64);
+  EXPECT_EQ(run({"nonsense"}).exit_code, 64);
+  EXPECT_EQ(run({"failed", "purge"}).exit_code, 64);
+  EXPECT_EQ(run({"failed", "list", "--since", "yesterday"}).exit_code, 64);
+  EXPECT_EQ(run({"config", "show", "-c", "missing.toml"}).exit_code, 66);
+  EXPECT_EQ(run({"send", "missing.ndjson"}).exit_code, 66);
+  EXPECT_EQ(run({"failed", "list"}).exit_code, 66);
+  EXPECT_EQ(run({"store", "check"}).exit_code, 66);
+  EXPECT_EQ(run({"flush"}).exit_code, 69);
+  EXPECT_EQ(run({"cancel", "--target", "*"}).exit_code, 69);
+  EXPECT_EQ(run({"serve", "--help"}).exit_code, 0);
+  const ProcessResult version = run({"version", "--json"});
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_NE(json_text(version.out, "version"), "");
+}
+
+TEST_F(BinaryTest, ConfigInitCheckShow) {
+  EXPECT_EQ(run({"config", "init"}).exit_code, 0);
+  const std::string text = read_file("postbag.toml");
+  EXPECT_THAT(text, HasSubstr("[store]"));
+  const ProcessResult again = run({"config", "init"});
+  EXPECT_EQ(again.exit_code, 73);
+  EXPECT_THAT(again.err, HasSubstr("postbag.toml"));
+  EXPECT_EQ(read_file("postbag.toml"), text);
+  EXPECT_EQ(run({"config", "check"}).exit_code, 0);
+  EXPECT_EQ(run({"config", "init", "-c", "other.toml"}).exit_code, 0);
+  const ProcessResult show = run({"config", "show"});
+  EXPECT_EQ(show.exit_code, 0);
+  EXPECT_THAT(show.out, HasSubstr("retry_interval"));
+}
+
+TEST_F(BinaryTest, BadConfigurationIsNamedAndStopsEveryCommand) {
+  write_file("postbag.toml", "[batch]\nsize = 10\nsiez = 3\n");
+  for (const auto& command : std::vector<std::vector<std::string>>{
+           {"serve"}, {"config", "check"}, {"send"}, {"failed", "list"}}) {
+    const ProcessResult result = run(command);
+    EXPECT_EQ(result.exit_code, 78) << command.front();
+    EXPECT_THAT(result.err, HasSubstr("postbag.toml:3:")) << command.front();
+    EXPECT_THAT(result.err, HasSubstr("siez")) << command.front();
+  }
+}
+
+TEST_F(BinaryTest, SecretsAreMasked) {
+  write_config("[delivery]\nheaders = { Authorization = \"Bearer canary-8842\" }\n");
+  const ProcessResult show = run({"config", "show"});
+  EXPECT_EQ(show.exit_code, 0) << show.err;
+  EXPECT_THAT(show.out, HasSubstr("Authorization"));
+  EXPECT_THAT(show.out + show.err, Not(HasSubstr("canary")));
+}
+
+// --- send, failed, retry without a daemon ---
+
+TEST_F(BinaryTest, SendDeliversByteForByteInOrder) {
+  write_config();
+  Target target;
+  const ProcessResult result =
+      run({"send", "--json"}, hook(target.url(), "{\"n\": 1.0}") + "\n" +
+                                  hook(target.url(), "\"zoë\"") + hook(target.url(), "[ 3 ]"));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(number(result, "accepted"), 3u);
+  EXPECT_EQ(number(result, "delivered"), 3u);
+  EXPECT_EQ(number(result, "failed"), 0u);
+  EXPECT_THAT(target.bodies(), ::testing::ElementsAre("[{\"n\": 1.0},\"zoë\",[ 3 ]]"));
+}
+
+TEST_F(BinaryTest, SendCutsWhatIsLeftWithoutWaitingForItsTimer) {
+  write_config("", "time = \"1h\"");
+  Target target;
+  write_file("lines", "1\n2\n");
+  const ProcessResult result = run({"send", "--durable", "--target", target.url(), "lines"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(target.bodies(), ::testing::ElementsAre("[1,2]"));
+}
+
+TEST_F(BinaryTest, FailuresGoToTheStoreAndTheRetryCommandDeliversThem) {
+  write_config(no_retries);
+  Target target;
+  target.answer_with(500);
+  const ProcessResult sent =
+      run({"send", "--json"}, hook(target.url(), "1") + hook(target.url(), "2"));
+  EXPECT_EQ(sent.exit_code, 1) << sent.err;
+  EXPECT_EQ(number(sent, "failed"), 2u);
+
+  const ProcessResult status = run({"status", "--json"});
+  EXPECT_EQ(status.exit_code, 0) << status.err;
+  EXPECT_EQ(number(status, "failed"), 2u);
+  const ProcessResult listed = run({"failed", "list", "--json", "--status", "500"});
+  EXPECT_EQ(listed.exit_code, 0) << listed.err;
+  const auto page = parse_failed_page(listed.out);
+  ASSERT_TRUE(page);
+  ASSERT_EQ(page->rows.size(), 2u);
+  EXPECT_EQ(page->rows[0].body, "1");
+  EXPECT_EQ(page->rows[0].attempts, 1u);
+  EXPECT_THAT(run({"failed", "list", "--json", "--status", "404"}).out, HasSubstr("\"failed\":[]"));
+  EXPECT_EQ(run({"failed", "show", page->rows[0].id}).exit_code, 0);
+  EXPECT_EQ(run({"failed", "show", "no-such-id"}).exit_code, 66);
+
+  const ProcessResult plan = run({"retry-failed-hooks", "--dry-run", "--json"});
+  EXPECT_EQ(plan.exit_code, 0) << plan.err;
+  EXPECT_EQ(number(plan, "hooks"), 2u);
+  EXPECT_EQ(number(plan, "requests"), 1u);
+
+  const ProcessResult again = run({"retry-failed-hooks", "--json"});
+  EXPECT_EQ(again.exit_code, 1) << again.err;
+  EXPECT_EQ(number(again, "failed"), 2u);
+  target.answer_with(200);
+  const ProcessResult retried = run({"retry-failed-hooks", "--json"});
+  EXPECT_EQ(retried.exit_code, 0) << retried.err;
+  EXPECT_EQ(number(retried, "delivered"), 2u);
+  EXPECT_THAT(target.bodies(), ::testing::ElementsAre("[1,2]"));
+  EXPECT_THAT(run({"failed", "list", "--json"}).out, HasSubstr("\"failed\":[]"));
+  EXPECT_EQ(run({"store", "check"}).exit_code, 0);
+}
+
+TEST_F(BinaryTest, RetryIsFilteredAndLimited) {
+  write_config(no_retries);
+  Target target;
+  target.answer_with(500);
+  EXPECT_EQ(run({"send"}, hook(target.url("a"), "1") + hook(target.url("a"), "2") +
+                              hook(target.url("b"), "3"))
+                .exit_code,
+            1);
+  target.answer_with(200);
+  EXPECT_EQ(
+      number(run({"retry-failed-hooks", "--json", "--target", "*/a", "--limit", "1"}), "delivered"),
+      1u);
+  EXPECT_THAT(target.payloads(), ::testing::ElementsAre("1"));
+  EXPECT_EQ(number(run({"failed", "purge", "--json", "--target", "*/a"}), "purged"), 1u);
+  EXPECT_EQ(number(run({"retry-failed-hooks", "--json"}), "delivered"), 1u);
+  EXPECT_THAT(target.payloads(), ::testing::ElementsAre("1", "3"));
+}
+
+// Stopped at any time: no row is lost, none is sent twice.
+TEST_F(BinaryTest, RetryStopsOnASignalWithAndWithoutADaemon) {
+  write_config(no_retries, "time = 0.01");
+  for (const bool with_daemon : {false, true}) {
+    Target target;
+    target.answer_with(500);
+    constexpr std::size_t hooks = 600;
+    std::string lines;
+    for (std::size_t i = 0; i < hooks; ++i) lines += hook(target.url(), std::to_string(i));
+    EXPECT_EQ(run({"send"}, lines).exit_code, 1);
+    target.answer_with(200);
+    std::unique_ptr<ChildProcess> daemon;
+    if (with_daemon) daemon = serve();
+    target.hold();
+    ChildProcess retry({binary(), "retry-failed-hooks", "--json"}, folder_.path());
+    ASSERT_TRUE(target.wait_for_deliveries(1));
+    retry.signal(SIGINT);
+    if (with_daemon) {
+      ASSERT_TRUE(retry.wait_for_err("stopped early"));
+    }
+    target.release();
+    const ProcessResult result = retry.wait();
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    if (with_daemon) stop(*daemon);
+    std::vector<std::string> payloads = target.payloads();
+    const std::size_t sent = payloads.size();
+    std::sort(payloads.begin(), payloads.end());
+    payloads.erase(std::unique(payloads.begin(), payloads.end()), payloads.end());
+    EXPECT_EQ(payloads.size(), sent);
+    EXPECT_EQ(number(run({"status", "--json"}), "failed"), hooks - sent);
+    if (!with_daemon) {
+      EXPECT_EQ(number(result, "delivered"), sent);
+    }
+    EXPECT_EQ(run({"failed", "purge", "--all"}).exit_code, 0);
+  }
+}
+
+TEST_F(BinaryTest, ExportIsWhatSendReads) {
+  write_config(no_retries);
+  Target target;
+  target.answer_with(500);
+  EXPECT_EQ(run({"send"}, "{\"target\":\"" + target.url() +
+                              "\",\"data\":{\"a\":1},\"event\":\"push\",\"id\":\"my-id\","
+                              "\"headers\":{\"X-Key\":\"v\"}}\n")
+                .exit_code,
+            1);
+  const ProcessResult exported = run({"failed", "export"});
+  EXPECT_EQ(exported.exit_code, 0);
+  EXPECT_THAT(exported.out, HasSubstr("\"X-Key\":\"v\""));
+  EXPECT_THAT(exported.out, HasSubstr("\"id\":\"my-id\""));
+  EXPECT_EQ(run({"failed", "export", "out.ndjson"}).exit_code, 0);
+  EXPECT_EQ(read_file("out.ndjson"), exported.out);
+  EXPECT_EQ(run({"failed", "export", "out.ndjson"}).exit_code, 73);
+  EXPECT_EQ(run({"failed", "purge", "--all"}).exit_code, 0);
+  target.answer_with(200);
+  const ProcessResult sent = run({"send", "out.ndjson"});
+  EXPECT_EQ(sent.exit_code, 0) << sent.err;
+  EXPECT_THAT(target.payloads(), ::testing::ElementsAre("{\"a\":1}"));
+}
+
+TEST_F(BinaryTest, BadLinesAreNamed) {
+  write_config();
+  Target target;
+  const ProcessResult syntax = run({"send"}, hook(target.url(), "1") + "{\"target\": 7}\n");
+  EXPECT_EQ(syntax.exit_code, 65);
+  EXPECT_THAT(syntax.err, HasSubstr("line 2"));
+  const ProcessResult forbidden = run({"send"}, "\n" + hook("http://10.0.0.1/", "1"));
+  EXPECT_EQ(forbidden.exit_code, 65);
+  EXPECT_THAT(forbidden.err, HasSubstr("line 2"));
+  EXPECT_THAT(forbidden.err, HasSubstr("10.0.0.1"));
+  EXPECT_THAT(target.payloads(), ::testing::IsEmpty());
+}
+
+TEST_F(BinaryTest, SendEndsOnASignalAndKeepsWhatItHas) {
+  write_config(no_retries, "time = \"1h\"");
+  Target target;
+  ChildProcess send({binary(), "send", "--json"}, folder_.path());
+  // More than one group: when the second one is on its way the first has been handed over.
+  std::string lines;
+  for (int i = 0; i < 1000; ++i) lines += hook(target.url(), std::to_string(i));
+  send.write_input(lines);
+  ASSERT_TRUE(target.wait_for_deliveries(1));  // input is still open
+  send.signal(SIGINT);
+  const ProcessResult result = send.wait();
+  EXPECT_EQ(number(result, "delivered"), target.payloads().size());
+  EXPECT_EQ(number(result, "accepted"), number(result, "delivered") + number(result, "failed"));
+}
+
+// --- The daemon ---
+
+TEST_F(BinaryTest, ServeTakesHooksAndDrainsOnSigterm) {
+  write_config("", "time = \"1h\"");
+  Target target;
+  const auto daemon = serve();
+  ControlClient client = control();
+  const ControlAnswer answer =
+      post_hooks(client, hook(target.url(), "1") + hook(target.url(), "2"));
+  EXPECT_EQ(answer.status, 202) << answer.body;
+  EXPECT_EQ(json_text(answer.body, "durability"), "fsync");
+  EXPECT_EQ(number(run({"status", "--json"}), "pending"), 2u);
+  daemon->signal(SIGTERM);
+  const ProcessResult ended = daemon->wait();
+  EXPECT_EQ(ended.exit_code, 0) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("listening on 127.0.0.1:"));
+  EXPECT_THAT(ended.err, HasSubstr("postbag.db (fsync)"));
+  EXPECT_THAT(target.bodies(), ::testing::ElementsAre("[1,2]"));
+  EXPECT_EQ(number(run({"status", "--json"}), "pending"), 0u);
+}
+
+TEST_F(BinaryTest, OneProcessHoldsTheStore) {
+  write_config();
+  const auto daemon = serve();
+  const ProcessResult second = run({"serve"});
+  EXPECT_EQ(second.exit_code, 75);
+  EXPECT_THAT(second.err, HasSubstr("sqlite3"));
+  EXPECT_EQ(run({"store", "check"}).exit_code, 75);
+  EXPECT_EQ(run({"store", "salvage", "x.db"}).exit_code, 75);
+  EXPECT_EQ(run({"store", "backup", "copy.db"}).exit_code, 0);
+  EXPECT_EQ(run({"store", "backup", "copy.db"}).exit_code, 73);
+  stop(*daemon);
+  EXPECT_EQ(run({"store", "check"}).exit_code, 0);
+  write_file("copy.toml", "[store]\npath = \"copy.db\"\n");
+  EXPECT_EQ(run({"store", "check", "-c", "copy.toml"}).exit_code, 0);
+  EXPECT_EQ(run({"store", "backup", "copy2.db"}).exit_code, 0);
+}
+
+TEST_F(BinaryTest, AnotherOpenerWithoutASocketIsBusy) {
+  write_config("", "time = \"1h\"");
+  Target target;
+  ChildProcess send({binary(), "send"}, folder_.path());
+  std::string lines;
+  for (int i = 0; i < 200; ++i) lines += hook(target.url(), "1");
+  send.write_input(lines);
+  ASSERT_TRUE(target.wait_for_requests(1));  // so it has the store; its input is still open
+  EXPECT_EQ(run({"failed", "list"}).exit_code, 75);
+  EXPECT_EQ(run({"serve"}).exit_code, 75);
+}
+
+TEST_F(BinaryTest, FlushAndCancelThroughTheDaemon) {
+  write_config("", "time = \"1h\"");
+  Target target;
+  const auto daemon = serve();
+  ControlClient client = control();
+  ASSERT_EQ(post_hooks(client, hook(target.url("a"), "1") + hook(target.url("b"), "2")).status,
+            202);
+  EXPECT_EQ(number(run({"cancel", "--json", "--target", "*/b"}), "cancelled"), 1u);
+  EXPECT_EQ(number(run({"flush", "--json"}), "bags"), 1u);
+  ASSERT_TRUE(target.wait_for_deliveries(1));
+  EXPECT_THAT(target.payloads(), ::testing::ElementsAre("1"));
+  const auto page =
+      parse_failed_page(run({"failed", "list", "--json", "--reason", "cancelled"}).out);
+  ASSERT_TRUE(page);
+  ASSERT_EQ(page->rows.size(), 1u);
+  EXPECT_EQ(page->rows[0].body, "2");
+  EXPECT_THAT(run({"status"}).out, HasSubstr("running"));
+  stop(*daemon);
+}
+
+TEST_F(BinaryTest, SendAndRetryThroughTheDaemon) {
+  write_config(no_retries, "time = \"1h\"");
+  Target target;
+  target.answer_with(500);
+  const auto daemon = serve();
+  const ProcessResult sent = run({"send", "--json", "--target", target.url()}, "1\n2\n");
+  EXPECT_EQ(sent.exit_code, 1) << sent.err;
+  EXPECT_EQ(number(sent, "accepted"), 2u);
+  EXPECT_EQ(number(sent, "failed"), 2u);
+  EXPECT_EQ(number(run({"retry-failed-hooks", "--dry-run", "--json"}), "hooks"), 2u);
+  EXPECT_EQ(run({"retry-failed-hooks"}).exit_code, 1);
+  target.answer_with(200);
+  const ProcessResult retried = run({"retry-failed-hooks", "--json", "--target", "http://*"});
+  EXPECT_EQ(retried.exit_code, 0) << retried.err;
+  EXPECT_EQ(number(retried, "delivered"), 2u);
+  const ProcessResult good = run({"send", "--json"}, hook(target.url(), "3"));
+  EXPECT_EQ(good.exit_code, 0) << good.err;
+  EXPECT_EQ(number(good, "delivered"), 1u);
+  EXPECT_THAT(target.payloads(), ::testing::ElementsAre("1", "2", "3"));
+  const ProcessResult bad = run({"send"}, hook(target.url(), "4") + hook("ftp://x/", "5"));
+  EXPECT_EQ(bad.exit_code, 65);
+  EXPECT_THAT(bad.err, HasSubstr("line 2"));
+  EXPECT_EQ(number(run({"failed", "purge", "--all", "--json"}), "purged"), 0u);
+  stop(*daemon);
+}
+
+TEST_F(BinaryTest, RestartGoesOnWithWhatIsPending) {
+  write_config("[retry]\nretries = 100\nretry_interval = 0.05\n");
+  Target target;
+  target.answer_with(503);
+  auto daemon = serve();
+  {
+    ControlClient client = control();
+    ASSERT_EQ(post_hooks(client, hook(target.url(), "1")).status, 202);
+  }
+  ASSERT_TRUE(target.wait_for_requests(1));
+  stop(*daemon);
+  const ProcessResult status = run({"status", "--json"});
+  EXPECT_EQ(number(status, "pending"), 1u);
+  EXPECT_THAT(status.out, HasSubstr("\"daemon\":false"));
+  target.answer_with(200);
+  // Other commands leave it and say so.
+  const ProcessResult sent = run({"send"}, "");
+  EXPECT_EQ(sent.exit_code, 0);
+  EXPECT_THAT(sent.err, HasSubstr("1 hooks of an earlier run wait"));
+  EXPECT_THAT(target.payloads(), ::testing::IsEmpty());
+  daemon = serve();
+  ASSERT_TRUE(target.wait_for_deliveries(1));
+  stop(*daemon);
+  EXPECT_THAT(target.payloads(), ::testing::ElementsAre("1"));
+  EXPECT_EQ(number(run({"status", "--json"}), "pending"), 0u);
+}
+
+TEST_F(BinaryTest, KillLosesNothing) {
+  write_config("", "time = 0.3");
+  Target target;
+  auto daemon = serve();
+  constexpr std::size_t hooks = 500;
+  {
+    ControlClient client = control();
+    for (std::size_t i = 0; i < hooks; ++i) {
+      ASSERT_EQ(
+          post_hooks(client, hook(target.url(std::to_string(i % 7)), std::to_string(i))).status,
+          202);
+    }
+  }
+  daemon->signal(SIGKILL);
+  EXPECT_EQ(daemon->wait().exit_code, 128 + SIGKILL);
+  daemon = serve();
+  stop(*daemon);
+  std::vector<std::string> payloads = target.payloads();
+  std::sort(payloads.begin(), payloads.end());
+  payloads.erase(std::unique(payloads.begin(), payloads.end()), payloads.end());
+  EXPECT_EQ(payloads.size(), hooks);
+}
+
+TEST_F(BinaryTest, ReloadTakesAGoodFileAndKeepsTheOldOneForABadOne) {
+  write_config(no_retries);
+  Target target;
+  const auto daemon = serve();
+  write_file("postbag.toml", "[batch]\nsize = \"many\"\n");
+  daemon->signal(SIGHUP);
+  const auto refused = daemon->wait_for_err("not reloaded");
+  ASSERT_TRUE(refused);
+  EXPECT_THAT(*refused, HasSubstr("postbag.toml:2:"));
+  ControlClient client = control();
+  EXPECT_EQ(post_hooks(client, hook(target.url(), "1")).status, 202);
+  ASSERT_TRUE(target.wait_for_deliveries(1));
+  // Without `allow` the target is forbidden from now on.
+  write_file("postbag.toml", "[intake]\nlisten = \"127.0.0.1:0\"\n");
+  daemon->signal(SIGHUP);
+  ASSERT_TRUE(daemon->wait_for_err("reloaded"));
+  const ControlAnswer answer = post_hooks(client, hook(target.url(), "2"));
+  EXPECT_EQ(answer.status, 422) << answer.body;
+  EXPECT_EQ(parse_daemon_error(answer.body).code, "target_forbidden");
+  write_config();
+  stop(*daemon);
+}
+
+TEST_F(BinaryTest, TheDaemonIsNoTargetOfItsOwn) {
+  write_config();
+  auto daemon = std::make_unique<ChildProcess>(
+      std::vector<std::string>{binary(), "serve", "--json"}, folder_.path());
+  const auto ready = daemon->wait_for_out("listening");
+  ASSERT_TRUE(ready);
+  const std::string own = json_text(*ready, "listening");
+  EXPECT_THAT(own, Not(::testing::EndsWith(":0")));
+  ControlClient client = control();
+  const ControlAnswer answer = post_hooks(client, hook("http://" + own + "/v1/hooks", "1"));
+  EXPECT_EQ(answer.status, 422) << answer.body;
+  stop(*daemon);
+}
+
+TEST_F(BinaryTest, MemoryDurabilityIsSaidOnce) {
+  write_config("[store]\ndurability = \"memory\"\n");
+  const auto daemon = serve();
+  daemon->signal(SIGTERM);
+  const ProcessResult result = daemon->wait();
+  EXPECT_EQ(result.exit_code, 0);
+  const std::size_t first = result.err.find("durability is memory");
+  ASSERT_NE(first, std::string::npos);
+  EXPECT_EQ(result.err.find("durability is memory", first + 1), std::string::npos);
+}
+
+TEST_F(BinaryTest, LogLinesAreJsonOnRequest) {
+  write_config("[log]\nformat = \"json\"\n");
+  const auto daemon = serve();
+  daemon->signal(SIGTERM);
+  std::istringstream lines(daemon->wait().err);
+  std::size_t count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    EXPECT_EQ(check_json(line, false), std::nullopt) << line;
+  }
+  EXPECT_GE(count, 2u);
+}
+
+// --- Tools ---
+
+TEST_F(BinaryTest, ListenPrintsWhatArrives) {
+  write_config("[retry]\nretries = 1\nretry_interval = 0.01\n");
+  ChildProcess listen({binary(), "listen", "--port", "0", "--fail-first", "1", "--bodies"},
+                      folder_.path());
+  const auto line = listen.wait_for_err("http://127.0.0.1:");
+  ASSERT_TRUE(line);
+  const std::size_t begin = line->find("http://");
+  const std::string url = line->substr(begin, line->find(' ', begin) - begin);
+  EXPECT_EQ(run({"send", "--target", url + "hooks"}, "1\n2\n").exit_code, 0);
+  const auto failed = listen.wait_for_out("attempt 1");
+  ASSERT_TRUE(failed);
+  EXPECT_THAT(*failed, HasSubstr("size 2"));
+  EXPECT_THAT(*failed, HasSubstr("-> 503"));
+  const auto delivered = listen.wait_for_out("attempt 2");
+  ASSERT_TRUE(delivered);
+  EXPECT_THAT(*delivered, HasSubstr("-> 200"));
+  EXPECT_TRUE(listen.wait_for_out("[1,2]"));
+  listen.signal(SIGINT);
+  EXPECT_EQ(listen.wait().exit_code, 0);
+}
+
+TEST_F(BinaryTest, DemoAddsUp) {
+  const ProcessResult demo = run({"demo", "--json"});
+  EXPECT_EQ(demo.exit_code, 0) << demo.err;
+  EXPECT_EQ(check_json(demo.out, false), std::nullopt) << demo.out;
+  EXPECT_THAT(demo.out, HasSubstr("\"ok\":true"));
+  EXPECT_THAT(demo.err, HasSubstr("It all adds up."));
+}
+
+}  // namespace
+}  // namespace postbag::test
