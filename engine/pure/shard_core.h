@@ -134,6 +134,9 @@ class ShardCore {
   std::pair<std::uint64_t, std::uint64_t> abandon(const Now& now);
   // From now on no attempt is started.
   void stop_sending() { stopped_sending_ = true; }
+  // Tells `listener` the outcome of a hook that is here already, as its call's `call_index`. False: it is not here.
+  bool watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call_index,
+             const std::shared_ptr<OutcomeListener>& listener);
   // Calls back once everything so far is stored.
   void add_barrier(std::function<void()> barrier);
 
@@ -222,23 +225,26 @@ class ShardCore {
   StorePart& part();
   void settle(const Batch& batch);
   void close_chunks(StorePart& part);
-  void appended(StorePart& part);
-  void append_refused(StorePart& part);
+  void appended(StorePart& part, const Now& now);
+  void append_refused(StorePart& part, const Now& now);
+  void all_committed(Batch& batch, const Now& now);
   void cut_back(Batch& batch, const BatchMark& mark);
   void fail_stored(StorePart& part);
   void requeue(StorePart& part, const Now& now);
   void release_barriers(StorePart& part);
-  void refuse_dirty(Errc error);
-  void after_cut_back(Batch& batch);
+  void refuse_dirty(Errc error, const Now& now);
+  void after_cut_back(Batch& batch, const Now& now);
   static std::vector<FailedKey> rows_of(const Batch& batch);
 
   // shard_core_admin.cc
   void cancel_batch(Batch& batch, const Now& now);
+  void cancel_ended();
   void take_out(Batch& batch);
   bool decode_chunks(Batch& batch, std::span<const std::string> blobs);
   void load_failed(Batch& batch, const Now& now);
   void renew_open(Bag& bag, const BatchPolicy& before, const Now& now);
   void remember_delivered(const Batch& batch);
+  Batch* batch_with(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) const;
 
   Config config_;
   std::shared_ptr<const PolicyTable> policies_;
@@ -262,6 +268,8 @@ class ShardCore {
   std::uint32_t epoch_ = 0;
   TimePoint store_pause_until_{};
   bool store_failed_ = false;
+  std::uint64_t cancels_open_ = 0;  // batches that wait for their commit or their hooks
+  std::vector<std::function<void()>> held_barriers_;  // until there are none
 
   struct NumberRange {
     ChunkNumber next = 0, end = 0;

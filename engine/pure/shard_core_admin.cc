@@ -98,6 +98,7 @@ void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std:
     AttemptResult result;
     result.reason = Reason::cancelled;
     give_up(batch, std::move(result), now.wall_ms);
+    cancel_ended();
     target_changed(target);
     pump();
     return;
@@ -136,6 +137,7 @@ void ShardCore::load_failed(Batch& batch, const Now& now) {
   if (batch.state == BatchState::failing) {
     unuse(batch);
     wait_for_retry(batch, now);
+    cancel_ended();
     return;
   }
   set_state(batch, BatchState::in_flight);
@@ -222,6 +224,7 @@ void ShardCore::cancel_batch(Batch& batch, const Now& now) {
   if (!batch.resident) {  // failed rows want the hooks: loaded() goes on with it
     set_state(batch, BatchState::failing);
     batch.uses += 1;
+    cancels_open_ += 1;
     loads_.push_back(&batch);
     return;
   }
@@ -230,11 +233,20 @@ void ShardCore::cancel_batch(Batch& batch, const Now& now) {
   give_up(batch, std::move(result), now.wall_ms);
 }
 
+// Barriers behind a cancel wait until its rows are on their way to the store, too.
+void ShardCore::cancel_ended() {
+  cancels_open_ -= 1;
+  if (cancels_open_ > 0) return;
+  for (auto& barrier : std::exchange(held_barriers_, {})) add_barrier(std::move(barrier));
+}
+
 std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
   std::vector<Batch*> batches;
   for (auto& [number, batch] : by_number_) {
-    // Not what is on the wire, what the store has under way, or what is not accepted yet.
-    if (batch->uses > 0 || batch->uncommitted > 0 || batch->bag->retry != nullptr) continue;
+    const bool is_waiting = batch->state != BatchState::in_flight &&
+                            batch->state != BatchState::loading &&
+                            batch->state != BatchState::failing;
+    if (!is_waiting || batch->cancelled || batch->bag->retry != nullptr) continue;
     if (glob_match(target_glob, batch->bag->target->url)) batches.push_back(batch);
   }
   std::sort(batches.begin(), batches.end(),
@@ -243,6 +255,12 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
   for (Batch* batch : batches) {
     TargetState& target = *batch->bag->target;
     hooks += batch->hooks;
+    if (batch->uncommitted > 0) {  // goes as soon as it is committed; what comes later is not meant
+      batch->cancelled = true;
+      cancels_open_ += 1;
+      if (batch->state == BatchState::open) cut(*batch->bag, Cut::order);
+      continue;
+    }
     cancel_batch(*batch, now);
     target_changed(target);
     touch_idle(target);
@@ -266,7 +284,7 @@ bool ShardCore::drained() const {
 }
 
 std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
-  refuse_dirty(Errc::stopping);
+  refuse_dirty(Errc::stopping, now);
   std::vector<Batch*> batches;
   for (auto& [number, batch] : by_number_) {
     if (batch->state != BatchState::failing) batches.push_back(batch);
@@ -337,6 +355,40 @@ void ShardCore::remember_delivered(const Batch& batch) {
     recent_[recent_next_] = {chunk.number, chunk.hooks};
     recent_next_ = (recent_next_ + 1) % recent_max;
   });
+}
+
+// Most batches have one chunk and its number; the others are looked for, which is rare enough.
+Batch* ShardCore::batch_with(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) const {
+  const auto has = [&](const Batch& batch) {
+    bool found = false;
+    batch.for_each_chunk([&](const ChunkInfo& info) {
+      if (info.number != chunk || index >= info.hooks) return;
+      place = info.first_hook + index;
+      found = true;
+    });
+    return found;
+  };
+  if (auto found = by_number_.find(chunk); found != by_number_.end()) {
+    return has(*found->second) ? found->second : nullptr;
+  }
+  for (const auto& [number, batch] : by_number_) {
+    if (batch->more_chunks && has(*batch)) return batch;
+  }
+  return nullptr;
+}
+
+bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call_index,
+                      const std::shared_ptr<OutcomeListener>& listener) {
+  std::uint32_t place = 0;
+  Batch* batch = batch_with(chunk, index, place);
+  if (batch == nullptr) return false;
+  if (batch->state == BatchState::failing) {  // the outcome is known, only not stored yet
+    listener->hook_done(call_index, {false, batch->last_reason, batch->last_status});
+    return true;
+  }
+  if (!batch->watchers) batch->watchers = std::make_unique<std::vector<Batch::Watcher>>();
+  batch->watchers->push_back({place, call_index, listener});
+  return true;
 }
 
 void ShardCore::collect_targets(std::vector<TargetStatus>& out) const {

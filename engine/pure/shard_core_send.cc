@@ -248,6 +248,11 @@ void ShardCore::tell_watchers(Batch& batch, const HookOutcome& outcome) {
     batch.taken_over->push_back(watcher.index);
   }
   batch.watchers.reset();
+  if (!batch.taken_over) return;
+  // A hook may have several watchers, in any order.
+  std::vector<std::uint32_t>& taken = *batch.taken_over;
+  std::sort(taken.begin(), taken.end());
+  taken.erase(std::unique(taken.begin(), taken.end()), taken.end());
 }
 
 // The batch has its outcome: an ordered bag may go on.

@@ -1,5 +1,6 @@
 // What a shard hands to the store thread and what comes back.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "engine/pure/check.h"
@@ -68,10 +69,10 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
   check(!parts_out_.empty() && parts_out_.front() == &done);
   parts_out_.erase(parts_out_.begin());
   if (done.append_error == Errc::ok) {
-    appended(done);
+    appended(done, now);
   } else {
     if (done.append_error == Errc::store_failed) store_failed_ = true;
-    append_refused(done);
+    append_refused(done, now);
   }
   if (done.error == Errc::ok) {
     fail_stored(done);
@@ -84,7 +85,7 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
   pump();
 }
 
-// A barrier waits for what an earlier part could not store, too.
+// A barrier waits for what an earlier part could not store, and for rows that a cancel has not made yet.
 void ShardCore::release_barriers(StorePart& done) {
   const auto requeued = [](const StorePart* one) { return one != nullptr && one->requeued; };
   if (requeued(part_.get()) || std::any_of(parts_out_.begin(), parts_out_.end(), requeued)) {
@@ -92,28 +93,32 @@ void ShardCore::release_barriers(StorePart& done) {
     part().requeued = true;
     return;
   }
+  if (cancels_open_ > 0) {
+    std::move(done.barriers.begin(), done.barriers.end(), std::back_inserter(held_barriers_));
+    return;
+  }
   for (const auto& barrier : done.barriers) barrier();
 }
 
-void ShardCore::appended(StorePart& done) {
+void ShardCore::appended(StorePart& done, const Now& now) {
   for (const StorePart::Chunk& chunk : done.append) {
     Batch& batch = *chunk.batch;
     unuse(batch);
     batch.uncommitted -= 1;
     counters_.accepted += chunk.info.hooks;
-    if (batch.uncommitted == 0) bag_changed(*batch.bag);
+    if (batch.uncommitted == 0) all_committed(batch, now);
   }
   for (const auto& call : done.calls) call->shard_done(Errc::ok);
 }
 
 // Nothing of this part was stored. What came after it in the same bags cannot stay either without changing the order, so everything
 // that is not committed yet is taken out now, newest first; the store refuses the other part that is under way by its epoch.
-void ShardCore::append_refused(StorePart& done) {
+void ShardCore::append_refused(StorePart& done, const Now& now) {
   if (done.append.empty() && done.calls.empty()) return;
   const Errc error = done.append_error;
   if (done.epoch == epoch_) {
     epoch_ += 1;
-    refuse_dirty(error);
+    refuse_dirty(error, now);
     for (auto later = parts_out_.rbegin(); later != parts_out_.rend(); ++later) {
       for (auto chunk = (*later)->append.rbegin(); chunk != (*later)->append.rend(); ++chunk) {
         cut_back(*chunk->batch, chunk->from);
@@ -126,19 +131,19 @@ void ShardCore::append_refused(StorePart& done) {
   for (const StorePart::Chunk& chunk : done.append) {
     unuse(*chunk.batch);
     chunk.batch->uncommitted -= 1;
-    after_cut_back(*chunk.batch);
+    after_cut_back(*chunk.batch, now);
   }
   for (const auto& call : done.calls) call->shard_done(error);
 }
 
 // Takes what was not handed to the store yet out again.
-void ShardCore::refuse_dirty(Errc error) {
+void ShardCore::refuse_dirty(Errc error, const Now& now) {
   for (auto dirty = dirty_.rbegin(); dirty != dirty_.rend(); ++dirty) {
     Batch& batch = *dirty->batch;
     batch.dirty = false;
     batch.uncommitted -= 1;
     cut_back(batch, dirty->from);
-    after_cut_back(batch);
+    after_cut_back(batch, now);
   }
   dirty_.clear();
   if (part_) part_->remember.clear();
@@ -171,12 +176,25 @@ void ShardCore::cut_back(Batch& batch, const BatchMark& mark) {
   set_state(batch, BatchState::failing);
 }
 
-void ShardCore::after_cut_back(Batch& batch) {
-  if (batch.hooks == 0) {
-    if (batch.uses == 0 && !batch.dirty) free_batch(batch);
-  } else if (batch.uncommitted == 0) {
-    bag_changed(*batch.bag);
+void ShardCore::after_cut_back(Batch& batch, const Now& now) {
+  if (batch.hooks > 0) {
+    if (batch.uncommitted == 0) all_committed(batch, now);
+    return;
   }
+  if (batch.uses > 0 || batch.dirty) return;
+  if (batch.cancelled) cancel_ended();
+  free_batch(batch);
+}
+
+void ShardCore::all_committed(Batch& batch, const Now& now) {
+  if (!batch.cancelled) {
+    bag_changed(*batch.bag);
+    return;
+  }
+  TargetState& target = *batch.bag->target;
+  cancel_batch(batch, now);
+  cancel_ended();
+  target_changed(target);
 }
 
 void ShardCore::fail_stored(StorePart& done) {

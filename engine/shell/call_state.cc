@@ -40,11 +40,14 @@ void CallState::finish() {
   }
   if (error != Errc::ok) {
     result_.error = error;
-    result_.message = error == Errc::disk_low ? "the store has no room" : "the store failed";
+    result_.message = error == Errc::disk_low   ? "the store has no room"
+                      : error == Errc::stopping ? "the engine is stopping"
+                                                : "the store failed";
     result_.accepted = result_.duplicates = 0;
     result_.ids.clear();
-  } else if (!wants_ids_) {
-    result_.ids.clear();
+  } else {
+    if (!wants_ids_) result_.ids.clear();
+    if (accepted_handler_) accepted_handler_();
   }
   if (handler_) handler_(std::move(result_));
   for (const auto& dependent : dependents) dependent->shard_done(error);

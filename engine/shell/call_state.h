@@ -37,6 +37,8 @@ class CallState : public CallSink, public std::enable_shared_from_this<CallState
   // the caller.
   bool add_dependent(std::shared_ptr<CallState> other);
 
+  // Called when all is accepted, before the answer; on whichever thread finished the call.
+  void on_accepted(std::function<void()> handler) { accepted_handler_ = std::move(handler); }
   // Answers with the refusal that stands in result(): nothing was handed over.
   void refuse();
 
@@ -49,6 +51,7 @@ class CallState : public CallSink, public std::enable_shared_from_this<CallState
   void finish();
 
   SubmitHandler handler_;
+  std::function<void()> accepted_handler_;
   SharedIds& ids_;
   SubmitResult result_;
   bool wants_ids_ = false;

@@ -35,15 +35,28 @@ std::uint64_t Engine::Impl::cancel(std::string_view target_glob) {
   const std::string glob(target_glob);
   const std::uint64_t hooks =
       sum(ask_shards([glob](ShardCore& core, const Now& now) { return core.cancel(glob, now); }));
-  std::vector<std::future<void>> stored;
-  for (auto& shard : shards_) {
-    auto done = std::make_shared<std::promise<void>>();
-    stored.push_back(done->get_future());
-    shard->post(
-        [done](ShardCore& core, const Now&) { core.add_barrier([done] { done->set_value(); }); });
-  }
-  for (auto& one : stored) one.wait();
+  wait_stored(std::nullopt);
   return hooks;
+}
+
+// Waits until everything that the shards decided so far is stored. False: not in time, or it never will be.
+bool Engine::Impl::wait_stored(std::optional<TimePoint> deadline) {
+  const auto left = std::make_shared<std::atomic<std::size_t>>(shards_.size());
+  for (auto& shard : shards_) {
+    shard->post([this, left](ShardCore& core, const Now&) {
+      core.add_barrier([this, left] {
+        if (left->fetch_sub(1) == 1) notify();
+      });
+    });
+  }
+  std::unique_lock lock(mutex_);
+  const auto ended = [&] { return left->load() == 0 || fatal_.has_value(); };
+  if (deadline) {
+    changed_.wait_until(lock, *deadline, ended);
+  } else {
+    changed_.wait(lock, ended);
+  }
+  return left->load() == 0;
 }
 
 bool Engine::Impl::wait_idle(std::optional<Duration> timeout) {
@@ -63,7 +76,7 @@ DrainReport Engine::Impl::drain(Duration timeout) {
   std::unique_lock drain_lock(drain_mutex_);
   if (closed_down_) return drain_report_;
   // Calls that passed the check of stopping_ are handing over right now.
-  while (submitting_.load() != 0) std::this_thread::yield();
+  while (entering_.load() != 0) std::this_thread::yield();
   ask_shards([](ShardCore& core, const Now& now) {
     core.drain(now);
     return true;
@@ -95,43 +108,48 @@ void Engine::Impl::hurry() {
 void Engine::Impl::close_down() {
   const std::lock_guard drain_lock(drain_mutex_);
   if (std::exchange(closed_down_, true)) return;
-  while (submitting_.load() != 0) std::this_thread::yield();
+  while (entering_.load() != 0) std::this_thread::yield();
   // No retry may start, and nothing new go out, while the attempts are broken off.
-  ask_shards([](ShardCore& core, const Now&) {
-    core.stop_sending();
-    return true;
-  });
-  for (auto& shard : shards_) shard->abort_attempts(Reason::shutdown);
-  const auto wait_for = [&](const std::function<bool(const ShardStats&)>& reached) {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, close_timeout, [&] {
-      return fatal_.has_value() ||
-             std::all_of(shards_.begin(), shards_.end(),
-                         [&](const auto& shard) { return reached(shard->stats()); });
+  for (int round = 0; round < 2; ++round) {  // the second: what the first one's turn did is published
+    ask_shards([](ShardCore& core, const Now&) {
+      core.stop_sending();
+      return true;
     });
-  };
-  wait_for([](const ShardStats& stats) { return stats.in_flight.load() == 0; });
+  }
+  for (auto& shard : shards_) shard->abort_attempts(Reason::shutdown);
+  wait_for_stats([](const ShardStats& stats) { return stats.in_flight.load() == 0; });
+  wait_stored(steady_now() + close_timeout);  // what the store has under way cannot be abandoned
   const auto left = ask_shards([](ShardCore& core, const Now& now) { return core.abandon(now); });
   for (const auto& [stored, failed] : left) {
     drain_report_.left += stored;
     drain_report_.stored_failed += failed;
   }
-  wait_for([](const ShardStats& stats) { return stats.idle.load(std::memory_order_acquire); });
+  wait_for_stats(
+      [](const ShardStats& stats) { return stats.idle.load(std::memory_order_acquire); });
+}
+
+bool Engine::Impl::wait_for_stats(const std::function<bool(const ShardStats&)>& reached) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, close_timeout, [&] {
+    return fatal_.has_value() ||
+           std::all_of(shards_.begin(), shards_.end(),
+                       [&](const auto& shard) { return reached(shard->stats()); });
+  });
 }
 
 std::uint64_t Engine::Impl::purge_failed(const FailedFilter& filter) {
   std::uint64_t purged = 0;
   std::optional<FailedKey> after;
   for (;;) {
-    std::vector<FailedKey> except;
-    {
-      const std::lock_guard lock(claims_.mutex);
-      except.assign(claims_.keys.begin(), claims_.keys.end());
-    }
-    std::sort(except.begin(), except.end());
     std::uint64_t slice = 0;
     std::optional<FailedKey> next;
     const std::error_code error = store_thread_->run([&](Store& store) {
+      std::vector<FailedKey> except;  // here, where no run can claim a row in between
+      {
+        const std::lock_guard lock(claims_.mutex);
+        except.assign(claims_.keys.begin(), claims_.keys.end());
+      }
+      std::sort(except.begin(), except.end());
       return store.purge_failed(filter, after, SliceLimits{}, except, slice, next);
     });
     purged += slice;
@@ -176,7 +194,7 @@ EngineStatus Engine::Impl::status() const {
   status.store_bytes = store.used_bytes;
   status.store_limit = options_.store.max_bytes;
   status.duplicates = duplicates_.load();
-  status.refused += refused_calls_.load();
+  status.refused += refused_.load();
   status.memory_bytes = memory_used();
   status.memory_limit = options_.engine.max_memory;
   status.durability = options_.store.durability;

@@ -58,6 +58,18 @@ class Engine::Impl : public ShardHost {
   std::vector<std::unique_ptr<Shard>>& shards() { return shards_; }
   RetryClaims& claims() { return claims_; }
   bool is_stopping() const { return stopping_.load(); }
+  // Held while hooks are on their way to the shards. Look at is_stopping() only after it is made: what
+  // ends the engine sets that first and then waits until none exists, so nothing arrives behind it.
+  class Entering {
+   public:
+    explicit Entering(Impl& engine) : engine_(engine) { engine_.entering_.fetch_add(1); }
+    ~Entering() { engine_.entering_.fetch_sub(1); }
+    Entering(const Entering&) = delete;
+    Entering& operator=(const Entering&) = delete;
+
+   private:
+    Impl& engine_;
+  };
   void on_fatal(std::function<void(std::error_code)> handler);
 
   // Runs a function on every shard's thread and gathers the answers.
@@ -81,11 +93,15 @@ class Engine::Impl : public ShardHost {
   bool reserve(std::uint64_t bytes, SubmitResult& result);
   std::uint64_t memory_used() const;
   bool take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call,
-                std::vector<std::uint32_t>& fresh, std::vector<RememberedId>& remember);
+                Admission& admission);
+  void watch_duplicate(const HookView& hook, std::uint32_t index,
+                       const std::shared_ptr<OutcomeListener>& listener);
   void hand_over(Admission& admission);
   void store_failed(std::error_code error);
   void notify();
   void close_down();
+  bool wait_stored(std::optional<TimePoint> deadline);
+  bool wait_for_stats(const std::function<bool(const ShardStats&)>& reached);
   std::optional<HookStatus> find_in_shards(ChunkNumber chunk, std::uint32_t index,
                                            std::optional<BatchNumber> batch);
   std::uint64_t scan_pending(std::vector<PendingBatch>& batches,
@@ -106,9 +122,8 @@ class Engine::Impl : public ShardHost {
 
   std::atomic<std::uint64_t> reserved_bytes_{0};  // handed over, not in a bag yet
   std::atomic<std::uint64_t> pending_{0};
-  std::atomic<std::uint64_t> duplicates_{0}, refused_calls_{0};
-  std::atomic<std::uint64_t> submitting_{
-      0};  // submit() calls between their check of stopping_ and the hand-over
+  std::atomic<std::uint64_t> duplicates_{0}, refused_{0};
+  std::atomic<std::uint64_t> entering_{0};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> hurried_{false};
   bool closed_down_ = false;  // under drain_mutex_

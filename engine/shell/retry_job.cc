@@ -48,6 +48,10 @@ RetryJob::RetryJob(Engine::Impl& engine, RetryOptions options)
 RetryProgress RetryJob::run() {
   // What fails while this runs is left to the next run; without an end it could go on for ever.
   end_ = failed_key(engine_.store_thread().take_numbers(1), 0);
+  if (options_.filter.empty()) {
+    const std::uint64_t rows = engine_.store_thread().stats().failed_hooks;
+    progress_.total = std::min(rows, options_.limit.value_or(rows));
+  }
   std::optional<FailedKey> after;
   bool more = report(false);
   while (more && !engine_.is_stopping()) {
@@ -64,26 +68,30 @@ RetryProgress RetryJob::run() {
 // False: there are no more rows.
 bool RetryJob::take_slice(std::optional<FailedKey>& after) {
   FailedPage page;
+  // Read and claimed in one turn of the store's thread: a row that another run delivers is deleted before its claim
+  // is given back, so it cannot be read before the one and claimed after the other.
   const auto error = engine_.store_thread().run([&](Store& store) {
-    return store.list_failed(options_.filter, after, slice_limits(), page);
+    const std::error_code read = store.list_failed(options_.filter, after, slice_limits(), page);
+    const std::lock_guard lock(engine_.claims().mutex);
+    std::erase_if(page.rows, [&](const FailedHook& row) {
+      return row.key < end_ && !engine_.claims().keys.insert(row.key).second;
+    });
+    return read;
   });
   if (error) return false;
   const auto policies = engine_.policies();
   std::vector<FailedHook> rows;
+  std::vector<FailedKey> not_sent;
   bool more = page.next.has_value();
   for (FailedHook& row : page.rows) {
     if (row.key >= end_ || (options_.limit && taken_ >= *options_.limit)) {
       more = false;
-      break;
-    }
-    {
-      const std::lock_guard lock(engine_.claims().mutex);
-      if (!engine_.claims().keys.insert(row.key).second) continue;  // another run has it
+      if (row.key < end_) not_sent.push_back(row.key);
+      continue;
     }
     std::string canonical;
     if (!can_be_sent(row, *policies, canonical)) {
-      const std::lock_guard claims_lock(engine_.claims().mutex);
-      engine_.claims().keys.erase(row.key);
+      not_sent.push_back(row.key);
       const std::lock_guard lock(mutex_);
       progress_.skipped += 1;
       continue;
@@ -92,12 +100,23 @@ bool RetryJob::take_slice(std::optional<FailedKey>& after) {
     taken_ += 1;
     rows.push_back(std::move(row));
   }
+  release(not_sent);
   if (!rows.empty()) hand_over(std::move(rows));
   after = page.next;
   return more;
 }
 
+void RetryJob::release(std::span<const FailedKey> keys) {
+  const std::lock_guard lock(engine_.claims().mutex);
+  for (const FailedKey key : keys) engine_.claims().keys.erase(key);
+}
+
 void RetryJob::hand_over(std::vector<FailedHook> rows) {
+  const Engine::Impl::Entering entering(engine_);
+  if (engine_.is_stopping()) {  // nobody would send them, or say so
+    for (const FailedHook& row : rows) release({&row.key, 1});
+    return;
+  }
   {
     const std::lock_guard lock(mutex_);
     outstanding_ += rows.size();
@@ -152,10 +171,7 @@ void RetryJob::wait_for_room(std::size_t rows_left) {
 }
 
 void RetryJob::rows_done(std::span<const FailedKey> keys, bool delivered) {
-  {
-    const std::lock_guard lock(engine_.claims().mutex);
-    for (const FailedKey key : keys) engine_.claims().keys.erase(key);
-  }
+  release(keys);
   const std::lock_guard lock(mutex_);
   (delivered ? progress_.delivered : progress_.failed) += keys.size();
   outstanding_ -= keys.size();

@@ -26,6 +26,7 @@ class RetryJob : public RetrySink, public std::enable_shared_from_this<RetryJob>
  private:
   bool take_slice(std::optional<FailedKey>& after);
   void hand_over(std::vector<FailedHook> rows);
+  void release(std::span<const FailedKey> keys);
   void wait_for_room(std::size_t rows_left);
   void cut_bags();
   bool report(bool at_end);

@@ -16,6 +16,8 @@ constexpr std::uint64_t reservation = 1 << 22;
 // With durability "os" the operator was promised to lose at most the last second.
 constexpr Duration os_sync_interval = std::chrono::milliseconds(900);
 constexpr Duration maintenance_interval = std::chrono::milliseconds(20);
+constexpr Duration forgetting_interval = std::chrono::seconds(1);
+constexpr Duration disk_low_pause = std::chrono::milliseconds(500);
 
 Errc to_errc(std::error_code error) {
   if (!error) return Errc::ok;
@@ -71,6 +73,11 @@ ChunkNumber StoreThread::take_numbers(std::uint64_t count) {
     push_job([](Store&) {});
   }
   return first;
+}
+
+bool StoreThread::disk_is_low() const {
+  const TimePoint until = disk_low_until_.load(std::memory_order_relaxed);
+  return until != TimePoint::min() && steady_now() < until;
 }
 
 StoreStats StoreThread::stats() const {
@@ -150,9 +157,11 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
       add_to_group(*part, PartHalf::rest, store_tag_, rest, rest_memory);
     error = rest.empty() ? std::error_code() : commit_group(rest, !rest.fail.empty());
   }
-  disk_low_ = append_error == Errc::disk_low;
+  disk_low_until_ = append_error == Errc::disk_low ? steady_now() + disk_low_pause : TimePoint::min();
   note_error(append_error);
   note_error(error);
+  // Whoever learns that a hook failed finds it counted.
+  if (!group.fail.empty() || !group.delete_failed.empty()) refresh_stats();
   for (auto& part : parts) {
     if (part->append_error == Errc::ok) part->append_error = to_errc(append_error);
     if (part->append_error != Errc::ok) poisoned_epoch_[part->shard] = part->epoch;
@@ -193,7 +202,15 @@ void StoreThread::housekeeping(bool is_busy) {
   const TimePoint now = steady_now();
   if (is_busy && now - last_maintenance_ < maintenance_interval) return;
   last_maintenance_ = now;
+  if (durability_ != Durability::memory && now - last_forgetting_ >= forgetting_interval) {
+    last_forgetting_ = now;
+    note_error(store_.forget_ids(wall_now_ms()));
+  }
   maintenance_left_ = store_.maintain();
+  refresh_stats();
+}
+
+void StoreThread::refresh_stats() {
   const StoreStats fresh = store_.stats();
   const std::lock_guard lock(stats_mutex_);
   stats_ = fresh;

@@ -48,7 +48,9 @@ class StoreThread {
   ChunkNumber take_numbers(std::uint64_t count);
 
   StoreStats stats() const;
-  bool disk_is_low() const { return disk_low_.load(std::memory_order_relaxed); }
+  // Found full lately. After a pause it says no again, so that a call finds out whether there is room:
+  // nothing else would while nothing is written.
+  bool disk_is_low() const;
   bool failed() const { return failed_.load(std::memory_order_relaxed); }
 
  private:
@@ -57,6 +59,7 @@ class StoreThread {
   void refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts);
   std::error_code commit_group(StoreGroup& group, bool wants_sync);
   void housekeeping(bool is_busy);
+  void refresh_stats();
   void note_error(std::error_code error);
   void sync_if_due();
 
@@ -79,11 +82,12 @@ class StoreThread {
   bool unsynced_ = false;
   TimePoint last_sync_{};
   TimePoint last_maintenance_{};
+  TimePoint last_forgetting_{};
   bool maintenance_left_ = true;
 
   mutable std::mutex stats_mutex_;
   StoreStats stats_;
-  std::atomic<bool> disk_low_ = false;
+  std::atomic<TimePoint> disk_low_until_{TimePoint::min()};
   std::atomic<bool> failed_ = false;
   std::thread thread_;
 };

@@ -29,6 +29,7 @@ struct Engine::Impl::Admission {
   std::vector<std::uint32_t> fresh;  // indices; empty and !some: all
   bool some = false;
   std::vector<RememberedId> remember;  // one per call->given(), same order
+  std::vector<std::uint32_t> duplicates;
   std::uint64_t reserved_bytes = 0;
 };
 
@@ -69,8 +70,7 @@ bool Engine::Impl::reserve(std::uint64_t bytes, SubmitResult& result) {
 // Finds out which hooks are new. False: an id conflict, written into the call's result; nothing is
 // taken then.
 bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call,
-                            std::vector<std::uint32_t>& fresh,
-                            std::vector<RememberedId>& remember) {
+                            Admission& admission) {
   const WallMs now_ms = wall_now_ms();
   const auto window_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(ids_.table.window()).count();
@@ -80,16 +80,16 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
   for (std::uint32_t index = 0; index < hooks.size(); ++index) {
     const HookView& hook = hooks[index];
     if (hook.id.empty()) {
-      fresh.push_back(index);
+      admission.fresh.push_back(index);
       continue;
     }
     const Hash128 id = id_hash(hook.id);
     const Hash128 content = content_hash(hook);
     const IdTable::Found found = ids_.table.take(id, content, call, now_ms);
     if (found.answer == IdTable::Answer::fresh) {
-      fresh.push_back(index);
+      admission.fresh.push_back(index);
       call->given().push_back({id, index});
-      remember.push_back({id, content, 0, now_ms + window_ms});
+      admission.remember.push_back({id, content, 0, now_ms + window_ms});
       continue;
     }
     if (found.answer == IdTable::Answer::conflict) {
@@ -101,6 +101,7 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
       return false;
     }
     result.duplicates += 1;
+    admission.duplicates.push_back(index);
     if (found.answer == IdTable::Answer::pending && found.call != call) {
       waits_for.push_back(std::static_pointer_cast<CallState>(found.call));
     }
@@ -117,7 +118,7 @@ void Engine::Impl::submit(HookList hooks, SubmitOptions options, SubmitHandler d
   const auto refuse = [&](Errc error, const char* message) {
     refused.error = error;
     refused.message = message;
-    refused_calls_.fetch_add(1, std::memory_order_relaxed);
+    refused_.fetch_add(hooks.size(), std::memory_order_relaxed);
     done(std::move(refused));
   };
   if (hooks.empty()) return refuse(Errc::empty, "the call has no hook");
@@ -126,15 +127,11 @@ void Engine::Impl::submit(HookList hooks, SubmitOptions options, SubmitHandler d
   }
   const auto table = policies();
   if (!check_hooks(hooks, *table, refused)) {
-    refused_calls_.fetch_add(1, std::memory_order_relaxed);
+    refused_.fetch_add(hooks.size(), std::memory_order_relaxed);
     return done(std::move(refused));
   }
   // From here until the hand-over a drain waits for this call, so that nothing arrives behind it.
-  struct Leave {
-    std::atomic<std::uint64_t>& count;
-    explicit Leave(std::atomic<std::uint64_t>& counter) : count(counter) { count.fetch_add(1); }
-    ~Leave() { count.fetch_sub(1); }
-  } leave(submitting_);
+  const Entering entering(*this);
   if (store_thread_->failed()) return refuse(Errc::store_failed, "the store failed");
   if (stopping_.load()) return refuse(Errc::stopping, "the engine is stopping");
   if (store_thread_->disk_is_low()) return refuse(Errc::disk_low, "the store has no room");
@@ -142,17 +139,17 @@ void Engine::Impl::submit(HookList hooks, SubmitOptions options, SubmitHandler d
   Admission admission;
   admission.reserved_bytes = hooks.body_bytes() + hooks.size() * hook_overhead_bytes;
   if (!reserve(admission.reserved_bytes, refused)) {
-    refused_calls_.fetch_add(1, std::memory_order_relaxed);
+    refused_.fetch_add(hooks.size(), std::memory_order_relaxed);
     return done(std::move(refused));
   }
   auto call = std::make_shared<CallState>(std::move(done), ids_);
   call->want_ids(options.want_ids);
-  call->expect(1);  // this function's own part: nothing is answered before all is handed over
+  call->expect(1);  // this function's own part: nothing is answered before all parts are counted
   if (is_given(hooks)) {
     admission.some = true;
-    if (!take_ids(hooks, call, admission.fresh, admission.remember)) {
+    if (!take_ids(hooks, call, admission)) {
       reserved_bytes_.fetch_sub(admission.reserved_bytes);
-      refused_calls_.fetch_add(1, std::memory_order_relaxed);
+      refused_.fetch_add(hooks.size(), std::memory_order_relaxed);
       return call->refuse();
     }
   }
@@ -165,8 +162,43 @@ void Engine::Impl::submit(HookList hooks, SubmitOptions options, SubmitHandler d
   admission.hooks = std::make_shared<const HookList>(std::move(hooks));
   admission.call = call;
   admission.listener = std::move(options.listener);
+  if (admission.listener && !admission.duplicates.empty()) {
+    call->on_accepted([this, list = admission.hooks, duplicates = std::move(admission.duplicates),
+                       listener = admission.listener] {
+      for (const std::uint32_t index : duplicates) watch_duplicate((*list)[index], index, listener);
+    });
+  }
   hand_over(admission);
-  call->shard_done(Errc::ok);
+}
+
+// A hook that an earlier call brought: its outcome is told here too, but what becomes of it is not changed.
+void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
+                                   const std::shared_ptr<OutcomeListener>& listener) {
+  struct Onlooker : OutcomeListener {
+    explicit Onlooker(std::shared_ptr<OutcomeListener> wrapped) : listener(std::move(wrapped)) {}
+    bool hook_done(std::size_t place, const HookOutcome& outcome) override {
+      listener->hook_done(place, outcome);
+      return false;
+    }
+    std::shared_ptr<OutcomeListener> listener;
+  };
+  std::optional<FailedKey> location;
+  {
+    const std::lock_guard lock(ids_.mutex);
+    location = ids_.table.find(id_hash(hook.id), wall_now_ms());
+  }
+  // Forgotten in this moment: it was accepted long ago and has no outcome that is still known.
+  if (!location) return;
+  auto onlooker = std::make_shared<Onlooker>(listener);
+  shard_of(hook.target).post([this, key = *location, index, onlooker](ShardCore& core, const Now&) {
+    if (core.watch(failed_key_chunk(key), failed_key_index(key), index, onlooker)) return;
+    store_thread_->push_job([key, index, onlooker](Store& store) {
+      // Accepted, not in the engine, not failed: delivered.
+      const auto failed = store.find_failed(key);
+      if (failed) onlooker->hook_done(index, {false, failed->reason, failed->status});
+      if (!failed) onlooker->hook_done(index, {true, Reason::none, 0});
+    });
+  });
 }
 
 void Engine::Impl::hand_over(Admission& admission) {
@@ -198,6 +230,11 @@ void Engine::Impl::hand_over(Admission& admission) {
       }
     }
   }
+  // All parts are counted before the first is on its way, so the last shard answers and not this thread, which may hold
+  // a lock that `done` wants. Only a call of nothing but duplicates is answered here.
+  const auto parts = std::count_if(hooks_of.begin(), hooks_of.end(), [](auto n) { return n != 0; });
+  admission.call->expect(static_cast<std::uint32_t>(parts));
+  admission.call->shard_done(Errc::ok);
   std::uint64_t reserved_left = admission.reserved_bytes;
   for (std::size_t at = 0; at < shards_.size(); ++at) {
     if (hooks_of[at] == 0) continue;
@@ -205,7 +242,6 @@ void Engine::Impl::hand_over(Admission& admission) {
     parcel.hooks = admission.hooks;
     parcel.call = admission.call;
     parcel.listener = admission.listener;
-    admission.call->expect(1);
     shards_[at]->post(std::move(parcel), std::exchange(reserved_left, 0));
   }
   reserved_bytes_.fetch_sub(reserved_left);  // nothing but duplicates
