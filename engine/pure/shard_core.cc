@@ -215,6 +215,7 @@ void ShardCore::cut(Bag& bag, Cut why) {
   counters_.cut_by_bytes += why == Cut::bytes;
   counters_.cut_by_time += why == Cut::time;
   counters_.cut_by_order += why == Cut::order;
+  note_sheddable(batch);
   bag_changed(bag);
 }
 

@@ -75,6 +75,7 @@ struct CoreCounters {
   std::uint64_t left = 0;  // hooks that got their outcome or were refused: no longer pending
   std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
   std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_order = 0;
+  std::uint64_t shed = 0;  // hooks dropped from memory, kept in the store
 };
 
 // A batch found in the store at start.
@@ -134,6 +135,9 @@ class ShardCore {
   std::pair<std::uint64_t, std::uint64_t> abandon(const Now& now);
   // From now on no attempt is started.
   void stop_sending() { stopped_sending_ = true; }
+  // Drops about so many bytes of waiting hooks that the store has; they are read back when their turn comes.
+  // Returns how many there were to drop.
+  std::uint64_t shed(std::uint64_t bytes);
   // Tells `listener` the outcome of a hook that is here already, as its call's `call_index`. False: it is not here.
   bool watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call_index,
              const std::shared_ptr<OutcomeListener>& listener);
@@ -236,6 +240,10 @@ class ShardCore {
   void after_cut_back(Batch& batch, const Now& now);
   static std::vector<FailedKey> rows_of(const Batch& batch);
 
+  // shard_core_spill.cc
+  bool can_shed(const Batch& batch) const;
+  void note_sheddable(const Batch& batch);
+
   // shard_core_admin.cc
   void cancel_batch(Batch& batch, const Now& now);
   void cancel_ended();
@@ -266,6 +274,7 @@ class ShardCore {
   std::unique_ptr<StorePart> part_;                       // gathers until taken
   std::vector<const StorePart*> parts_out_;               // oldest first; answered in this order
   std::uint32_t epoch_ = 0;
+  std::vector<BatchNumber> sheddable_;      // in the order they began to wait; may have gone since
   TimePoint store_pause_until_{};
   bool store_failed_ = false;
   std::uint64_t cancels_open_ = 0;  // batches that wait for their commit or their hooks
@@ -285,6 +294,7 @@ class ShardCore {
   struct Recent {
     ChunkNumber chunk = 0;
     std::uint32_t hooks = 0;
+    std::string target;
   };
   std::vector<Recent> recent_;  // ring of chunks delivered lately
   std::size_t recent_next_ = 0;

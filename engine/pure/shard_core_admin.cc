@@ -11,7 +11,7 @@
 namespace postbag {
 namespace {
 
-constexpr std::size_t recent_max = 65'536;
+constexpr std::size_t recent_max = 16'384;
 
 }  // namespace
 
@@ -352,7 +352,10 @@ void ShardCore::remember_delivered(const Batch& batch) {
   if (batch.bag->retry != nullptr) return;
   batch.for_each_chunk([&](const ChunkInfo& chunk) {
     if (recent_.size() < recent_max) recent_.emplace_back();
-    recent_[recent_next_] = {chunk.number, chunk.hooks};
+    Recent& recent = recent_[recent_next_];
+    recent.chunk = chunk.number;
+    recent.hooks = chunk.hooks;
+    recent.target = batch.bag->target->url;  // takes no memory anew once the ring is full
     recent_next_ = (recent_next_ + 1) % recent_max;
   });
 }
@@ -433,6 +436,7 @@ std::optional<HookStatus> ShardCore::find_hook(ChunkNumber chunk, std::uint32_t 
   for (const Recent& recent : recent_) {
     if (recent.chunk != chunk || index >= recent.hooks) continue;
     status.state = "delivered";
+    status.target = recent.target;
     return status;
   }
   return std::nullopt;

@@ -188,6 +188,7 @@ void ShardCore::wait_for_retry(Batch& batch, const Now& now) {
   set_state(batch, BatchState::retrying);
   target.retrying += 1;
   retrying_ += 1;
+  note_sheddable(batch);
   const double random = std::generate_canonical<double, 53>(random_);
   const Duration delay = retry_delay(policy, std::max(batch.attempts, 1u), random);
   if (policy.jitter > 0) {

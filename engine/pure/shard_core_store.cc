@@ -1,6 +1,5 @@
 // What a shard hands to the store thread and what comes back.
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "engine/pure/check.h"
@@ -22,7 +21,8 @@ StorePart& ShardCore::part() {
 }
 
 void ShardCore::add_barrier(std::function<void()> barrier) {
-  part().barriers.push_back(std::move(barrier));
+  auto& place = cancels_open_ > 0 ? held_barriers_ : part().barriers;
+  place.push_back(std::move(barrier));
 }
 
 void ShardCore::settle(const Batch& batch) {
@@ -85,16 +85,12 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
   pump();
 }
 
-// A barrier waits for what an earlier part could not store, and for rows that a cancel has not made yet.
+// A barrier waits for what an earlier part could not store, too.
 void ShardCore::release_barriers(StorePart& done) {
   const auto requeued = [](const StorePart* one) { return one != nullptr && one->requeued; };
   if (requeued(part_.get()) || std::any_of(parts_out_.begin(), parts_out_.end(), requeued)) {
     for (auto& barrier : done.barriers) part().barriers.push_back(std::move(barrier));
     part().requeued = true;
-    return;
-  }
-  if (cancels_open_ > 0) {
-    std::move(done.barriers.begin(), done.barriers.end(), std::back_inserter(held_barriers_));
     return;
   }
   for (const auto& barrier : done.barriers) barrier();
@@ -188,6 +184,7 @@ void ShardCore::after_cut_back(Batch& batch, const Now& now) {
 
 void ShardCore::all_committed(Batch& batch, const Now& now) {
   if (!batch.cancelled) {
+    note_sheddable(batch);
     bag_changed(*batch.bag);
     return;
   }

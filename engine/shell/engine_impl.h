@@ -50,6 +50,7 @@ class Engine::Impl : public ShardHost {
   void hooks_left(std::uint64_t hooks) override;
   void memory_released(std::uint64_t reserved) override { reserved_bytes_.fetch_sub(reserved); }
   void shard_settled() override { notify(); }
+  std::uint64_t memory_excess() const override;
 
   // For the retry job and the few calls that are one line in engine.cc.
   StoreThread& store_thread() { return *store_thread_; }

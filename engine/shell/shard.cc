@@ -148,6 +148,7 @@ void Shard::cycle(const Now& now) {
   start_attempts();
   start_loads();
   while (auto part = core_.take_part(now)) store_->push(std::move(part));
+  if (const std::uint64_t excess = host_.memory_excess(); excess > 0) core_.shed(excess);
   publish(now);
   arm_timer();
 }

@@ -51,6 +51,8 @@ class ShardHost {
   virtual ~ShardHost() = default;
   virtual void hooks_left(std::uint64_t hooks) = 0;          // no longer pending
   virtual void memory_released(std::uint64_t reserved) = 0;  // of a parcel that is in its bags now
+  // Bytes that a shard should drop of what the store has: max_memory is near. 0: none.
+  virtual std::uint64_t memory_excess() const = 0;
   virtual void shard_settled() = 0;  // while ending: look at the stats again
 };
 

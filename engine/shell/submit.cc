@@ -58,6 +58,14 @@ std::uint64_t Engine::Impl::memory_used() const {
   return bytes;
 }
 
+// From three quarters on the shards keep what waits longest in the store only, so that intake finds room.
+std::uint64_t Engine::Impl::memory_excess() const {
+  const std::uint64_t used = memory_used();
+  const std::uint64_t limit = options_.engine.max_memory;
+  if (used <= limit / 4 * 3) return 0;
+  return (used - limit / 8 * 5) / shards_.size();
+}
+
 bool Engine::Impl::reserve(std::uint64_t bytes, SubmitResult& result) {
   reserved_bytes_.fetch_add(bytes);
   if (memory_used() <= options_.engine.max_memory) return true;
