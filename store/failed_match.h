@@ -14,6 +14,12 @@ struct FailedFields {
   WallMs last_at = 0;
 };
 
+// What a failed row counts in StoreStats::failed_bytes; `texts_bytes` is the size of id, target,
+// group, event, headers and content type.
+inline std::uint64_t failed_row_bytes(std::uint64_t texts_bytes, std::uint64_t body_bytes) {
+  return 128 + texts_bytes + body_bytes;
+}
+
 // A filter made ready for many rows. Both stores use it, so they cannot differ in what matches.
 // Keeps a reference to the filter.
 class FailedMatcher {

@@ -21,12 +21,13 @@ struct Chunk {
 
 struct Response {
   std::string headers, excerpt;
+  std::uint64_t rows = 0;  // in the store, that refer here
 };
 
 struct FailedRow {
   FailedHook hook;  // without the response
   std::string token;
-  std::shared_ptr<const Response> response;  // of the whole batch; may be null
+  std::shared_ptr<Response> response;  // of the whole batch; may be null
 };
 
 class MemoryStore final : public Store {
@@ -59,6 +60,9 @@ class MemoryStore final : public Store {
   using FailedRows = std::map<FailedKey, FailedRow>;
 
   void remember(const RememberedId& id);
+  // A failed row, into failed_ and out of it.
+  void entered(const FailedRow& row);
+  void left(const FailedRow& row);
   FailedRows::iterator after_key(std::optional<FailedKey> after) {
     return after ? failed_.upper_bound(*after) : failed_.begin();
   }
@@ -72,7 +76,7 @@ class MemoryStore final : public Store {
   ChunkNumber reserved_below_ = 1;
   Chunks chunks_;
   FailedRows failed_;
-  std::uint64_t bytes_ = 0;
+  std::uint64_t bytes_ = 0, failed_bytes_ = 0;
   std::uint64_t next_id_ = 0;
   std::map<std::uint64_t, RememberedId> ids_;  // in the order in which they came
   std::map<std::array<std::uint64_t, 2>, std::uint64_t> id_order_;
@@ -82,6 +86,17 @@ std::uint64_t size_of(const FailedRow& row) {
   const FailedHook& hook = row.hook;
   return sizeof(FailedRow) + hook.id.size() + hook.target.size() + hook.headers.size() +
          hook.body.size();
+}
+
+std::uint64_t counted_bytes(const FailedRow& row) {
+  const FailedHook& hook = row.hook;
+  return failed_row_bytes(hook.id.size() + hook.target.size() + hook.group.size() +
+                              hook.event.size() + hook.headers.size() + hook.content_type.size(),
+                          hook.body.size());
+}
+
+std::uint64_t response_bytes(const FailedRow& row) {
+  return row.response->headers.size() + row.response->excerpt.size();
 }
 
 std::uint64_t size_of(const Chunk& chunk) {
@@ -119,10 +134,10 @@ Chunk chunk_of(const ChunkAppend& append) {
 template <typename Each>
 void for_each_row(const FailBatch& batch, Each each) {
   if (!batch.each_hook) return;
-  std::shared_ptr<const Response> response;
+  std::shared_ptr<Response> response;
   if (!batch.response_headers.empty() || !batch.response_excerpt.empty()) {
     response = std::make_shared<Response>(
-        Response{std::string(batch.response_headers), std::string(batch.response_excerpt)});
+        Response{std::string(batch.response_headers), std::string(batch.response_excerpt), 0});
   }
   batch.each_hook([&](const FailedHookView& view) {
     FailedRow row;
@@ -182,15 +197,15 @@ std::error_code MemoryStore::commit(const StoreGroup& group, CommitLevel) {
     if (auto node = chunks_.extract(number)) bytes_ -= size_of(node.mapped());
   }
   for (const FailedKey key : group.delete_failed) {
-    if (auto node = failed_.extract(key)) bytes_ -= size_of(node.mapped());
+    if (auto node = failed_.extract(key)) left(node.mapped());
   }
   for (auto& [key, row] : failed) {
     if (auto before = failed_.extract(key)) {
-      bytes_ -= size_of(before.mapped());
+      left(before.mapped());
       row.hook.attempts += before.mapped().hook.attempts;
       row.hook.first_at = before.mapped().hook.first_at;
     }
-    bytes_ += size_of(row);
+    entered(row);
   }
   for (const auto& [number, chunk] : appended) bytes_ += size_of(chunk);
   failed_.merge(failed);
@@ -203,6 +218,18 @@ std::error_code MemoryStore::commit(const StoreGroup& group, CommitLevel) {
   }
   reserved_below_ = below;
   return {};
+}
+
+void MemoryStore::entered(const FailedRow& row) {
+  bytes_ += size_of(row);
+  failed_bytes_ += counted_bytes(row);
+  if (row.response && row.response->rows++ == 0) failed_bytes_ += response_bytes(row);
+}
+
+void MemoryStore::left(const FailedRow& row) {
+  bytes_ -= size_of(row);
+  failed_bytes_ -= counted_bytes(row);
+  if (row.response && --row.response->rows == 0) failed_bytes_ -= response_bytes(row);
 }
 
 std::error_code MemoryStore::scan_pending(ChunkNumber after, std::size_t max,
@@ -274,10 +301,10 @@ std::error_code MemoryStore::purge_failed(const FailedFilter& filter,
   next = slice(filter, after, limits, [&](const FailedRow& row) -> std::size_t {
     if (std::binary_search(except.begin(), except.end(), row.hook.key)) return 0;
     keys.push_back(row.hook.key);
-    return row.hook.body.size() + 256;
+    return counted_bytes(row);
   });
   for (const FailedKey key : keys) {
-    if (auto node = failed_.extract(key)) bytes_ -= size_of(node.mapped());
+    if (auto node = failed_.extract(key)) left(node.mapped());
   }
   purged = keys.size();
   return {};
@@ -314,6 +341,7 @@ std::error_code MemoryStore::forget_ids(WallMs now_ms) {
 StoreStats MemoryStore::stats() {
   StoreStats stats;
   stats.failed_hooks = failed_.size();
+  stats.failed_bytes = failed_bytes_;
   stats.used_bytes = bytes_;
   return stats;
 }

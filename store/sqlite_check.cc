@@ -3,11 +3,14 @@
 
 #include <cerrno>
 #include <map>
+#include <optional>
 
 #include "postbag/error.h"
 #include "postbag/sqlite_store.h"
 #include "store/crc32c.h"
+#include "store/failed_match.h"
 #include "store/row_checksum.h"
+#include "store/sqlite_open.h"
 #include "store/sqlite_schema.h"
 #include "store/sqlite_statement.h"
 
@@ -18,7 +21,8 @@ constexpr std::size_t findings_max = 1'000;
 
 class Check {
  public:
-  explicit Check(SQLite::Database& db) : db_(db.getHandle()) {}
+  Check(SQLite::Database& db, const std::string& path)
+      : database_(db), path_(path), db_(db.getHandle()) {}
 
   std::vector<std::string> run() {
     // Each part by itself: damage in one table says nothing about the others.
@@ -56,6 +60,13 @@ class Check {
     if (!row.step()) return found("meta: no row");
     reserved_below_ = row.number(0);
     failed_hooks_ = row.number(1);
+    // An older schema is looked at as it is.
+    if (pragma_value(database_, "PRAGMA user_version") >= 2) {
+      failed_bytes_ =
+          static_cast<std::uint64_t>(pragma_value(database_, "SELECT failed_bytes FROM meta"));
+    }
+    const std::string missing = missing_by_witness(database_, path_);
+    if (!missing.empty()) found("witness: " + missing);
   }
 
   void chunks() {
@@ -80,8 +91,14 @@ class Check {
 
   void failed_rows() {
     std::map<std::uint64_t, std::int64_t> responses;  // batch: hooks said less hooks seen
-    Statement response(db_, "SELECT batch, hooks FROM failed_batch");
-    while (response.step()) responses[response.number(0)] = response.integer(1);
+    std::uint64_t bytes = 0;
+    Statement response(db_,
+                       "SELECT batch, hooks, length(response_headers) + length(response_excerpt) "
+                       "FROM failed_batch");
+    while (response.step()) {
+      responses[response.number(0)] = response.integer(1);
+      bytes += response.number(2);
+    }
     Statement row(db_,
                   "SELECT key, response, reason, id, target, grp, event, headers, content_type, "
                   "crc, body FROM failed ORDER BY key");
@@ -92,6 +109,10 @@ class Check {
       const FailedHookView hook{row.number(0), row.text(3),  row.text(6),
                                 row.text(8),   row.text(10), 0};
       if (failed_checksum(key, hook) != row.number(9)) found(name + "wrong checksum");
+      bytes +=
+          failed_row_bytes(hook.id.size() + key.target.size() + key.group.size() +
+                               hook.event.size() + key.headers.size() + hook.content_type.size(),
+                           hook.body.size());
       if (!parse_reason(row.text(2))) found(name + "unknown reason");
       if (hook.key >> 14 >= reserved_below_) found(name + "number was never reserved");
       if (const std::uint64_t batch = row.number(1); batch != 0) {
@@ -111,6 +132,10 @@ class Check {
       found("meta: says " + std::to_string(failed_hooks_) + " failed rows, there are " +
             std::to_string(rows));
     }
+    if (failed_bytes_ && bytes != *failed_bytes_) {
+      found("meta: says " + std::to_string(*failed_bytes_) + " bytes of failed rows, there are " +
+            std::to_string(bytes));
+    }
   }
 
   void remembered() {
@@ -121,8 +146,11 @@ class Check {
     }
   }
 
+  SQLite::Database& database_;
+  const std::string& path_;
   sqlite3* db_;
   std::uint64_t reserved_below_ = 0, failed_hooks_ = 0;
+  std::optional<std::uint64_t> failed_bytes_;
   std::vector<std::string> findings_;
 };
 
@@ -131,7 +159,7 @@ class Check {
 std::vector<std::string> check_sqlite_store(const std::string& path) {
   try {
     SQLite::Database db = open_existing(path);
-    return Check(db).run();
+    return Check(db, path).run();
   } catch (const SQLite::Exception& error) {
     return {open_error(error, path).what()};
   } catch (const StoreError& error) {

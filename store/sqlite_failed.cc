@@ -20,6 +20,19 @@ FailedFields fields_of(const Statement& row) {
   return fields;
 }
 
+// Of a row of scan_failed or find_failed.
+std::uint64_t bytes_of(const Statement& row) {
+  std::uint64_t texts = 0;
+  for (int column = 7; column <= 12; ++column) texts += row.text(column).size();
+  return failed_row_bytes(texts, row.number(13));
+}
+
+std::uint64_t bytes_of(const BatchKeyView& key, const FailedHookView& hook) {
+  return failed_row_bytes(hook.id.size() + key.target.size() + key.group.size() +
+                              hook.event.size() + key.headers.size() + hook.content_type.size(),
+                          hook.body.size());
+}
+
 // Ends a slice by time, too: rows that have to be read from the disk take longer than the limits
 // assume. The twin in memory has no such end, so that a simulation repeats exactly.
 class TimedBudget : public SliceBudget {
@@ -60,6 +73,8 @@ void SqliteStore::fail(const FailBatch& batch) {
     });
   }
   if (response == 0 || hooks == 0) return;
+  work_.failed_bytes -= response_bytes(response);
+  work_.failed_bytes += batch.response_headers.size() + batch.response_excerpt.size();
   sql_.add_response.bind(1, response).bind(2, hooks);
   sql_.add_response.bind_blob(3, batch.response_headers);
   sql_.add_response.bind_blob(4, batch.response_excerpt).run();
@@ -78,16 +93,19 @@ void SqliteStore::insert_failed(const FailBatch& batch, std::string_view reason,
   };
   if (run(sql_.insert_failed) > 0) {
     ++work_.failed_hooks;
+    work_.failed_bytes += bytes_of(batch.key, hook);
     return;
   }
   // There already: it failed again after a retry by command.
   BatchNumber response_before = 0;
   {
-    const Cursor cursor(sql_.failed_response);
-    if (sql_.failed_response.bind(1, hook.key).step()) {
-      response_before = sql_.failed_response.number(0);
+    const Cursor cursor(sql_.find_failed);
+    if (sql_.find_failed.bind(1, hook.key).step()) {
+      response_before = sql_.find_failed.number(1);
+      work_.failed_bytes -= bytes_of(sql_.find_failed);
     }
   }
+  work_.failed_bytes += bytes_of(batch.key, hook);
   run(sql_.replace_failed);
   drop_response(response_before, 1);
 }
@@ -99,9 +117,10 @@ void SqliteStore::delete_failed(const std::vector<FailedKey>& keys) {
   for (const FailedKey key : keys) {
     BatchNumber of_row = 0;
     {
-      const Cursor cursor(sql_.failed_response);
-      if (!sql_.failed_response.bind(1, key).step()) continue;
-      of_row = sql_.failed_response.number(0);
+      const Cursor cursor(sql_.find_failed);
+      if (!sql_.find_failed.bind(1, key).step()) continue;
+      of_row = sql_.find_failed.number(1);
+      work_.failed_bytes -= bytes_of(sql_.find_failed);
     }
     work_.failed_hooks -= sql_.delete_failed.bind(1, key).bind(2, key).run_counting();
     if (of_row != response) {
@@ -116,8 +135,26 @@ void SqliteStore::delete_failed(const std::vector<FailedKey>& keys) {
 
 void SqliteStore::drop_response(BatchNumber batch, std::uint64_t hooks) {
   if (batch == 0 || hooks == 0) return;
-  if (sql_.drop_response.bind(1, batch).bind(2, hooks).run_counting() == 0) return;
+  std::uint64_t bytes = 0;
+  bool is_last = false;
+  {
+    const Cursor cursor(sql_.find_response);
+    if (!sql_.find_response.bind(1, batch).step()) return;
+    bytes = sql_.find_response.text(0).size() + sql_.find_response.text(1).size();
+    is_last = sql_.find_response.number(2) <= hooks;
+  }
+  if (!is_last) {
+    sql_.drop_response.bind(1, batch).bind(2, hooks).run();
+    return;
+  }
   sql_.delete_response.bind(1, batch).run();
+  work_.failed_bytes -= bytes;
+}
+
+std::uint64_t SqliteStore::response_bytes(BatchNumber batch) {
+  const Cursor cursor(sql_.find_response);
+  if (!sql_.find_response.bind(1, batch).step()) return 0;
+  return sql_.find_response.text(0).size() + sql_.find_response.text(1).size();
 }
 
 FailedHook SqliteStore::failed_row(Statement& row, bool bodies) {
@@ -200,7 +237,7 @@ std::optional<FailedHook> SqliteStore::find_failed(FailedKey key) {
 // there is nothing that the scan has not seen and taken.
 class SqliteStore::PurgeRuns {
  public:
-  void take(FailedKey key, BatchNumber response) {
+  void take(FailedKey key, BatchNumber response, std::uint64_t bytes) {
     if (!open_) runs_.emplace_back(key, key);
     open_ = true;
     runs_.back().second = key;
@@ -208,6 +245,7 @@ class SqliteStore::PurgeRuns {
       responses_.emplace_back(response, 0);
     ++responses_.back().second;
     ++rows_;
+    bytes_ += bytes;
   }
   void pass() { open_ = false; }
   std::uint64_t rows() const { return rows_; }
@@ -218,14 +256,21 @@ class SqliteStore::PurgeRuns {
     }
     for (const auto& [response, hooks] : responses_) store.drop_response(response, hooks);
     store.work_.failed_hooks -= rows_;
+    store.work_.failed_bytes -= bytes_;
   }
 
  private:
   bool open_ = false;
-  std::uint64_t rows_ = 0;
+  std::uint64_t rows_ = 0, bytes_ = 0;
   std::vector<std::pair<FailedKey, FailedKey>> runs_;
   std::vector<std::pair<BatchNumber, std::uint64_t>> responses_;
 };
+
+void SqliteStore::purge(const PurgeRuns& runs) {
+  Transaction transaction(*this, CommitLevel::sync);
+  runs.delete_from(*this);
+  transaction.commit();
+}
 
 std::error_code SqliteStore::purge_failed(const FailedFilter& filter,
                                           std::optional<FailedKey> after, const SliceLimits& limits,
@@ -235,7 +280,7 @@ std::error_code SqliteStore::purge_failed(const FailedFilter& filter,
   next.reset();
   std::optional<FailedKey> stopped_at;
   PurgeRuns runs;
-  const std::error_code error = writing([&] {
+  std::error_code error = writing([&] {
     const FailedMatcher matcher(filter);
     TimedBudget budget(limits);
     {
@@ -255,16 +300,17 @@ std::error_code SqliteStore::purge_failed(const FailedFilter& filter,
           runs.pass();
           continue;
         }
-        runs.take(last, row.number(1));
+        const std::uint64_t bytes = bytes_of(row);
+        runs.take(last, row.number(1), bytes);
         // Deleted bytes are overwritten with zeros, so they cost as much as written ones.
-        budget.took(row.number(13) + 256);
+        budget.took(bytes);
       }
     }
-    if (runs.rows() == 0) return;
-    Transaction transaction(*this, CommitLevel::sync);
-    runs.delete_from(*this);
-    transaction.commit();
+    if (runs.rows() > 0) purge(runs);
   });
+  if (error == Errc::disk_low && disk_room_.release()) {
+    error = writing([&] { purge(runs); });
+  }
   if (error) return error;
   purged = runs.rows();
   next = stopped_at;

@@ -266,6 +266,8 @@ SalvageReport salvage_sqlite_store(const std::string& from, const std::string& t
     SqliteStoreOptions options;
     options.path = to;
     options.max_bytes = std::numeric_limits<std::int64_t>::max();
+    options.min_free_bytes = 0;
+    options.side_files = false;  // they would not go along when it is put in place
     SqliteStore store(options);
     return Salvage(source, store).run();
   } catch (const SQLite::Exception& error) {

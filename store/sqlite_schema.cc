@@ -71,7 +71,25 @@ CREATE TABLE remembered(             -- one row a commit group; a row an id woul
   data BLOB NOT NULL) STRICT;        -- 48 bytes an id, little endian
 )sql";
 
-constexpr std::array migrations{Migration{version_1}};
+// failed_bytes as SqliteStore counts them (failed_row_bytes() and the responses). The epoch is
+// drawn when the store is opened.
+constexpr const char* version_2 = R"sql(
+ALTER TABLE meta ADD COLUMN failed_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;        -- 0: a fresh copy
+ALTER TABLE meta ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;     -- commits that took over
+ALTER TABLE meta ADD COLUMN taken_hooks INTEGER NOT NULL DEFAULT 0;  -- appended by them
+ALTER TABLE meta ADD COLUMN last_number INTEGER NOT NULL DEFAULT 0;  -- highest ever appended
+UPDATE meta SET
+  last_number = coalesce((SELECT max(number) FROM chunk), 0),
+  failed_bytes = coalesce((SELECT sum(128 + length(CAST(id AS BLOB)) +
+    length(CAST(target AS BLOB)) + length(CAST(grp AS BLOB)) + length(CAST(event AS BLOB)) +
+    length(CAST(headers AS BLOB)) + length(CAST(content_type AS BLOB)) + length(body))
+    FROM failed), 0) +
+    coalesce((SELECT sum(length(response_headers) + length(response_excerpt))
+    FROM failed_batch), 0);
+)sql";
+
+constexpr std::array migrations{Migration{version_1}, Migration{version_2}};
 
 std::string directory_of(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
@@ -139,6 +157,10 @@ void refuse_newer(std::int64_t version, std::size_t newest, const std::string& p
 }
 
 }  // namespace
+
+void refuse_newer_schema(SQLite::Database& db, const std::string& path) {
+  refuse_newer(pragma_value(db, "PRAGMA user_version"), schema_migrations().size(), path);
+}
 
 void migrate_schema(SQLite::Database& db, std::span<const Migration> steps,
                     const std::string& path) {
@@ -215,14 +237,14 @@ SQLite::Database open_existing(const std::string& path) {
     throw StoreError(Errc::not_found, "store " + path + ": no such file");
   }
   SQLite::Database db = open_database(path, OpenFor::reading);
-  refuse_newer(pragma_value(db, "PRAGMA user_version"), schema_migrations().size(), path);
+  refuse_newer_schema(db, path);
   return db;
 }
 
 void prepare_for_writing(SQLite::Database& db, const std::string& path,
                          std::uint64_t journal_limit_bytes) {
   try {
-    refuse_newer(pragma_value(db, "PRAGMA user_version"), schema_migrations().size(), path);
+    refuse_newer_schema(db, path);
     // These two only have an effect before the first page is written, which journal_mode does.
     db.exec("PRAGMA page_size = " + std::to_string(sqlite_page_bytes));
     db.exec("PRAGMA auto_vacuum = INCREMENTAL");

@@ -27,6 +27,9 @@ std::span<const Migration> schema_migrations();
 void migrate_schema(SQLite::Database& db, std::span<const Migration> steps,
                     const std::string& path);
 
+// Throws StoreError store_newer, SQLite::Exception.
+void refuse_newer_schema(SQLite::Database& db, const std::string& path);
+
 // Refuses paths that SQLite takes for something else than the name of a file. Throws StoreError.
 void check_store_path(const std::string& path);
 

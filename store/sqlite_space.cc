@@ -1,8 +1,6 @@
 // Room: what is used, checkpoints, giving pages back, backup.
-#include <SQLiteCpp/Backup.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -58,6 +56,7 @@ bool SqliteStore::has_room(const StoreGroup& group) {
     wanted += 128;
     for (const std::string_view piece : chunk.data) wanted += piece.size();
   }
+  if (!group.append.empty() && disk_room_.is_low(wanted)) return false;
   const std::uint64_t limit = group.append.empty() ? max_bytes_ : max_bytes_ - max_bytes_ / 10;
   if (used_bytes() + wanted <= limit) return true;
   return wal_pages_ > 0 && checkpoint() && used_bytes() + wanted <= limit;
@@ -74,10 +73,18 @@ bool SqliteStore::checkpoint() {
     wal_pages_ = 0;
     // Synced before the log may be overwritten, at both levels.
     unsynced_ = false;
+    if (synced_ != counts_.sequence) {
+      synced_ = counts_.sequence;
+      write_witness();
+    }
+    witness_.sync_if_due();
     return true;
   }
   // Nothing is lost as long as the log stands; it is tried again.
-  if (no_room(code)) return false;
+  if (no_room(code)) {
+    disk_room_.release();
+    return false;
+  }
   switch (code & 0xff) {
     case SQLITE_NOMEM:
     case SQLITE_BUSY:
@@ -98,6 +105,7 @@ bool SqliteStore::wants_vacuum() {
 
 bool SqliteStore::maintain() {
   bool more = false;
+  disk_room_.restore_if_due();
   (void)writing([&] {
     if (wal_bytes() >= std::min(checkpoint_bytes, max_bytes_ / 16)) {
       checkpoint();
@@ -118,6 +126,7 @@ bool SqliteStore::maintain() {
 StoreStats SqliteStore::stats() {
   StoreStats stats;
   stats.failed_hooks = counts_.failed_hooks;
+  stats.failed_bytes = counts_.failed_bytes;
   (void)reading([&] { stats.used_bytes = used_bytes(); });
   // By name: a descriptor of our own, once closed, would take SQLite's locks with it.
   stats.file_bytes = file_size(path_) + file_size(path_ + "-wal");
@@ -125,23 +134,7 @@ StoreStats SqliteStore::stats() {
 }
 
 std::error_code SqliteStore::backup(const std::string& path) {
-  if (failed_) return Errc::store_failed;
-  try {
-    check_store_path(path);
-    if (create_store_file(path)) return Errc::store_cannot_create;
-    try {
-      SQLite::Database copy(path, SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX);
-      SQLite::Backup backup(copy, db_);
-      if (backup.executeStep(-1) == SQLITE_DONE) return {};
-    } catch (const SQLite::Exception& error) {
-      unlink(path.c_str());
-      return (error.getErrorCode() & 0xff) == SQLITE_FULL ? Errc::disk_low : Errc::store_io;
-    }
-    unlink(path.c_str());
-    return Errc::store_io;
-  } catch (const StoreError& error) {
-    return error.code();
-  }
+  return failed_ ? make_error_code(Errc::store_failed) : copy_database(db_, path);
 }
 
 }  // namespace postbag

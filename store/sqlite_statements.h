@@ -13,7 +13,9 @@ struct SqliteStatements {
   Statement commit{db, "COMMIT"};
   Statement page_count{db, "PRAGMA page_count"};
   Statement freelist_count{db, "PRAGMA freelist_count"};
-  Statement update_meta{db, "UPDATE meta SET reserved_below = ?1, failed_hooks = ?2"};
+  Statement update_meta{db,
+                        "UPDATE meta SET reserved_below = ?1, failed_hooks = ?2, failed_bytes = "
+                        "?3, sequence = ?4, taken_hooks = ?5, last_number = ?6"};
   Statement touch_meta{db, "UPDATE meta SET touched = (touched + 1) & 0xffff"};
 
   Statement insert_chunk{db,
@@ -44,7 +46,6 @@ struct SqliteStatements {
       "last_at, reason, id, target, grp, event, headers, content_type, crc, "
       "body) "
       "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"};
-  Statement failed_response{db, "SELECT response FROM failed WHERE key = ?1"};
   // Bound as insert_failed; first_at stays.
   Statement replace_failed{
       db,
@@ -67,9 +68,9 @@ struct SqliteStatements {
       "response_excerpt) VALUES(?1, ?2, ?3, ?4) ON CONFLICT(batch) DO UPDATE SET "
       "hooks = hooks + ?2, response_headers = ?3, response_excerpt = ?4"};
   Statement drop_response{db, "UPDATE failed_batch SET hooks = hooks - ?2 WHERE batch = ?1"};
-  Statement delete_response{db, "DELETE FROM failed_batch WHERE batch = ?1 AND hooks <= 0"};
+  Statement delete_response{db, "DELETE FROM failed_batch WHERE batch = ?1"};
   Statement find_response{
-      db, "SELECT response_headers, response_excerpt FROM failed_batch WHERE batch = ?1"};
+      db, "SELECT response_headers, response_excerpt, hooks FROM failed_batch WHERE batch = ?1"};
 
   Statement add_ids{db,
                     "INSERT INTO remembered(expires_ms, ids, crc, data) VALUES(?1, ?2, ?3, ?4)"};

@@ -14,30 +14,6 @@
 namespace postbag {
 namespace {
 
-SQLite::Database open_or_create(const SqliteStoreOptions& options) {
-  check_store_path(options.path);
-  struct stat status {};
-  if (stat(options.path.c_str(), &status) != 0) {
-    if (errno == ENOENT && !options.create) {
-      throw StoreError(Errc::not_found, "store " + options.path + ": no such file");
-    }
-    const std::error_code error = create_store_file(options.path);
-    if (error && error != std::errc::file_exists) {
-      const bool permission = error == std::errc::permission_denied ||
-                              error == std::errc::operation_not_permitted ||
-                              error == std::errc::read_only_file_system;
-      throw StoreError(permission ? Errc::store_permission : Errc::store_cannot_create,
-                       "store " + options.path + ": cannot be created: " + error.message());
-    }
-  } else if (!S_ISREG(status.st_mode)) {
-    throw StoreError(Errc::store_cannot_create, "store " + options.path + ": not a regular file");
-  }
-  SQLite::Database db = open_database(options.path, OpenFor::writing);
-  prepare_for_writing(db, options.path,
-                      std::clamp<std::uint64_t>(options.max_bytes / 16, 1 << 20, 16 << 20));
-  return db;
-}
-
 // Of the database file or its log, as `which` says. sqlite3_system_errno() has been overwritten by
 // the rollback when we get to ask.
 int last_errno(sqlite3* db, int which) {
@@ -57,21 +33,37 @@ std::unique_ptr<Store> open_sqlite_store(const SqliteStoreOptions& options) {
 }
 
 SqliteStore::SqliteStore(const SqliteStoreOptions& options) try
+    : SqliteStore(options, open_store_file(options)) {
+} catch (const SQLite::Exception& error) {
+  throw open_error(error, options.path);
+}
+
+SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
     : path_(options.path),
       max_bytes_(options.max_bytes),
-      db_(open_or_create(options)),
-      sql_(db_.getHandle()) {
+      side_files_(options.side_files),
+      db_(std::move(opened.db)),
+      sql_(db_.getHandle()),
+      unsynced_(opened.was_unclean),
+      synced_(opened.synced),
+      file_(identity_of(path_)),
+      log_(identity_of(path_ + "-wal")),
+      disk_room_(path_, side_files_ ? std::min(options.ballast_bytes, max_bytes_ / 16) : 0,
+                 options.min_free_bytes) {
   const auto on_commit = [](void* store, sqlite3*, const char*, int pages) {
     static_cast<SqliteStore*>(store)->wal_pages_ = static_cast<std::uint64_t>(pages);
     return SQLITE_OK;
   };
   sqlite3_wal_hook(db_.getHandle(), on_commit, this);
   load_counts();
-} catch (const SQLite::Exception& error) {
-  throw open_error(error, options.path);
+  opened_.warnings = opened.warnings;
+  if (side_files_) begin_witness(opened);
 }
 
 SqliteStore::~SqliteStore() {
+  // Closing removes the log by name, which must be ours.
+  (void)check_place();
+  if (!failed_ && side_files_) close_witness();
   // What a failed sync left must not be written on by a checkpoint at close.
   if (failed_) sqlite3_db_config(db_.getHandle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   sqlite3_wal_hook(db_.getHandle(), nullptr, nullptr);
@@ -79,11 +71,18 @@ SqliteStore::~SqliteStore() {
 
 void SqliteStore::load_counts() {
   sqlite3* db = db_.getHandle();
-  Statement meta(db, "SELECT store_tag, reserved_below, failed_hooks FROM meta");
+  Statement meta(db,
+                 "SELECT store_tag, reserved_below, failed_hooks, failed_bytes, epoch, sequence, "
+                 "taken_hooks, last_number FROM meta");
   if (!meta.step()) throw SQLite::Exception("the table meta is empty", SQLITE_CORRUPT);
   opened_.store_tag = static_cast<std::uint16_t>(meta.integer(0));
   counts_.reserved_below = meta.number(1);
   counts_.failed_hooks = meta.number(2);
+  counts_.failed_bytes = meta.number(3);
+  epoch_ = meta.number(4);
+  counts_.sequence = meta.number(5);
+  counts_.taken_hooks = meta.number(6);
+  counts_.last_number = meta.number(7);
   // length() does not read the overflow pages.
   Statement pending(db, "SELECT count(*), sum(hooks), sum(length(data)) FROM chunk");
   pending.step();
@@ -135,9 +134,13 @@ SqliteStore::Transaction::~Transaction() {
 
 void SqliteStore::Transaction::commit() {
   const Counts& work = store_.work_;
-  if (work.reserved_below != store_.counts_.reserved_below ||
-      work.failed_hooks != store_.counts_.failed_hooks) {
-    store_.sql_.update_meta.bind(1, work.reserved_below).bind(2, work.failed_hooks).run();
+  const Counts& before = store_.counts_;
+  const bool advanced = work.sequence != before.sequence;
+  if (advanced || work.reserved_below != before.reserved_below ||
+      work.failed_hooks != before.failed_hooks || work.failed_bytes != before.failed_bytes) {
+    Statement& meta = store_.sql_.update_meta;
+    meta.bind(1, work.reserved_below).bind(2, work.failed_hooks).bind(3, work.failed_bytes);
+    meta.bind(4, work.sequence).bind(5, work.taken_hooks).bind(6, work.last_number).run();
   }
   // A commit without a change syncs nothing, and so leaves commits before it to a power loss.
   if (level_ == CommitLevel::sync && store_.unsynced_ &&
@@ -147,7 +150,7 @@ void SqliteStore::Transaction::commit() {
   store_.sql_.commit.run();
   done_ = true;
   store_.counts_ = work;
-  store_.unsynced_ = level_ == CommitLevel::no_sync;
+  store_.note_commit(level_, advanced);
 }
 
 // SQLite knows a full disk, not a used up quota or file size limit.
@@ -171,6 +174,13 @@ std::error_code SqliteStore::write_error(const SQLite::Exception& error) {
 }
 
 std::error_code SqliteStore::commit(const StoreGroup& group, CommitLevel level) {
+  const std::error_code error = try_commit(group, level);
+  // On a full disk even a delete needs room. What is new waits; it would only use the ballast up.
+  if (error != Errc::disk_low || !group.append.empty() || !disk_room_.release()) return error;
+  return try_commit(group, level);
+}
+
+std::error_code SqliteStore::try_commit(const StoreGroup& group, CommitLevel level) {
   // An empty group with `sync` is how the level `os` gets its commits of the last second on disk.
   if (!failed_ && group.empty() && !(level == CommitLevel::sync && unsynced_)) return {};
   bool room = true;
@@ -186,6 +196,10 @@ std::error_code SqliteStore::commit(const StoreGroup& group, CommitLevel level) 
 }
 
 void SqliteStore::apply(const StoreGroup& group) {
+  if (!group.append.empty() || !group.fail.empty()) {
+    ++work_.sequence;
+    first_appended_ = last_appended_ = 0;
+  }
   settle(group.settle);
   delete_failed(group.delete_failed);
   for (const ChunkAppend& chunk : group.append) append(chunk);
@@ -230,6 +244,10 @@ void SqliteStore::append(const ChunkAppend& chunk) {
   sql_.insert_chunk.bind(6, chunk.accepted_ms).bind(7, chunk.hooks).bind(8, crc);
   sql_.insert_chunk.bind_blob(9, data).run();
   reserve(chunk.chunk + 1);
+  work_.taken_hooks += chunk.hooks;
+  work_.last_number = std::max(work_.last_number, chunk.chunk);
+  first_appended_ = first_appended_ == 0 ? chunk.chunk : std::min(first_appended_, chunk.chunk);
+  last_appended_ = std::max(last_appended_, chunk.chunk);
 }
 
 void SqliteStore::set_attempts(const AttemptsUpdate& update) {

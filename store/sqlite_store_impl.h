@@ -12,8 +12,11 @@
 #include "postbag/error.h"
 #include "postbag/sqlite_store.h"
 #include "postbag/store.h"
+#include "store/disk_room.h"
 #include "store/failed_match.h"
+#include "store/sqlite_open.h"
 #include "store/sqlite_statements.h"
+#include "store/witness.h"
 
 namespace postbag {
 
@@ -55,6 +58,7 @@ class SqliteStore final : public Store {
                            const std::function<void(const RememberedId&)>& each) override;
   std::error_code forget_ids(WallMs now_ms) override;
   StoreStats stats() override;
+  std::error_code check_place() override;
   bool maintain() override;
   std::error_code backup(const std::string& path) override;
 
@@ -65,11 +69,20 @@ class SqliteStore final : public Store {
   // What a transaction changes outside the tables; taken back with it.
   struct Counts {
     ChunkNumber reserved_below = 1;
-    std::uint64_t failed_hooks = 0;
-    std::uint64_t retries = 0;     // rows in retry
-    std::uint64_t remembered = 0;  // ids
+    std::uint64_t failed_hooks = 0, failed_bytes = 0;
+    std::uint64_t sequence = 0;     // commits that took hooks or failures
+    std::uint64_t taken_hooks = 0;  // appended
+    ChunkNumber last_number = 0;    // highest ever appended
+    std::uint64_t retries = 0;      // rows in retry
+    std::uint64_t remembered = 0;   // ids
     bool operator==(const Counts&) const = default;
   };
+
+  struct FileIdentity {
+    std::uint64_t device = 0, inode = 0;  // 0: there was none
+    bool operator==(const FileIdentity&) const = default;
+  };
+  static FileIdentity identity_of(const std::string& path);
 
   // BEGIN IMMEDIATE to COMMIT; without the latter everything is taken back.
   class Transaction {
@@ -97,6 +110,15 @@ class SqliteStore final : public Store {
   std::error_code write_error(const SQLite::Exception& error);
   bool no_room(int code);
 
+  SqliteStore(const SqliteStoreOptions& options, OpenedStore opened);
+  std::error_code try_commit(const StoreGroup& group, CommitLevel level);
+
+  // The witness. At open, for a commit, at close.
+  void begin_witness(const OpenedStore& opened);
+  void note_commit(CommitLevel level, bool advanced);
+  void write_witness(bool empty = false);
+  void close_witness();
+
   void load_counts();
   void set_level(CommitLevel level);
   void apply(const StoreGroup& group);
@@ -109,7 +131,9 @@ class SqliteStore final : public Store {
   void insert_failed(const FailBatch& batch, std::string_view reason, BatchNumber response,
                      const FailedHookView& hook);
   void delete_failed(const std::vector<FailedKey>& keys);
+  void purge(const PurgeRuns& runs);
   void drop_response(BatchNumber batch, std::uint64_t hooks);
+  std::uint64_t response_bytes(BatchNumber batch);
   FailedHook failed_row(Statement& row, bool bodies);
   void read_body(FailedHook& hook);
 
@@ -126,6 +150,7 @@ class SqliteStore final : public Store {
 
   const std::string path_;
   const std::uint64_t max_bytes_;
+  const bool side_files_;
   SQLite::Database db_;
   SqliteStatements sql_;
   StoreInfo opened_;
@@ -136,7 +161,14 @@ class SqliteStore final : public Store {
   bool appended_ = false;  // since the last maintain()
   bool vacuumed_ = false;  // since the last checkpoint
   CommitLevel level_ = CommitLevel::sync;
-  std::uint64_t wal_pages_ = 0;       // in the log and not in the file yet
+  std::uint64_t wal_pages_ = 0;  // in the log and not in the file yet
+  // Of what the running transaction appends; 0: nothing.
+  ChunkNumber first_appended_ = 0, last_appended_ = 0;
+  std::uint64_t epoch_ = 0;
+  std::uint64_t synced_ = 0;  // the sequence up to which no power loss can take a commit
+  FileIdentity file_, log_;
+  WitnessWriter witness_;
+  DiskRoom disk_room_;
   std::string blob_;                  // recycled
   std::vector<ChunkNumber> settled_;  // recycled
 };

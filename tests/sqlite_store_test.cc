@@ -129,7 +129,7 @@ TEST_F(SqliteStoreTest, MakesAFileForItsOwnerOnly) {
   SQLite::Database db = open_existing(path_);
   EXPECT_EQ(pragma_value(db, "PRAGMA page_size"), 8192);
   EXPECT_EQ(pragma_value(db, "PRAGMA auto_vacuum"), 2);
-  EXPECT_EQ(pragma_value(db, "PRAGMA user_version"), 1);
+  EXPECT_EQ(pragma_value(db, "PRAGMA user_version"), 2);
 }
 
 TEST_F(SqliteStoreTest, KeepsEverythingOverAReopen) {

@@ -239,6 +239,7 @@ Answer status_answer(const EngineStatus& status) {
   json.member("failed", status.failed);
   json.member("delivered", status.delivered);
   json.member("given_up", status.given_up);
+  json.member("retention_purged", status.retention_purged);
   json.member("discarded", status.discarded);
   json.member("accepted", status.accepted);
   json.member("duplicates", status.duplicates);

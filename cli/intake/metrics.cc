@@ -47,6 +47,8 @@ std::string prometheus_text(const EngineStatus& status) {
   metrics.counter("refused_total", "Hooks refused since the start.", status.refused);
   metrics.counter("delivered_total", "Hooks delivered since the start.", status.delivered);
   metrics.counter("given_up_total", "Hooks whose batch used up its attempts.", status.given_up);
+  metrics.counter("retention_purged_total", "Failed hooks deleted by age or bytes.",
+                  status.retention_purged);
   metrics.counter("discarded_total", "Hooks given up and not kept.", status.discarded);
   metrics.counter("attempts_total", "Requests to targets since the start.", status.attempts);
   metrics.counter("attempts_failed_total", "Of those, not delivered.", status.attempts_failed);

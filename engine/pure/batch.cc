@@ -42,8 +42,8 @@ void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook, std::s
     batch.first_segment = batch.last_segment = pool.take(std::max(needed, first_bytes));
   } else if (batch.last_segment->room() < needed) {
     // Twice what is there: few pieces on the wire, little unused.
-    const std::size_t wanted = std::min<std::size_t>(2 * batch.body_bytes,
-                                                     segment_bytes_max - sizeof(Segment));
+    const std::size_t wanted =
+        std::min<std::size_t>(2 * batch.body_bytes, segment_bytes_max - sizeof(Segment));
     Segment* grown = pool.take(std::max(needed, wanted));
     batch.last_segment->next = grown;
     batch.last_segment = grown;

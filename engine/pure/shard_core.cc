@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "engine/pure/check.h"
+#include "engine/pure/failed_key.h"
 #include "engine/pure/header_rules.h"
 #include "engine/pure/hook_id.h"
-#include "engine/pure/failed_key.h"
 #include "engine/pure/url_hash.h"
 
 namespace postbag {
@@ -22,7 +22,9 @@ std::size_t target_bytes(const TargetState& target) {
 
 }  // namespace
 
-std::size_t ShardCore::UrlHash::operator()(std::string_view url) const { return url_hash(url); }
+std::size_t ShardCore::UrlHash::operator()(std::string_view url) const {
+  return url_hash(url);
+}
 
 ShardCore::ShardCore(const Config& config, std::shared_ptr<const PolicyTable> policies)
     : config_(config), policies_(std::move(policies)), random_(config.random_seed) {}
@@ -52,8 +54,8 @@ void ShardCore::add(const Parcel& parcel, const Now& now) {
   TargetState* target = nullptr;
   std::size_t remembered = 0;
   for (std::size_t position = 0; position < count; ++position) {
-    const auto call_index = static_cast<std::uint32_t>(
-        parcel.indices.empty() ? position : parcel.indices[position]);
+    const auto call_index =
+        static_cast<std::uint32_t>(parcel.indices.empty() ? position : parcel.indices[position]);
     const HookView& hook = hooks[call_index];
     if (target == nullptr || target->url != hook.target) target = &target_of(hook.target);
     Bag& bag = hook.group.empty() && hook.headers.empty() && parcel.retry == nullptr
@@ -143,9 +145,8 @@ FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parc
     batch.watchers->push_back({index, call_index, parcel.listener});
   }
   if (parcel.call && parcel.call->wants_ids()) {
-    parcel.call->hook_bagged(call_index,
-                             make_hook_id(chunk.accepted_ms, chunk.number,
-                                          index - chunk.first_hook, config_.store_tag));
+    parcel.call->hook_bagged(call_index, make_hook_id(chunk.accepted_ms, chunk.number,
+                                                      index - chunk.first_hook, config_.store_tag));
   }
   cut_if_full(bag);
   return place;

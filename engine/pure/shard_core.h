@@ -135,10 +135,11 @@ class ShardCore {
   std::pair<std::uint64_t, std::uint64_t> abandon(const Now& now);
   // From now on no attempt is started.
   void stop_sending() { stopped_sending_ = true; }
-  // Drops about so many bytes of waiting hooks that the store has; they are read back when their turn comes.
-  // Returns how many there were to drop.
+  // Drops about so many bytes of waiting hooks that the store has; they are read back when their
+  // turn comes. Returns how many there were to drop.
   std::uint64_t shed(std::uint64_t bytes);
-  // Tells `listener` the outcome of a hook that is here already, as its call's `call_index`. False: it is not here.
+  // Tells `listener` the outcome of a hook that is here already, as its call's `call_index`. False:
+  // it is not here.
   bool watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call_index,
              const std::shared_ptr<OutcomeListener>& listener);
   // Calls back once everything so far is stored.
@@ -274,7 +275,7 @@ class ShardCore {
   std::unique_ptr<StorePart> part_;                       // gathers until taken
   std::vector<const StorePart*> parts_out_;               // oldest first; answered in this order
   std::uint32_t epoch_ = 0;
-  std::vector<BatchNumber> sheddable_;      // in the order they began to wait; may have gone since
+  std::vector<BatchNumber> sheddable_;  // in the order they began to wait; may have gone since
   TimePoint store_pause_until_{};
   bool store_failed_ = false;
   std::uint64_t cancels_open_ = 0;  // batches that wait for their commit or their hooks

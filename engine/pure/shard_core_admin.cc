@@ -60,12 +60,13 @@ void ShardCore::add_recovered(PendingBatch pending, const Now& now) {
     bag->queue_tail = &batch;
     bag_changed(*bag);
   } else {
-    // The schedule goes on; a wall clock that was set meanwhile cannot make the wait longer than it ever was.
+    // The schedule goes on; a wall clock that was set meanwhile cannot make the wait longer than it
+    // ever was.
     const RetryPolicy& retry = target.policy->policy.retry;
-    const Duration longest = std::max(retry.retry_interval, retry.backoff == Backoff::fixed
-                                                                ? retry.retry_interval
-                                                                : retry.max_interval) *
-                             2;
+    const Duration longest =
+        std::max(retry.retry_interval,
+                 retry.backoff == Backoff::fixed ? retry.retry_interval : retry.max_interval) *
+        2;
     const std::int64_t wait_ms = std::max<std::int64_t>(0, pending.next_attempt_ms - now.wall_ms);
     const std::int64_t longest_ms =
         std::chrono::duration_cast<std::chrono::milliseconds>(longest).count();
@@ -132,7 +133,8 @@ bool ShardCore::decode_chunks(Batch& batch, std::span<const std::string> blobs) 
   return sound;
 }
 
-// The store could not read just now; nothing says that the hooks are lost. Tried again as if the attempt had never been.
+// The store could not read just now; nothing says that the hooks are lost. Tried again as if the
+// attempt had never been.
 void ShardCore::load_failed(Batch& batch, const Now& now) {
   if (batch.state == BatchState::failing) {
     unuse(batch);
@@ -280,7 +282,8 @@ void ShardCore::drain(const Now& now) {
 
 bool ShardCore::drained() const {
   const bool can_go_on = ready_head_ != nullptr && !store_failed_;
-  return draining_ && in_flight_ == 0 && !can_go_on && parts_out_.empty() && !part_ && dirty_.empty();
+  return draining_ && in_flight_ == 0 && !can_go_on && parts_out_.empty() && !part_ &&
+         dirty_.empty();
 }
 
 std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
@@ -317,7 +320,8 @@ std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
   return {left, failed};
 }
 
-// A bag that is open goes by the new limits: its time counts from its first hook as before (from now where it had no timer).
+// A bag that is open goes by the new limits: its time counts from its first hook as before (from
+// now where it had no timer).
 void ShardCore::renew_open(Bag& bag, const BatchPolicy& before, const Now& now) {
   const BatchPolicy& policy = bag.target->policy->policy.batch;
   DeadlineNode& deadline = bag.open->deadline;
@@ -419,8 +423,9 @@ std::optional<HookStatus> ShardCore::find_hook(ChunkNumber chunk, std::uint32_t 
   if (auto found = by_number_.find(number.value_or(chunk)); found != by_number_.end()) {
     const Batch& batch = *found->second;
     bool here = false;
-    batch.for_each_chunk(
-        [&](const ChunkInfo& info) { here = here || (info.number == chunk && index < info.hooks); });
+    batch.for_each_chunk([&](const ChunkInfo& info) {
+      here = here || (info.number == chunk && index < info.hooks);
+    });
     if (!here) return std::nullopt;
     static constexpr const char* names[] = {"waiting",  "waiting",  "in_flight", "in_flight",
                                             "retrying", "retrying", "failed"};

@@ -64,8 +64,8 @@ void ShardCore::bag_changed(Bag& bag) {
   target_changed(*bag.target);
 }
 
-// With in_flight batches on the wire all may fail at once; so new ones start only while even then no more than max_retrying
-// wait. Where in_flight is the larger of the two, it is the bound.
+// With in_flight batches on the wire all may fail at once; so new ones start only while even then
+// no more than max_retrying wait. Where in_flight is the larger of the two, it is the bound.
 bool ShardCore::may_start_new(const TargetState& target) const {
   if (draining_) return true;
   const TargetPolicy& policy = target.policy->policy;

@@ -1,4 +1,5 @@
-// Durable modes: memory is bounded, the backlog is not. What waits behind much else is kept in the store only.
+// Durable modes: memory is bounded, the backlog is not. What waits behind much else is kept in the
+// store only.
 #include <algorithm>
 
 #include "engine/pure/shard_core.h"

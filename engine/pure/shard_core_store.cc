@@ -9,7 +9,8 @@
 namespace postbag {
 namespace {
 
-// One part is being committed, one is queued; what comes later gathers into the third, so that chunks grow with the load.
+// One part is being committed, one is queued; what comes later gathers into the third, so that
+// chunks grow with the load.
 constexpr std::size_t parts_out_max = 2;
 constexpr Duration store_pause = std::chrono::milliseconds(250);
 
@@ -107,8 +108,9 @@ void ShardCore::appended(StorePart& done, const Now& now) {
   for (const auto& call : done.calls) call->shard_done(Errc::ok);
 }
 
-// Nothing of this part was stored. What came after it in the same bags cannot stay either without changing the order, so everything
-// that is not committed yet is taken out now, newest first; the store refuses the other part that is under way by its epoch.
+// Nothing of this part was stored. What came after it in the same bags cannot stay either without
+// changing the order, so everything that is not committed yet is taken out now, newest first; the
+// store refuses the other part that is under way by its epoch.
 void ShardCore::append_refused(StorePart& done, const Now& now) {
   if (done.append.empty() && done.calls.empty()) return;
   const Errc error = done.append_error;
@@ -146,8 +148,8 @@ void ShardCore::refuse_dirty(Errc error, const Now& now) {
   for (const auto& call : std::exchange(waiting_calls_, {})) call->shard_done(error);
 }
 
-// Takes the hooks behind the mark out of the batch again. One that gets empty leaves its bag at once: its first chunk never was, so
-// nothing may be added to it any more.
+// Takes the hooks behind the mark out of the batch again. One that gets empty leaves its bag at
+// once: its first chunk never was, so nothing may be added to it any more.
 void ShardCore::cut_back(Batch& batch, const BatchMark& mark) {
   if (batch.hooks <= mark.hooks) return;
   const std::uint32_t gone = batch.hooks - mark.hooks;
@@ -226,7 +228,8 @@ void ShardCore::requeue(StorePart& done, const Now& now) {
     return batch.attempts - (under_way ? 1 : 0) > update.attempts;
   });
   const auto move_front = [](auto& from, auto& to) {
-    to.insert(to.begin(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+    to.insert(to.begin(), std::make_move_iterator(from.begin()),
+              std::make_move_iterator(from.end()));
   };
   move_front(done.settle, next.settle);
   move_front(done.attempts, next.attempts);

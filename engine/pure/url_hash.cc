@@ -5,6 +5,8 @@
 
 namespace postbag {
 
-std::uint64_t url_hash(std::string_view url) { return XXH3_64bits(url.data(), url.size()); }
+std::uint64_t url_hash(std::string_view url) {
+  return XXH3_64bits(url.data(), url.size());
+}
 
 }  // namespace postbag

@@ -73,6 +73,11 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
         shard.post_answer(std::move(part));
       },
       [this](std::error_code error) { store_failed(error); }, logger_);
+  store_thread_->set_retention(
+      {options_.store.failed_max_age, options_.store.failed_max_bytes}, [this] {
+        const std::lock_guard lock(claims_.mutex);
+        return std::vector<FailedKey>(claims_.keys.begin(), claims_.keys.end());
+      });
   for (auto& shard : shards_) shard->start(*store_thread_);
 }
 

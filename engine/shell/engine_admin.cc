@@ -39,7 +39,8 @@ std::uint64_t Engine::Impl::cancel(std::string_view target_glob) {
   return hooks;
 }
 
-// Waits until everything that the shards decided so far is stored. False: not in time, or it never will be.
+// Waits until everything that the shards decided so far is stored. False: not in time, or it never
+// will be.
 bool Engine::Impl::wait_stored(std::optional<TimePoint> deadline) {
   const auto left = std::make_shared<std::atomic<std::size_t>>(shards_.size());
   for (auto& shard : shards_) {
@@ -110,7 +111,8 @@ void Engine::Impl::close_down() {
   if (std::exchange(closed_down_, true)) return;
   while (entering_.load() != 0) std::this_thread::yield();
   // No retry may start, and nothing new go out, while the attempts are broken off.
-  for (int round = 0; round < 2; ++round) {  // the second: what the first one's turn did is published
+  for (int round = 0; round < 2;
+       ++round) {  // the second: what the first one's turn did is published
     ask_shards([](ShardCore& core, const Now&) {
       core.stop_sending();
       return true;
@@ -191,6 +193,7 @@ EngineStatus Engine::Impl::status() const {
   const StoreStats store = store_thread_->stats();
   status.pending = pending_.load();
   status.failed = store.failed_hooks;
+  status.retention_purged = store_thread_->retention_purged();
   status.store_bytes = store.used_bytes;
   status.store_limit = options_.store.max_bytes;
   status.duplicates = duplicates_.load();

@@ -68,8 +68,9 @@ RetryProgress RetryJob::run() {
 // False: there are no more rows.
 bool RetryJob::take_slice(std::optional<FailedKey>& after) {
   FailedPage page;
-  // Read and claimed in one turn of the store's thread: a row that another run delivers is deleted before its claim
-  // is given back, so it cannot be read before the one and claimed after the other.
+  // Read and claimed in one turn of the store's thread: a row that another run delivers is deleted
+  // before its claim is given back, so it cannot be read before the one and claimed after the
+  // other.
   const auto error = engine_.store_thread().run([&](Store& store) {
     const std::error_code read = store.list_failed(options_.filter, after, slice_limits(), page);
     const std::lock_guard lock(engine_.claims().mutex);

@@ -18,6 +18,8 @@ constexpr Duration os_sync_interval = std::chrono::milliseconds(900);
 constexpr Duration maintenance_interval = std::chrono::milliseconds(20);
 constexpr Duration forgetting_interval = std::chrono::seconds(1);
 constexpr Duration disk_low_pause = std::chrono::milliseconds(500);
+constexpr Duration place_check_interval = std::chrono::seconds(10);
+constexpr Duration room_line_interval = std::chrono::seconds(10);
 
 Errc to_errc(std::error_code error) {
   if (!error) return Errc::ok;
@@ -36,7 +38,11 @@ StoreThread::StoreThread(Store& store, Durability durability, Answer answer,
       logger_(std::move(logger)),
       next_number_(store.info().next_number),
       reserved_below_(store.info().next_number),
+      last_place_check_(steady_now()),
       stats_(store.stats()) {
+  for (const std::string& warning : store.info().warnings) {
+    logger_.log(LogLevel::warning, warning);
+  }
   thread_ = std::thread([this] { loop(); });
   pthread_setname_np(thread_.native_handle(), "postbag-store");
 }
@@ -92,8 +98,8 @@ void StoreThread::loop() {
     {
       std::unique_lock lock(mutex_);
       const auto has_work = [&] { return !parts_.empty() || !jobs_.empty() || stop_; };
-      if (unsynced_ || maintenance_left_) {
-        wake_.wait_for(lock, maintenance_interval, has_work);
+      if (const TimePoint until = wake_time(); until != time_point_never) {
+        wake_.wait_until(lock, until, has_work);
       } else {
         wake_.wait(lock, has_work);
       }
@@ -121,6 +127,14 @@ void StoreThread::loop() {
     last_sync_ = {};
     sync_if_due();
   }
+}
+
+TimePoint StoreThread::wake_time() const {
+  if (failed()) return time_point_never;
+  if (unsynced_ || maintenance_left_ || retention_.is_running()) {
+    return steady_now() + maintenance_interval;
+  }
+  return std::min(last_place_check_ + place_check_interval, retention_.next_run());
 }
 
 // A part whose shard had a failed append in the same epoch: its chunks may follow hooks that are
@@ -157,14 +171,17 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
       add_to_group(*part, PartHalf::rest, store_tag_, rest, rest_memory);
     error = rest.empty() ? std::error_code() : commit_group(rest, !rest.fail.empty());
   }
-  disk_low_until_ = append_error == Errc::disk_low ? steady_now() + disk_low_pause : TimePoint::min();
+  disk_low_until_ =
+      append_error == Errc::disk_low ? steady_now() + disk_low_pause : TimePoint::min();
+  note_room(append_error == Errc::disk_low);
   note_error(append_error);
   note_error(error);
   // Whoever learns that a hook failed finds it counted.
   if (!group.fail.empty() || !group.delete_failed.empty()) refresh_stats();
   for (auto& part : parts) {
     if (part->append_error == Errc::ok) part->append_error = to_errc(append_error);
-    if (part->append_error != Errc::ok) poisoned_epoch_[part->shard] = part->epoch;
+    const bool has_hooks = !part->append.empty() || !part->calls.empty();
+    if (part->append_error != Errc::ok && has_hooks) poisoned_epoch_[part->shard] = part->epoch;
     part->error = to_errc(error);
     answer_(std::move(part));
   }
@@ -208,6 +225,64 @@ void StoreThread::housekeeping(bool is_busy) {
   }
   maintenance_left_ = store_.maintain();
   refresh_stats();
+  run_retention();
+  check_place(now);
+}
+
+void StoreThread::set_retention(RetentionLimits limits,
+                                std::function<std::vector<FailedKey>()> claimed) {
+  push_job([this, limits, claimed = std::move(claimed)](Store&) mutable {
+    retention_ = Retention(limits);
+    claimed_ = std::move(claimed);
+  });
+}
+
+void StoreThread::run_retention() {
+  const Now now = clock_now();
+  const bool is_due = retention_.is_due(now, stats());
+  if (retention_.clock_jumped()) {
+    logger_.log(LogLevel::warning,
+                "the clock went forward by hours: failed hooks are not deleted by age for a day");
+  }
+  if (!is_due) return;
+  std::vector<FailedKey> claimed;
+  if (claimed_) claimed = claimed_();
+  std::sort(claimed.begin(), claimed.end());
+  const Retention::Slice slice = retention_.run_slice(store_, now, claimed);
+  note_error(slice.error);
+  if (slice.purged > 0) {
+    retention_purged_.fetch_add(slice.purged, std::memory_order_relaxed);
+    maintenance_left_ = true;
+    refresh_stats();
+  }
+  if (!slice.done || retention_.purged_in_run() == 0) return;
+  logger_.log(LogLevel::info,
+              "retention: " + std::to_string(retention_.purged_in_run()) + " failed hooks deleted");
+}
+
+void StoreThread::check_place(TimePoint now) {
+  if (failed() || now - last_place_check_ < place_check_interval) return;
+  last_place_check_ = now;
+  const std::error_code error = store_.check_place();
+  if (!error) return;
+  logger_.log(LogLevel::error,
+              "the store's file or its log was deleted, moved or replaced while in use");
+  note_error(error);
+}
+
+// Once per change, so that a disk at its mark does not fill the log too.
+void StoreThread::note_room(bool is_low) {
+  const TimePoint now = steady_now();
+  if (is_low == room_is_low_ ||
+      (last_room_line_ != TimePoint::min() && now - last_room_line_ < room_line_interval)) {
+    return;
+  }
+  room_is_low_ = is_low;
+  last_room_line_ = now;
+  logger_.log(is_low ? LogLevel::warning : LogLevel::info,
+              is_low ? "no room: nothing new is accepted until max_bytes or the disk has some; "
+                       "deliveries go on"
+                     : "there is room again");
 }
 
 void StoreThread::refresh_stats() {

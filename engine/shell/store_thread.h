@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/pure/shard_core.h"
+#include "engine/shell/retention.h"
 #include "postbag/logger.h"
 #include "postbag/options.h"
 #include "postbag/store.h"
@@ -43,13 +44,21 @@ class StoreThread {
     return result.get();
   }
 
+  // Deletes failed rows by age and bytes from now on; replaces what was set before. `claimed` gives
+  // the rows that must stay, on this thread, just before each slice; may be empty.
+  void set_retention(RetentionLimits limits, std::function<std::vector<FailedKey>()> claimed = {});
+  // Failed rows that it has deleted.
+  std::uint64_t retention_purged() const {
+    return retention_purged_.load(std::memory_order_relaxed);
+  }
+
   // A range of chunk numbers that nobody else gets. The reservation behind it is persisted in time:
   // before any chunk with such a number is.
   ChunkNumber take_numbers(std::uint64_t count);
 
   StoreStats stats() const;
-  // Found full lately. After a pause it says no again, so that a call finds out whether there is room:
-  // nothing else would while nothing is written.
+  // Found full lately. After a pause it says no again, so that a call finds out whether there is
+  // room: nothing else would while nothing is written.
   bool disk_is_low() const;
   bool failed() const { return failed_.load(std::memory_order_relaxed); }
 
@@ -59,6 +68,11 @@ class StoreThread {
   void refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts);
   std::error_code commit_group(StoreGroup& group, bool wants_sync);
   void housekeeping(bool is_busy);
+  void check_place(TimePoint now);
+  void run_retention();
+  // When the loop wakes though nothing is queued; never: only for work.
+  TimePoint wake_time() const;
+  void note_room(bool is_low);
   void refresh_stats();
   void note_error(std::error_code error);
   void sync_if_due();
@@ -84,6 +98,12 @@ class StoreThread {
   TimePoint last_maintenance_{};
   TimePoint last_forgetting_{};
   bool maintenance_left_ = true;
+  TimePoint last_place_check_{};
+  Retention retention_{RetentionLimits{}};
+  std::function<std::vector<FailedKey>()> claimed_;
+  std::atomic<std::uint64_t> retention_purged_{0};
+  bool room_is_low_ = false;  // as was logged
+  TimePoint last_room_line_ = TimePoint::min();
 
   mutable std::mutex stats_mutex_;
   StoreStats stats_;

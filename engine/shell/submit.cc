@@ -58,7 +58,8 @@ std::uint64_t Engine::Impl::memory_used() const {
   return bytes;
 }
 
-// From three quarters on the shards keep what waits longest in the store only, so that intake finds room.
+// From three quarters on the shards keep what waits longest in the store only, so that intake finds
+// room.
 std::uint64_t Engine::Impl::memory_excess() const {
   const std::uint64_t used = memory_used();
   const std::uint64_t limit = options_.engine.max_memory;
@@ -179,7 +180,8 @@ void Engine::Impl::submit(HookList hooks, SubmitOptions options, SubmitHandler d
   hand_over(admission);
 }
 
-// A hook that an earlier call brought: its outcome is told here too, but what becomes of it is not changed.
+// A hook that an earlier call brought: its outcome is told here too, but what becomes of it is not
+// changed.
 void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
                                    const std::shared_ptr<OutcomeListener>& listener) {
   struct Onlooker : OutcomeListener {
@@ -238,8 +240,9 @@ void Engine::Impl::hand_over(Admission& admission) {
       }
     }
   }
-  // All parts are counted before the first is on its way, so the last shard answers and not this thread, which may hold
-  // a lock that `done` wants. Only a call of nothing but duplicates is answered here.
+  // All parts are counted before the first is on its way, so the last shard answers and not this
+  // thread, which may hold a lock that `done` wants. Only a call of nothing but duplicates is
+  // answered here.
   const auto parts = std::count_if(hooks_of.begin(), hooks_of.end(), [](auto n) { return n != 0; });
   admission.call->expect(static_cast<std::uint32_t>(parts));
   admission.call->shard_done(Errc::ok);

@@ -51,11 +51,12 @@ struct SubmitOptions {
 using SubmitHandler = std::function<void(SubmitResult)>;
 
 struct EngineStatus {
-  std::uint64_t pending = 0;    // accepted, no outcome yet
-  std::uint64_t failed = 0;     // rows in the store
-  std::uint64_t delivered = 0;  // since the start
-  std::uint64_t given_up = 0;   // hooks whose batch used up its attempts, since the start
-  std::uint64_t discarded = 0;  // of those, not kept (keep_failed = false)
+  std::uint64_t pending = 0;           // accepted, no outcome yet
+  std::uint64_t failed = 0;            // rows in the store
+  std::uint64_t delivered = 0;         // since the start
+  std::uint64_t given_up = 0;          // hooks whose batch used up its attempts, since the start
+  std::uint64_t discarded = 0;         // of those, not kept (keep_failed = false)
+  std::uint64_t retention_purged = 0;  // failed rows deleted by age or bytes, since the start
   std::uint64_t accepted = 0, duplicates = 0, refused = 0;
   std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
   std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_order = 0;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -28,11 +29,23 @@ struct SqliteStoreOptions {
   std::string path;
   std::uint64_t max_bytes = 10ull << 30;
   bool create = true;  // false: a missing file is Errc::not_found
+  // Opens also where the witness beside the store (`<path>.witness`) says that accepted hooks are
+  // missing; the loss is then in StoreInfo::warnings. Otherwise that is Errc::store_corrupt.
+  bool accept_loss = false;
+  // With so little free on the file system appends get Errc::disk_low. Nothing: 5 %, at least 256
+  // MiB, at most 2 GiB or an eighth of the file system. 0: never.
+  std::optional<std::uint64_t> min_free_bytes = std::nullopt;
+  // A file `<path>.ballast` that is deleted when the disk is full, so that settling goes on; at
+  // most a sixteenth of max_bytes. 0: none.
+  std::uint64_t ballast_bytes = 16 << 20;
+  // False: no witness and no ballast, for a copy that is to be moved elsewhere.
+  bool side_files = true;
 };
 
 // Opens (or creates, mode 0600) the store, alone: a second opener anywhere gets Errc::store_busy at
-// once. Migrates an older schema in one transaction. Throws StoreError. Defined in
-// store/sqlite_store.cc.
+// once. Migrates an older schema in one transaction, after a copy to `<path>.before-vN`. After an
+// unclean stop the structure of a small store is checked first. Throws StoreError, and has then
+// changed nothing in the file. Defined in store/sqlite_store.cc.
 std::unique_ptr<Store> open_sqlite_store(const SqliteStoreOptions& options);
 
 // `store check`: structure and every row, without changing anything. Returns one line per finding;

@@ -165,11 +165,14 @@ struct StoreInfo {
   std::uint16_t store_tag = 0;  // random part of the store, in every id
   std::uint64_t pending_chunks = 0, pending_hooks = 0, pending_bytes = 0;  // counted at open
   std::uint64_t failed_hooks = 0;
-  bool durable = false;  // a commit survives the process
+  bool durable = false;               // a commit survives the process
+  std::vector<std::string> warnings;  // noticed at open, to be logged; no secrets
 };
 
 struct StoreStats {
   std::uint64_t failed_hooks = 0;
+  std::uint64_t failed_bytes =
+      0;  // of the failed rows and their responses, as failed_max_bytes counts
   std::uint64_t used_bytes = 0;  // used pages and WAL
   std::uint64_t file_bytes = 0;
 };
@@ -212,6 +215,9 @@ class Store {
   virtual std::error_code forget_ids(WallMs now_ms) = 0;
 
   virtual StoreStats stats() = 0;
+  // Whether what was opened is still there under its name; cheap, asked every few seconds.
+  // Errc::store_failed (for good) if not: what is accepted now would be found by nobody.
+  virtual std::error_code check_place() { return {}; }
   // A bounded piece (about 5 ms) of housekeeping: checkpoint, free pages. True: there is more to
   // do.
   virtual bool maintain() = 0;

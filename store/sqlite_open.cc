@@ -1,0 +1,244 @@
+// How the store's file is opened: refused if it is not what was left, created, migrated.
+#include "store/sqlite_open.h"
+
+#include <SQLiteCpp/Backup.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <utility>
+
+#include "postbag/error.h"
+#include "store/sqlite_schema.h"
+#include "store/sqlite_statement.h"
+#include "store/witness.h"
+
+namespace postbag {
+namespace {
+
+// A check of the structure takes about a second per GiB, more from a slow disk; hooks wait
+// meanwhile.
+constexpr std::uint64_t quick_check_max_bytes = 64 << 20;
+
+std::uint64_t size_of(const std::string& path) {
+  struct stat status {};
+  return stat(path.c_str(), &status) == 0 ? static_cast<std::uint64_t>(status.st_size) : 0;
+}
+
+// What meta says of what was taken over; as a fresh copy where the schema does not know it yet.
+struct Progress {
+  std::uint64_t epoch = 0, sequence = 0, hooks = 0;
+  ChunkNumber last_number = 0;
+  std::uint16_t store_tag = 0;
+};
+
+Progress read_progress(SQLite::Database& db) {
+  Progress progress;
+  {
+    Statement row(db.getHandle(), "SELECT store_tag FROM meta");
+    if (row.step()) progress.store_tag = static_cast<std::uint16_t>(row.integer(0));
+  }
+  if (pragma_value(db, "PRAGMA user_version") < 2) return progress;
+  Statement row(db.getHandle(), "SELECT epoch, sequence, taken_hooks, last_number FROM meta");
+  if (!row.step()) return progress;
+  progress.epoch = row.number(0);
+  progress.sequence = row.number(1);
+  progress.hooks = row.number(2);
+  progress.last_number = row.number(3);
+  return progress;
+}
+
+std::string describe(const WitnessedLoss& loss) {
+  std::string text = std::to_string(loss.hooks) + " accepted hooks of " +
+                     std::to_string(loss.commits) + " commits are missing";
+  if (loss.last == 0) return text;
+  return text + ", chunk numbers " + std::to_string(loss.first) + " to " +
+         std::to_string(loss.last);
+}
+
+std::string describe_missing(const WitnessRecord& witness) {
+  return "the store that belongs here is missing, with " + std::to_string(witness.hooks) +
+         " hooks taken over so far, chunk numbers up to " +
+         std::to_string(witness.reserved_below - 1);
+}
+
+void lose(const SqliteStoreOptions& options, const std::string& what, OpenedStore& opened) {
+  const std::string line = "store " + options.path + ": " + what;
+  if (!options.accept_loss) {
+    throw StoreError(
+        Errc::store_corrupt,
+        line +
+            ". The file or its log was cut short, deleted or replaced. Bring the right "
+            "files back, or start with --accept-loss to go on without them");
+  }
+  opened.warnings.push_back(line + "; the loss was accepted");
+  opened.needs_epoch = true;
+}
+
+bool kept_something(const WitnessRecord& witness) {
+  return witness.sequence > 0 && !witness.empty;
+}
+
+void judge_missing(const SqliteStoreOptions& options, OpenedStore& opened) {
+  const WitnessReading reading = read_witness(witness_path(options.path));
+  const WitnessRecord* newest = reading.newest();
+  opened.needs_epoch = true;
+  if (newest != nullptr && kept_something(*newest)) {
+    lose(options, describe_missing(*newest), opened);
+  }
+}
+
+void judge_existing(const SqliteStoreOptions& options, OpenedStore& opened) {
+  // All of the store was in a log that is gone.
+  if (pragma_value(opened.db, "PRAGMA user_version") == 0) return judge_missing(options, opened);
+  const WitnessReading reading = read_witness(witness_path(options.path));
+  const WitnessRecord* newest = reading.newest();
+  if (newest == nullptr) return;
+  for (const WitnessRecord& record : reading.records) {
+    opened.handed_out = std::max(opened.handed_out, record.reserved_below);
+  }
+  const Progress store = read_progress(opened.db);
+  if (store.epoch != newest->epoch) {
+    opened.needs_epoch = true;
+    if (!kept_something(*newest)) return;
+    // Backups and salvaged stores have no epoch, one that was opened elsewhere another; all keep
+    // the tag if they can.
+    if (store.epoch != 0 && store.store_tag != newest->store_tag) {
+      lose(options, describe_missing(*newest) + "; this is another one", opened);
+      return;
+    }
+    opened.warnings.push_back("store " + options.path +
+                              ": a copy was put back; what was accepted since it was made is not "
+                              "in it, what was delivered since is delivered again");
+    return;
+  }
+  opened.synced = reading.synced();
+  const auto loss = witnessed_loss(reading, store.sequence, store.hooks, store.last_number);
+  if (!loss) return;
+  if (!loss->within_window) return lose(options, describe(*loss), opened);
+  opened.needs_epoch = true;
+  opened.warnings.push_back("store " + options.path + ": " + describe(*loss) +
+                            "; they were in the last second before a power loss");
+}
+
+void check_structure(SQLite::Database& db, const std::string& path) {
+  if (size_of(path) + size_of(path + "-wal") > quick_check_max_bytes) return;
+  Statement row(db.getHandle(), "PRAGMA quick_check(1)");
+  if (!row.step() || row.text(0) == "ok") return;
+  throw StoreError(Errc::store_corrupt, "store " + path + ": damaged: " + std::string(row.text(0)) +
+                                            "; `postbag store salvage` copies what is readable to "
+                                            "a new file");
+}
+
+// A step of the schema cannot be taken back; the copy is for who wants to.
+void copy_before_migration(SQLite::Database& db, const std::string& path) {
+  const std::int64_t version = pragma_value(db, "PRAGMA user_version");
+  const auto newest = static_cast<std::int64_t>(schema_migrations().size());
+  if (version == 0 || version >= newest) return;
+  const std::string copy = path + ".before-v" + std::to_string(newest);
+  unlink(copy.c_str());  // of an attempt that did not get to the migration
+  if (const std::error_code error = copy_database(db, copy)) {
+    throw StoreError(Errc::store_io, "store " + path + ": has to be brought to schema " +
+                                         std::to_string(newest) + ", and the copy " + copy +
+                                         " before it cannot be made: " + error.message());
+  }
+}
+
+void create_file(const std::string& path) {
+  const std::error_code error = create_store_file(path);
+  if (!error) {
+    // Else a power loss could take the name of the store and leave that of its witness.
+    const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+    const int directory = open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY);
+    if (directory >= 0) {
+      fsync(directory);
+      close(directory);
+    }
+    return;
+  }
+  if (error == std::errc::file_exists) return;
+  const bool permission = error == std::errc::permission_denied ||
+                          error == std::errc::operation_not_permitted ||
+                          error == std::errc::read_only_file_system;
+  throw StoreError(permission ? Errc::store_permission : Errc::store_cannot_create,
+                   "store " + path + ": cannot be created: " + error.message());
+}
+
+}  // namespace
+
+std::string witness_path(const std::string& store_path) {
+  return store_path + ".witness";
+}
+
+std::string missing_by_witness(SQLite::Database& db, const std::string& path) {
+  const WitnessReading reading = read_witness(witness_path(path));
+  const Progress store = read_progress(db);
+  if (reading.newest() == nullptr || reading.newest()->epoch != store.epoch) return {};
+  const auto loss = witnessed_loss(reading, store.sequence, store.hooks, store.last_number);
+  return loss ? describe(*loss) : std::string();
+}
+
+OpenedStore open_store_file(const SqliteStoreOptions& options) {
+  const std::string& path = options.path;
+  check_store_path(path);
+  struct stat status {};
+  const bool exists = stat(path.c_str(), &status) == 0;
+  if (!exists && errno == ENOENT && !options.create) {
+    throw StoreError(Errc::not_found, "store " + path + ": no such file");
+  }
+  if (exists && !S_ISREG(status.st_mode)) {
+    throw StoreError(Errc::store_cannot_create, "store " + path + ": not a regular file");
+  }
+  OpenedStore opened{SQLite::Database(":memory:"), {}};
+  const bool is_new = !exists || status.st_size == 0;
+  if (is_new && options.side_files) judge_missing(options, opened);
+  if (!exists) create_file(path);
+  opened.was_unclean = size_of(path + "-wal") > 0;
+  opened.db = open_database(path, OpenFor::writing);
+  try {
+    // Until it is found sound, closing it must not write its log into it.
+    sqlite3* db = opened.db.getHandle();
+    sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+    if (!is_new) {
+      refuse_newer_schema(opened.db, path);
+      if (opened.was_unclean) check_structure(opened.db, path);
+      if (options.side_files) judge_existing(options, opened);
+      copy_before_migration(opened.db, path);
+    }
+    sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, nullptr);
+  } catch (const SQLite::Exception& error) {
+    throw open_error(error, path);
+  }
+  prepare_for_writing(opened.db, path,
+                      std::clamp<std::uint64_t>(options.max_bytes / 16, 1 << 20, 16 << 20));
+  return opened;
+}
+
+std::error_code copy_database(SQLite::Database& from, const std::string& path) {
+  try {
+    check_store_path(path);
+    if (create_store_file(path)) return Errc::store_cannot_create;
+    try {
+      SQLite::Database copy(path, SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX);
+      copy.exec("PRAGMA locking_mode = EXCLUSIVE");  // no shared memory file beside it
+      SQLite::Backup backup(copy, from);
+      if (backup.executeStep(-1) == SQLITE_DONE) {
+        if (pragma_value(copy, "PRAGMA user_version") >= 2) copy.exec("UPDATE meta SET epoch = 0");
+        return {};
+      }
+    } catch (const SQLite::Exception& error) {
+      unlink(path.c_str());
+      return (error.getErrorCode() & 0xff) == SQLITE_FULL ? Errc::disk_low : Errc::store_io;
+    }
+    unlink(path.c_str());
+    return Errc::store_io;
+  } catch (const StoreError& error) {
+    return error.code();
+  }
+}
+
+}  // namespace postbag
