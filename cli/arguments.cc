@@ -95,20 +95,22 @@ class ArgumentTree {
 
 void ArgumentTree::add_engine_commands() {
   std::shared_ptr<ServeArguments> serve;
-  command(app_, "serve", "Run the daemon: HTTP intake, delivery, control socket", R"(  postbag serve
+  CLI::App* sub = command(app_, "serve", "Run the daemon: HTTP intake, delivery, control socket",
+                          R"(  postbag serve
   postbag serve -c /etc/postbag.toml
   kill -HUP PID    reads targets and policies again
   kill PID         drains and ends with 0)",
-          serve);
+                          serve);
+  sub->add_flag("--accept-loss", serve->accept_loss,
+                "Start even where the store's witness says that accepted hooks are missing");
 
   std::shared_ptr<SendArguments> send;
-  CLI::App* sub =
-      command(app_, "send", "Deliver the hooks of a file or of standard input, then end",
-              R"(  postbag send hooks.ndjson
+  sub = command(app_, "send", "Deliver the hooks of a file or of standard input, then end",
+                R"(  postbag send hooks.ndjson
       lines like {"target": "https://example.com/h", "data": {"n": 1}, "event": "push"}
   tail -n 100 events.ndjson | postbag send --target https://example.com/h
 Where a daemon holds the store it gets the hooks, and send waits for their outcomes.)",
-              send);
+                send);
   sub->add_option("--target", send->target, "Every line is one JSON payload for this URL")
       ->type_name("URL");
   sub->add_option("FILE", send->file, "Lines to send; - is standard input")->type_name("FILE");

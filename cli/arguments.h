@@ -25,7 +25,9 @@ struct FilterArguments {
   std::optional<std::uint64_t> limit;
 };
 
-struct ServeArguments : CommonArguments {};
+struct ServeArguments : CommonArguments {
+  bool accept_loss = false;
+};
 struct SendArguments : CommonArguments {
   std::string target;      // empty: the lines are intake objects
   std::string file = "-";  // "-": standard input

@@ -34,7 +34,9 @@ struct StoreHolder {
 };
 // `create` false: a store that does not exist is CommandError 66. Busy without a daemon: 75.
 StoreHolder open_daemon_or_store(const Options& options, bool create);
-std::unique_ptr<Store> open_store_alone(const Options& options, bool create);
+// `accept_loss`: also where accepted hooks are missing, see SqliteStoreOptions.
+std::unique_ptr<Store> open_store_alone(const Options& options, bool create,
+                                        bool accept_loss = false);
 
 // The answer of the daemon if it is a success, else CommandError with its message and the code that
 // fits.

@@ -30,6 +30,8 @@ void SqliteStore::begin_witness(const OpenedStore& opened) {
   counts_.reserved_below = std::max(counts_.reserved_below, opened.handed_out);
   Statement update(db_.getHandle(), "UPDATE meta SET epoch = ?1, reserved_below = ?2");
   update.bind(1, epoch_).bind(2, counts_.reserved_below).run();
+  // Into the file itself: a log that is cut short later must not take the epoch with it.
+  checkpoint();
   unsynced_ = false;
   synced_ = counts_.sequence;
   write_witness();

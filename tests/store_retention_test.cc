@@ -1,5 +1,5 @@
-// Deleting failed rows by age and by bytes: the rules with a clock of our own, the driving by a store
-// thread.
+// Deleting failed rows by age and by bytes: the rules with a clock of our own, the driving by a
+// store thread.
 #include "engine/shell/retention.h"
 
 #include <gmock/gmock.h>
@@ -182,9 +182,9 @@ TYPED_TEST(RetentionTest, FailedBytesFollowTheRows) {
   fail(store, 1, 0, "12345");
   const std::uint64_t small = store.stats().failed_bytes;
   test::GroupBuilder group;
-  FailBatch& batch = group.fail(2, "https://a.example/",
-                                {{2 << 14, "id", "push", "12345"},
-                                 {(2 << 14) + 1, "id", "push", std::string(500, 'x')}});
+  FailBatch& batch = group.fail(
+      2, "https://a.example/",
+      {{2 << 14, "id", "push", "12345"}, {(2 << 14) + 1, "id", "push", std::string(500, 'x')}});
   batch.response_headers = "A: b\r\n";
   batch.response_excerpt = "excerpt";
   ASSERT_FALSE(store.commit(group.group(), CommitLevel::no_sync));
@@ -226,8 +226,9 @@ TEST(StoreThreadRetention, DeletesCountsAndLogsOnce) {
   const auto store = place.make();
   for (ChunkNumber number = 1; number <= 1'200; ++number) fail(*store, number, 1, "x");
   Lines lines;
-  StoreThread thread(*store, Durability::memory, [](std::unique_ptr<StorePart>) {},
-                     [](std::error_code) {}, lines.logger());
+  StoreThread thread(
+      *store, Durability::memory, [](std::unique_ptr<StorePart>) {}, [](std::error_code) {},
+      lines.logger());
   thread.set_retention({1h, 0}, [] { return std::vector<FailedKey>{7 << 14, 3 << 14}; });
   // Each job is one turn of the thread; the slices run in between.
   while (thread.retention_purged() < 1'198) thread.run([](Store&) { return 0; });
@@ -237,7 +238,6 @@ TEST(StoreThreadRetention, DeletesCountsAndLogsOnce) {
   EXPECT_EQ(thread.stats().failed_hooks, 2u);
 }
 
-
 TEST(StoreThreadWarnings, WhatWasNoticedAtOpenIsLogged) {
   test::TempDirectory directory;
   const std::string path = directory.file("postbag.db");
@@ -245,8 +245,9 @@ TEST(StoreThreadWarnings, WhatWasNoticedAtOpenIsLogged) {
   std::filesystem::create_directory(path + ".witness");
   const auto store = open_sqlite_store({.path = path});
   Lines lines;
-  const StoreThread thread(*store, Durability::fsync, [](std::unique_ptr<StorePart>) {},
-                           [](std::error_code) {}, lines.logger());
+  const StoreThread thread(
+      *store, Durability::fsync, [](std::unique_ptr<StorePart>) {}, [](std::error_code) {},
+      lines.logger());
   EXPECT_THAT(lines.get(), ElementsAre(HasSubstr("witness beside it cannot be written")));
 }
 

@@ -163,7 +163,7 @@ class Daemon {
     return options;
   }
   std::unique_ptr<Store> opened_store() {
-    auto store = open_store_alone(options_, true);
+    auto store = open_store_alone(options_, true, arguments_.accept_loss);
     const StoreInfo info = store->info();
     log_.info("store " + options_.store.path + ": " + std::to_string(info.pending_hooks) +
               " hooks pending, " + std::to_string(info.failed_hooks) + " failed");

@@ -148,7 +148,10 @@ std::vector<std::string> Engine::Impl::reload(Options options) {
     options_.targets = options.targets;
     options_.store.keep_failed = options.store.keep_failed;
   }
-  policies_ = table;
+  {
+    const std::lock_guard lock(policies_mutex_);
+    policies_ = table;
+  }
   ask_shards([table](ShardCore& core, const Now& now) {
     core.set_policies(table, now);
     return true;

@@ -54,7 +54,10 @@ class Engine::Impl : public ShardHost {
 
   // For the retry job and the few calls that are one line in engine.cc.
   StoreThread& store_thread() { return *store_thread_; }
-  std::shared_ptr<const PolicyTable> policies() const { return policies_.load(); }
+  std::shared_ptr<const PolicyTable> policies() const {
+    const std::lock_guard lock(policies_mutex_);
+    return policies_;
+  }
   Shard& shard_of(std::string_view canonical_url);
   std::vector<std::unique_ptr<Shard>>& shards() { return shards_; }
   RetryClaims& claims() { return claims_; }
@@ -115,7 +118,10 @@ class Engine::Impl : public ShardHost {
   std::unique_ptr<Store> store_;
   StoreInfo store_info_;
   const TimePoint started_ = steady_now();
-  std::atomic<std::shared_ptr<const PolicyTable>> policies_;
+  // Not std::atomic<std::shared_ptr>: libstdc++ 12 unlocks it after a load without release, which
+  // is a race.
+  mutable std::mutex policies_mutex_;
+  std::shared_ptr<const PolicyTable> policies_;
   SharedIds ids_;
   RetryClaims claims_;
   std::unique_ptr<HttpShared> http_;

@@ -1,0 +1,330 @@
+// The public Engine over SQLite: what was accepted is there when the next engine opens the file.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "postbag/sqlite_store.h"
+#include "tests/support/engine_support.h"
+#include "tests/support/temp_directory.h"
+
+namespace postbag::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+class EngineDurable : public testing::TestWithParam<Durability> {
+ protected:
+  EngineDurable() {
+    options.store.durability = GetParam();
+    options.store.path = directory.file("postbag.db");
+    start();
+  }
+  void start() {
+    SqliteStoreOptions store;
+    store.path = options.store.path;
+    engine = std::make_unique<Engine>(options, open_sqlite_store(store));
+  }
+  void restart() {
+    engine.reset();
+    start();
+  }
+  // Of one that was not drained.
+  std::uint64_t restart_and_recover() {
+    restart();
+    return engine->recover();
+  }
+
+  TempDirectory directory;
+  Options options = loopback_options();
+  std::unique_ptr<Engine> engine;
+};
+
+TEST_P(EngineDurable, DeliversAndForgets) {
+  FaultReceiver receiver;
+  SubmitOptions want;
+  want.want_ids = true;
+  const SubmitResult result = engine->submit(hooks_to(receiver.url(), {"1", "2"}), want);
+  EXPECT_EQ(result.accepted, 2u);
+  EXPECT_EQ(engine->find_hook(to_string(result.ids.at(1)))->state, "waiting");
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(engine->find_hook(to_string(result.ids.at(1)))->state, "delivered");
+  const DrainReport report = engine->drain(patience);
+  EXPECT_EQ(report.left + report.stored_failed, 0u);
+  EXPECT_EQ(restart_and_recover(), 0u);
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1,2]"));
+}
+
+// A bag that was filled by several commits is one batch afterwards too: same members, same order.
+TEST_P(EngineDurable, WhatWaitsInABagComesBackAsOneBatch) {
+  FaultReceiver receiver;
+  SubmitOptions want;
+  want.want_ids = true;
+  std::vector<std::string> ids;
+  for (const char* payload : {"1", " \"two\"", "{\"n\":3}"}) {
+    ids.push_back(
+        to_string(engine->submit(hooks_to(receiver.url("/a"), {payload}), want).ids.at(0)));
+  }
+  for (const std::string& id : ids) EXPECT_EQ(engine->find_hook(id)->state, "waiting");
+  restart();
+  EXPECT_EQ(receiver.request_count(), 0u);
+  std::vector<std::uint64_t> found;
+  EXPECT_EQ(engine->recover([&](std::uint64_t hooks) { found.push_back(hooks); }), 3u);
+  EXPECT_EQ(found.back(), 3u);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1, \"two\",{\"n\":3}]"));
+  EXPECT_EQ(receiver.requests().at(0).header("Postbag-Batch-Size"), "3");
+  for (const std::string& id : ids) EXPECT_EQ(engine->find_hook(id)->state, "delivered");
+}
+
+TEST_P(EngineDurable, FindsNothingUnlessAsked) {
+  FaultReceiver receiver;
+  EXPECT_TRUE(engine->submit(receiver.url("/old"), "1").ok());
+  restart();
+  EXPECT_TRUE(engine->submit(receiver.url("/new"), "2").ok());
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(engine->recover(), 1u);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[2]", "[1]"));
+}
+
+TEST_P(EngineDurable, ADrainKeepsTheScheduleAndTheBatchGoesOn) {
+  FaultReceiver receiver;
+  for (int i = 0; i < 2; ++i) receiver.push(FaultReply::status(503));
+  options.defaults.retry.retries = 2;
+  options.defaults.retry.retry_interval = hours(1);
+  restart();
+  const HeaderView headers[] = {{"X-A", "1"}};
+  const std::string url = receiver.url("/a");
+  HookView hook;
+  hook.target = url;
+  hook.body = "{\"a\" : 1}";
+  hook.group = "g";
+  hook.headers = headers;
+  HookList hooks;
+  hooks.add(hook);
+  hooks.add(hook);
+  EXPECT_TRUE(engine->submit(std::move(hooks)).ok());
+  const DrainReport report = engine->drain(patience);
+  EXPECT_FALSE(report.timed_out);
+  EXPECT_EQ(report.left, 2u);
+  EXPECT_EQ(report.stored_failed, 0u);
+  EXPECT_THAT(failed_rows(*engine), IsEmpty());
+  // The wait that is left is not longer than the policy of today allows, whatever it was.
+  options.defaults.retry.retry_interval = milliseconds(1);
+  EXPECT_EQ(restart_and_recover(), 2u);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  const auto requests = receiver.requests();
+  ASSERT_EQ(requests.size(), 3u);
+  for (std::size_t at = 0; at < requests.size(); ++at) {
+    EXPECT_EQ(requests[at].body, "[{\"a\" : 1},{\"a\" : 1}]");
+    EXPECT_EQ(requests[at].header("X-A"), "1");
+    EXPECT_EQ(requests[at].header("Postbag-Attempt"), std::to_string(at + 1));
+    EXPECT_EQ(requests[at].header("Postbag-Batch-Id"), requests[0].header("Postbag-Batch-Id"));
+  }
+  EXPECT_EQ(engine->drain(patience).left, 0u);
+  EXPECT_EQ(restart_and_recover(), 0u);
+}
+
+TEST_P(EngineDurable, AttemptsOfBothLivesAreCounted) {
+  FaultReceiver receiver(always(500));
+  options.defaults.retry.retries = 1;
+  options.defaults.retry.retry_interval = hours(1);
+  restart();
+  EXPECT_TRUE(engine->submit(receiver.url(), "1").ok());
+  EXPECT_EQ(engine->drain(patience).left, 1u);
+  options.defaults.retry.retry_interval = milliseconds(1);
+  EXPECT_EQ(restart_and_recover(), 1u);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(receiver.request_count(), 2u);
+  restart();
+  const auto rows = failed_rows(*engine);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].attempts, 2u);
+  EXPECT_EQ(rows[0].body, "1");
+  EXPECT_EQ(engine->recover(), 0u);
+}
+
+// The attempt that was broken off is made again, with the same number.
+TEST_P(EngineDurable, WithoutADrainTheHooksStay) {
+  FaultReceiver receiver(hanging());
+  options.defaults.batch.size = 2;
+  restart();
+  EXPECT_TRUE(engine->submit(hooks_to(receiver.url(), {"1", "2", "3"})).ok());
+  ASSERT_TRUE(receiver.wait_for_requests(1));
+  restart();
+  receiver.release();
+  EXPECT_THAT(failed_rows(*engine), IsEmpty());
+  EXPECT_EQ(engine->recover(), 3u);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  const auto requests = receiver.requests();
+  EXPECT_THAT(bodies(requests), ElementsAre("[1,2]", "[1,2]", "[3]"));
+  EXPECT_EQ(requests.at(0).header("Postbag-Batch-Id"), requests.at(1).header("Postbag-Batch-Id"));
+  EXPECT_EQ(requests.at(1).header("Postbag-Attempt"), "1");
+}
+
+// Calls of the last moment: each is accepted and there, or refused and not.
+TEST_P(EngineDurable, EndsWithCallsUnderWay) {
+  FaultReceiver receiver;
+  std::vector<std::future<SubmitResult>> answers;
+  for (int i = 0; i < 50; ++i) {
+    answers.push_back(submit_async(*engine, hooks_to(receiver.url(), {std::to_string(i)})));
+  }
+  restart();
+  std::size_t accepted = 0;
+  for (auto& answer : answers) {
+    const SubmitResult result = answer.get();
+    accepted += result.accepted;
+    EXPECT_TRUE(result.ok() || result.error == Errc::stopping) << result.message;
+  }
+  EXPECT_EQ(engine->recover(), accepted);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(hooks_by_path(receiver)["/"].size(), accepted);
+}
+
+TEST_P(EngineDurable, GivenIdsAreKnownAfterARestart) {
+  FaultReceiver receiver;
+  const std::string url = receiver.url();
+  EXPECT_EQ(engine->submit(hook_with_id(url, "1", "one")).accepted, 1u);
+  EXPECT_EQ(engine->submit(hook_with_id(url, "2", "two")).accepted, 1u);
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  restart();
+  EXPECT_EQ(engine->submit(hook_with_id(url, "1", "one")).duplicates, 1u);
+  EXPECT_EQ(engine->submit(hook_with_id(url, "other", "two")).error, Errc::not_json);
+  EXPECT_EQ(engine->submit(hook_with_id(url, "3", "two")).error, Errc::id_conflict);
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1,2]"));
+}
+
+TEST_P(EngineDurable, FindsAHookByItsIdInEveryState) {
+  FaultReceiver receiver(always(500));
+  SubmitOptions want;
+  want.want_ids = true;
+  EXPECT_TRUE(engine->submit(receiver.url(), "1").ok());
+  const SubmitResult second = engine->submit(hooks_to(receiver.url(), {"2", "3"}), want);
+  const std::string id = to_string(second.ids.at(1));
+  EXPECT_TRUE(engine->submit(hook_with_id(receiver.url(), "4", "own")).ok());
+  restart();
+  EXPECT_FALSE(engine->find_hook(id));  // nobody asked for what is in the store
+  options.defaults.retry.retries = 1;
+  options.defaults.retry.retry_interval = hours(1);
+  EXPECT_EQ(restart_and_recover(), 4u);
+  EXPECT_TRUE(eventually([&] { return engine->find_hook(id)->state == "retrying"; }));
+  EXPECT_EQ(engine->find_hook("own")->state, "retrying");
+  EXPECT_EQ(engine->cancel("*"), 4u);
+  EXPECT_EQ(engine->find_hook(id)->state, "failed");
+  EXPECT_EQ(engine->find_hook("own")->state, "failed");
+  const auto rows = failed_rows(*engine);
+  EXPECT_THAT(bodies(rows), ElementsAre("1", "2", "3", "4"));
+  EXPECT_EQ(rows.at(2).id, id);
+  EXPECT_EQ(rows.at(3).id, "own");
+  EXPECT_EQ(rows.at(2).attempts, 1u);
+  EXPECT_EQ(restart_and_recover(), 0u);
+  EXPECT_EQ(engine->find_hook(id)->state, "failed");
+}
+
+// Batches that are in the store only have to be read before their hooks can be failed rows.
+TEST_P(EngineDurable, CancelsWhatItFoundInTheStore) {
+  FaultReceiver receiver(hanging());
+  options.defaults.batch.size = 2;
+  restart();
+  EXPECT_TRUE(engine->submit(hooks_to(receiver.url(), {"1", "2", "3", "4", "5"})).ok());
+  ASSERT_TRUE(receiver.wait_for_requests(1));
+  EXPECT_EQ(restart_and_recover(), 5u);
+  ASSERT_TRUE(receiver.wait_for_requests(2));
+  EXPECT_EQ(engine->cancel("*"), 3u);
+  EXPECT_TRUE(eventually([&] { return failed_rows(*engine).size() == 3; }));
+  EXPECT_THAT(bodies(failed_rows(*engine)), ElementsAre("3", "4", "5"));
+  receiver.release();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(engine->status().delivered, 2u);
+  EXPECT_EQ(restart_and_recover(), 0u);
+}
+
+TEST_P(EngineDurable, RetriedRowsAreGoneForGood) {
+  std::atomic<int> status = 503;
+  FaultReceiver receiver(replying([&](const FaultRequest&) { return FaultReply::status(status); }));
+  options.defaults.batch.size = 100;
+  restart();
+  HookList hooks;
+  for (int i = 0; i < 2'500; ++i) hooks.add(receiver.url(), std::to_string(i));
+  EXPECT_TRUE(engine->submit(std::move(hooks)).ok());
+  EXPECT_TRUE(engine->wait_idle(patience));
+  restart();
+  EXPECT_EQ(engine->retry_failed({}).failed, 2'500u);
+  const auto rows = failed_rows(*engine);
+  ASSERT_EQ(rows.size(), 2'500u);
+  EXPECT_EQ(rows.back().attempts, 2u);
+  status = 200;
+  RetryOptions limited;
+  limited.limit = 1'500;
+  EXPECT_EQ(engine->retry_failed(limited).delivered, 1'500u);
+  restart();
+  EXPECT_EQ(failed_rows(*engine).size(), 1'000u);
+  EXPECT_EQ(failed_rows(*engine).front().body, "1500");
+  EXPECT_EQ(engine->retry_failed({}).delivered, 1'000u);
+  restart();
+  EXPECT_THAT(failed_rows(*engine), IsEmpty());
+  EXPECT_EQ(engine->recover(), 0u);
+}
+
+TEST_P(EngineDurable, RecoversManyBatchesInOrder) {
+  FaultReceiver receiver;
+  constexpr int hooks_count = 3'000, targets_count = 30;
+  HookList hooks;
+  options.defaults.batch.size = 7;
+  options.engine.threads = 2;
+  options.defaults.delivery.in_flight = 1;
+  {
+    // Nothing is delivered in the first life: the target is down.
+    options.defaults.retry.retries = 5;
+    options.defaults.retry.retry_interval = hours(1);
+    options.defaults.retry.max_retrying = 1;
+    options.defaults.delivery.ordered = true;
+  }
+  restart();
+  for (int i = 0; i < targets_count; ++i) receiver.push(FaultReply::status(500));
+  for (int i = 0; i < hooks_count; ++i) {
+    hooks.add(receiver.url("/" + std::to_string(i % targets_count)), std::to_string(i));
+  }
+  EXPECT_TRUE(engine->submit(std::move(hooks)).ok());
+  ASSERT_TRUE(receiver.wait_for_requests(targets_count));
+  ASSERT_TRUE(eventually([&] { return engine->status().retrying == targets_count; }));
+  options.defaults.retry.retry_interval = milliseconds(1);
+  EXPECT_EQ(restart_and_recover(), std::uint64_t{hooks_count});
+  EXPECT_TRUE(engine->wait_idle(std::chrono::seconds(60)));
+  auto arrived = hooks_by_path(receiver);
+  ASSERT_EQ(arrived.size(), std::size_t{targets_count});
+  for (int target = 0; target < targets_count; ++target) {
+    auto& payloads = arrived.at("/" + std::to_string(target));
+    ASSERT_GT(payloads.size(), 7u);
+    payloads.erase(payloads.begin(), payloads.begin() + 7);  // of the first life
+    ASSERT_EQ(payloads.size(), std::size_t{hooks_count / targets_count});
+    for (std::size_t at = 0; at < payloads.size(); ++at) {
+      ASSERT_EQ(payloads[at], std::to_string(target + static_cast<int>(at) * targets_count));
+    }
+  }
+}
+
+TEST_P(EngineDurable, BacksUpWhileItWorks) {
+  FaultReceiver receiver;
+  EXPECT_TRUE(engine->submit(receiver.url(), "1").ok());
+  EXPECT_FALSE(engine->backup(directory.file("copy.db")));
+  EXPECT_TRUE(engine->backup(directory.file("copy.db")));  // never over a file that is there
+  engine.reset();
+  options.store.path = directory.file("copy.db");
+  EXPECT_EQ(restart_and_recover(), 1u);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]"));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EngineDurable, testing::Values(Durability::fsync, Durability::os),
+                         [](const auto& test) { return std::string(durability_name(test.param)); });
+
+}  // namespace
+}  // namespace postbag::test

@@ -1,0 +1,144 @@
+// How an engine ends, hooks in memory: drain, hurry, destructor.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/engine_support.h"
+#include "tests/support/failing_store.h"
+
+namespace postbag::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+// An engine whose store stays when it is gone.
+struct World {
+  std::shared_ptr<Store> store = make_memory_store();
+  std::unique_ptr<Engine> engine;
+  explicit World(const Options& options = loopback_options())
+      : engine(std::make_unique<Engine>(options, std::make_unique<FailingStore>(store))) {}
+  std::vector<FailedHook> rows() const {
+    FailedPage page;
+    EXPECT_FALSE(store->list_failed({}, {}, SliceLimits{}, page));
+    return page.rows;
+  }
+};
+
+void expect_shut_down(const std::vector<FailedHook>& rows, std::uint32_t attempts) {
+  for (const FailedHook& row : rows) {
+    EXPECT_EQ(row.reason, Reason::shutdown);
+    EXPECT_EQ(row.attempts, attempts);
+  }
+}
+
+TEST(EngineDrain, GivesEachBatchOneAttemptAndStoresTheRest) {
+  FaultReceiver good;
+  FaultReceiver bad(always(503));
+  Options options = loopback_options();
+  options.defaults.retry.retries = 5;
+  options.defaults.retry.retry_interval = hours(1);
+  options.defaults.batch.size = 2;
+  World world(options);
+  EXPECT_TRUE(world.engine->submit(hooks_to(good.url(), {"1", "2", "3"})).ok());
+  EXPECT_TRUE(world.engine->submit(hooks_to(bad.url(), {"4", "5", "6"})).ok());
+  const DrainReport report = world.engine->drain(patience);
+  EXPECT_FALSE(report.timed_out);
+  EXPECT_EQ(report.left, 0u);
+  EXPECT_EQ(report.stored_failed, 3u);
+  EXPECT_THAT(bodies(good.requests()), ElementsAre("[1,2]", "[3]"));
+  EXPECT_THAT(bodies(bad.requests()), ElementsAre("[4,5]", "[6]"));
+  EXPECT_THAT(bodies(failed_rows(*world.engine)), ElementsAre("4", "5", "6"));
+  EXPECT_EQ(world.engine->status().pending, 0u);
+  expect_shut_down(world.rows(), 1);
+  world.engine.reset();
+  EXPECT_EQ(world.rows().size(), 3u);
+}
+
+TEST(EngineDrain, BreaksOffWhatHangs) {
+  FaultReceiver stuck(hanging());
+  World world;
+  EXPECT_TRUE(world.engine->submit(hooks_to(stuck.url(), {"1", "2"})).ok());
+  world.engine->flush();
+  ASSERT_TRUE(stuck.wait_for_requests(1));
+  EXPECT_TRUE(world.engine->submit(stuck.url(), "3").ok());
+  const DrainReport report = world.engine->drain(milliseconds(1));
+  EXPECT_TRUE(report.timed_out);
+  EXPECT_EQ(report.stored_failed, 3u);
+  EXPECT_THAT(bodies(world.rows()), ElementsAre("1", "2", "3"));
+  expect_shut_down(world.rows(), 0);  // we broke the attempt off: it is not counted
+}
+
+TEST(EngineDrain, HurriesWhenToldAgain) {
+  FaultReceiver stuck(hanging());
+  World world;
+  EXPECT_TRUE(world.engine->submit(stuck.url(), "1").ok());
+  auto drained =
+      std::async(std::launch::async, [&] { return world.engine->drain(std::chrono::hours(1)); });
+  ASSERT_TRUE(stuck.wait_for_requests(1));
+  world.engine->hurry();
+  ASSERT_EQ(drained.wait_for(patience), std::future_status::ready);
+  EXPECT_TRUE(drained.get().timed_out);
+  EXPECT_EQ(world.rows().size(), 1u);
+}
+
+TEST(EngineDrain, ManyAtOnceGetTheSameAnswer) {
+  FaultReceiver bad(always(500));
+  Options options = loopback_options();
+  options.defaults.retry.retries = 1;
+  options.defaults.retry.retry_interval = hours(1);
+  World world(options);
+  EXPECT_TRUE(world.engine->submit(bad.url(), "1").ok());
+  std::vector<std::future<DrainReport>> drains;
+  for (int i = 0; i < 4; ++i) {
+    drains.push_back(std::async(std::launch::async, [&] { return world.engine->drain(patience); }));
+  }
+  for (auto& drain : drains) EXPECT_EQ(drain.get().stored_failed, 1u);
+}
+
+TEST(EngineDestructor, StoresWhatIsLeftAsFailed) {
+  FaultReceiver stuck(hanging());
+  FaultReceiver bad(always(500));
+  Options options = loopback_options();
+  options.engine.threads = 2;
+  options.defaults.retry.retries = 1;
+  options.defaults.retry.retry_interval = hours(1);
+  World world(options);
+  EXPECT_TRUE(world.engine->submit(hooks_to(bad.url(), {"1", "2"})).ok());
+  EXPECT_TRUE(world.engine->submit(stuck.url(), "3").ok());
+  world.engine->flush();
+  ASSERT_TRUE(stuck.wait_for_requests(1));
+  ASSERT_TRUE(eventually([&] { return world.engine->status().retrying == 1; }));
+  EXPECT_TRUE(world.engine->submit(hooks_to(stuck.url(), {"4", "5"})).ok());
+  world.engine.reset();
+  auto rows = world.rows();
+  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.body < b.body; });
+  EXPECT_THAT(bodies(rows), ElementsAre("1", "2", "3", "4", "5"));
+  for (const FailedHook& row : rows) {
+    EXPECT_EQ(row.reason, Reason::shutdown);
+    EXPECT_EQ(row.attempts, row.body < "3" ? 1u : 0u);
+  }
+}
+
+// What was handed over a moment before may come to its shard in the same turn as the end.
+TEST(EngineDestructor, AccountsForCallsOfTheLastMoment) {
+  FaultReceiver stuck(hanging());
+  for (int round = 0; round < 50; ++round) {
+    Options options = loopback_options();
+    options.defaults.batch.size = 1;
+    World world(options);
+    auto answer =
+        submit_async(*world.engine, hooks_to(stuck.url("/" + std::to_string(round)), {"1"}));
+    world.engine.reset();
+    EXPECT_TRUE(answer.get().ok());
+    EXPECT_EQ(world.rows().size(), 1u) << round;
+  }
+}
+
+TEST(EngineDestructor, OfAnIdleEngine) {
+  World world;
+  world.engine.reset();
+  EXPECT_THAT(world.rows(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace postbag::test

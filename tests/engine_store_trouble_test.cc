@@ -1,0 +1,211 @@
+// The public Engine over a store that is slow, full or broken.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/engine_support.h"
+#include "tests/support/failing_store.h"
+
+namespace postbag::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+class EngineStore : public testing::Test {
+ protected:
+  EngineStore() { options.store.durability = Durability::fsync; }
+  Engine& start() {
+    engine = std::make_unique<Engine>(options, std::make_unique<FailingStore>(store, control));
+    return *engine;
+  }
+  ~EngineStore() override { control->release(); }
+
+  // When no engine writes.
+  std::uint64_t pending_in_store() {
+    std::vector<PendingChunk> chunks;
+    EXPECT_FALSE(store->scan_pending(0, 1000, chunks));
+    std::uint64_t hooks = 0;
+    for (const PendingChunk& chunk : chunks) hooks += chunk.hooks;
+    return hooks;
+  }
+
+  Options options = loopback_options();
+  std::shared_ptr<Store> store = make_memory_store();
+  std::shared_ptr<StoreControl> control = std::make_shared<StoreControl>();
+  std::unique_ptr<Engine> engine;
+};
+
+TEST_F(EngineStore, NoByteIsSentBeforeTheCommit) {
+  std::atomic<bool> too_early = false;
+  FaultReceiver receiver(replying([&](const FaultRequest&) {
+    if (control->holds()) too_early = true;
+    return FaultReply::status(200);
+  }));
+  options.defaults.batch.size = 1;
+  start();
+  control->hold();
+  auto first = submit_async(*engine, hooks_to(receiver.url(), {"1"}));
+  ASSERT_TRUE(control->wait_held());
+  auto second = submit_async(*engine, hooks_to(receiver.url(), {"2"}));
+  EXPECT_EQ(engine->targets().at(0).waiting, 2u);  // both are in bags
+  EXPECT_EQ(engine->status().in_flight, 0u);
+  EXPECT_EQ(engine->status().accepted, 0u);
+  EXPECT_EQ(engine->status().pending, 2u);
+  EXPECT_EQ(first.wait_for(Duration::zero()), std::future_status::timeout);
+  EXPECT_EQ(receiver.connection_count(), 0u);
+  control->release();
+  EXPECT_TRUE(first.get().ok());
+  EXPECT_TRUE(second.get().ok());
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]", "[2]"));
+  EXPECT_FALSE(too_early);
+}
+
+TEST_F(EngineStore, ADuplicateIsAcceptedWithTheFirst) {
+  FaultReceiver receiver;
+  start();
+  control->hold();
+  auto first = submit_async(*engine, hook_with_id(receiver.url(), "1", "one"));
+  ASSERT_TRUE(control->wait_held());
+  auto again = submit_async(*engine, hook_with_id(receiver.url(), "1", "one"));
+  auto conflict = submit_async(*engine, hook_with_id(receiver.url(), "2", "one"));
+  EXPECT_EQ(conflict.get().error, Errc::id_conflict);
+  EXPECT_EQ(again.wait_for(Duration::zero()), std::future_status::timeout);
+  control->release();
+  EXPECT_EQ(first.get().accepted, 1u);
+  const SubmitResult result = again.get();
+  EXPECT_TRUE(result.ok());
+  EXPECT_EQ(result.accepted, 0u);
+  EXPECT_EQ(result.duplicates, 1u);
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]"));
+}
+
+TEST_F(EngineStore, ADuplicateIsRefusedWithTheFirst) {
+  FaultReceiver receiver;
+  start();
+  control->hold();
+  control->refuse_appends(Errc::disk_low);
+  auto first = submit_async(*engine, hook_with_id(receiver.url(), "1", "one"));
+  ASSERT_TRUE(control->wait_held());
+  auto again = submit_async(*engine, hook_with_id(receiver.url(), "1", "one"));
+  control->release();
+  EXPECT_EQ(first.get().error, Errc::disk_low);
+  EXPECT_EQ(again.get().error, Errc::disk_low);
+  control->refuse_appends(Errc::ok);
+  SubmitResult result;
+  EXPECT_TRUE(eventually([&] {
+    result = engine->submit(hook_with_id(receiver.url(), "2", "one"));  // the id is free again
+    return result.error != Errc::disk_low;
+  }));
+  EXPECT_EQ(result.accepted, 1u);
+}
+
+TEST_F(EngineStore, FullIsAnAnswerAndNothingOfTheCallStays) {
+  FaultReceiver receiver;
+  start();
+  EXPECT_TRUE(engine->submit(receiver.url("/a"), "1").ok());
+  control->refuse_appends(Errc::disk_low);
+  HookList hooks = hooks_to(receiver.url("/a"), {"2", "3"});
+  hooks.add(receiver.url("/b"), "4");
+  const SubmitResult refused = engine->submit(std::move(hooks));
+  EXPECT_EQ(refused.error, Errc::disk_low);
+  EXPECT_EQ(refused.accepted, 0u);
+  EXPECT_FALSE(refused.message.empty());
+  EXPECT_TRUE(eventually([&] { return engine->status().pending == 1; }));
+  EXPECT_TRUE(engine->status().healthy);
+  EXPECT_EQ(engine->submit(receiver.url("/a"), "5").error, Errc::disk_low);
+  control->refuse_appends(Errc::ok);
+  // Nothing but a call can find out that there is room again.
+  EXPECT_TRUE(eventually([&] { return engine->submit(receiver.url("/a"), "6").ok(); }));
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1,6]"));
+  EXPECT_EQ(engine->drain(patience).left, 0u);
+  engine.reset();
+  EXPECT_EQ(pending_in_store(), 0u);
+}
+
+TEST_F(EngineStore, DeliveriesGoOnWhereIntakeCannot) {
+  FaultReceiver receiver(hanging());
+  options.defaults.batch.size = 1;
+  start();
+  EXPECT_TRUE(engine->submit(hooks_to(receiver.url(), {"1", "2"})).ok());
+  ASSERT_TRUE(receiver.wait_for_requests(1));
+  control->refuse_appends(Errc::disk_low);
+  EXPECT_EQ(engine->submit(receiver.url(), "3").error, Errc::disk_low);
+  receiver.release();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(engine->drain(patience).left, 0u);
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]", "[2]"));
+}
+
+// Hooks whose failure cannot be written stay in the engine until it can.
+TEST_F(EngineStore, WhatCannotBeStoredAsFailedStays) {
+  FaultReceiver receiver(always(500));
+  options.store.durability = Durability::memory;
+  start();
+  EXPECT_TRUE(engine->submit(hooks_to(receiver.url(), {"1", "2"})).ok());
+  control->refuse_all(Errc::disk_low);
+  engine->flush();
+  ASSERT_TRUE(eventually([&] { return control->refused() >= 1; }));
+  EXPECT_EQ(engine->status().pending, 2u);
+  EXPECT_EQ(engine->status().given_up, 0u);
+  control->refuse_all(Errc::ok);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(failed_rows(*engine)), ElementsAre("1", "2"));
+  EXPECT_EQ(receiver.request_count(), 1u);
+}
+
+TEST_F(EngineStore, AStoreThatFailsEndsIntake) {
+  FaultReceiver receiver;
+  options.engine.threads = 2;
+  start();
+  std::promise<std::error_code> fatal;
+  engine->on_fatal([&](std::error_code error) {
+    // From a callback too: refused, at once.
+    engine->submit(hooks_to(receiver.url(), {"1"}), {},
+                   [](const SubmitResult& result) { EXPECT_EQ(result.error, Errc::store_failed); });
+    fatal.set_value(error);
+  });
+  EXPECT_TRUE(engine->submit(receiver.url(), "1").ok());
+  control->refuse_all(Errc::store_failed);
+  EXPECT_EQ(engine->submit(receiver.url(), "2").error, Errc::store_failed);
+  auto told = fatal.get_future();
+  ASSERT_EQ(told.wait_for(patience), std::future_status::ready);
+  EXPECT_EQ(told.get(), Errc::store_failed);
+  EXPECT_EQ(engine->submit(receiver.url(), "3").error, Errc::store_failed);
+  EXPECT_FALSE(engine->status().healthy);
+  EXPECT_FALSE(engine->wait_idle());  // ends: it never will be idle
+  engine->flush();
+  engine->cancel("*");  // ends, too
+  int calls = 0;
+  engine->on_fatal([&](std::error_code error) {
+    calls += 1;
+    EXPECT_EQ(error, Errc::store_failed);
+  });
+  EXPECT_EQ(calls, 1);  // late, but told
+  EXPECT_TRUE(engine->drain(patience).timed_out);
+  engine.reset();
+  EXPECT_EQ(pending_in_store(), 1u);  // what was accepted is there
+  EXPECT_EQ(receiver.request_count(), 0u);
+}
+
+// The next engine over the same store goes on with it.
+TEST_F(EngineStore, WhatWasAcceptedBeforeItFailedIsDeliveredLater) {
+  FaultReceiver receiver;
+  start();
+  EXPECT_TRUE(engine->submit(receiver.url(), "1").ok());
+  control->refuse_all(Errc::store_failed);
+  EXPECT_EQ(engine->submit(receiver.url(), "2").error, Errc::store_failed);
+  engine.reset();
+  control->refuse_all(Errc::ok);
+  start();
+  EXPECT_EQ(engine->recover(), 1u);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]"));
+}
+
+}  // namespace
+}  // namespace postbag::test

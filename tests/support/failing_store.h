@@ -1,0 +1,122 @@
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "postbag/error.h"
+#include "postbag/store.h"
+
+namespace postbag::test {
+
+// What a FailingStore does with commits, told by the test while an engine uses it. Thread-safe.
+class StoreControl {
+ public:
+  // Groups that append hooks, or all groups, end with this error; Errc::ok ends it.
+  void refuse_appends(Errc error) {
+    const std::lock_guard lock(mutex_);
+    appends_ = error;
+  }
+  void refuse_all(Errc error) {
+    const std::lock_guard lock(mutex_);
+    all_ = error;
+  }
+  // Groups that append hooks wait in commit() until release().
+  void hold() {
+    const std::lock_guard lock(mutex_);
+    holds_ = true;
+  }
+  void release() {
+    const std::lock_guard lock(mutex_);
+    holds_ = false;
+    changed_.notify_all();
+  }
+  bool holds() const {
+    const std::lock_guard lock(mutex_);
+    return holds_;
+  }
+  // Until a commit waits for release(). False: none came in 20 s.
+  bool wait_held() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return held_ > 0; });
+  }
+  std::size_t refused() const {
+    const std::lock_guard lock(mutex_);
+    return refused_;
+  }
+
+  // The store's side.
+  std::error_code enter(bool has_appends) {
+    std::unique_lock lock(mutex_);
+    if (has_appends && holds_) {
+      held_ += 1;
+      changed_.notify_all();
+      changed_.wait(lock, [&] { return !holds_; });
+      held_ -= 1;
+    }
+    const Errc error = all_ != Errc::ok || !has_appends ? all_ : appends_;
+    refused_ += error != Errc::ok;
+    return error == Errc::ok ? std::error_code() : make_error_code(error);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  Errc appends_ = Errc::ok, all_ = Errc::ok;
+  bool holds_ = false;
+  std::size_t held_ = 0, refused_ = 0;
+};
+
+// Another store with commits that fail or wait on request. The other one is shared, so that a test
+// can look into it, or give it to a second engine, when the first is gone.
+class FailingStore : public Store {
+ public:
+  explicit FailingStore(std::shared_ptr<Store> store, std::shared_ptr<StoreControl> control = {})
+      : store_(std::move(store)),
+        control_(control ? std::move(control) : std::make_shared<StoreControl>()) {}
+
+  StoreInfo info() const override { return store_->info(); }
+  std::error_code commit(const StoreGroup& group, CommitLevel level) override {
+    if (const std::error_code error = control_->enter(!group.append.empty())) return error;
+    return store_->commit(group, level);
+  }
+  std::error_code scan_pending(ChunkNumber after, std::size_t max,
+                               std::vector<PendingChunk>& out) override {
+    return store_->scan_pending(after, max, out);
+  }
+  std::error_code read_chunks(std::span<const ChunkNumber> chunks,
+                              std::vector<std::string>& blobs) override {
+    return store_->read_chunks(chunks, blobs);
+  }
+  std::optional<BatchNumber> find_chunk(ChunkNumber chunk) override {
+    return store_->find_chunk(chunk);
+  }
+  std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
+                              const SliceLimits& limits, FailedPage& page) override {
+    return store_->list_failed(filter, after, limits, page);
+  }
+  std::optional<FailedHook> find_failed(FailedKey key) override { return store_->find_failed(key); }
+  std::error_code purge_failed(const FailedFilter& filter, std::optional<FailedKey> after,
+                               const SliceLimits& limits, std::span<const FailedKey> except,
+                               std::uint64_t& purged, std::optional<FailedKey>& next) override {
+    return store_->purge_failed(filter, after, limits, except, purged, next);
+  }
+  std::error_code load_ids(WallMs now_ms,
+                           const std::function<void(const RememberedId&)>& each) override {
+    return store_->load_ids(now_ms, each);
+  }
+  std::error_code forget_ids(WallMs now_ms) override { return store_->forget_ids(now_ms); }
+  StoreStats stats() override { return store_->stats(); }
+  std::error_code check_place() override { return store_->check_place(); }
+  bool maintain() override { return store_->maintain(); }
+  std::error_code backup(const std::string& path) override { return store_->backup(path); }
+
+ private:
+  std::shared_ptr<Store> store_;
+  std::shared_ptr<StoreControl> control_;
+};
+
+}  // namespace postbag::test
