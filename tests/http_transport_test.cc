@@ -253,6 +253,9 @@ TEST(HttpTransport, CutInsideTheHead) {
 
 // N11
 TEST(HttpTransport, NoDescriptorLeftIsNotTheReceiversFault) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "the sanitizer's vptr check opens a pipe, which this test makes impossible";
+#endif
   FaultReceiver receiver;
   TransportHarness harness;
   const auto destination = TransportHarness::destination(receiver);

@@ -357,6 +357,29 @@ TEST_F(SqliteStoreTest, ResponsesGoWithTheirLastRow) {
   EXPECT_EQ(pragma_value(db, "SELECT count(*) FROM failed_batch"), 0);
 }
 
+TEST_F(SqliteStoreTest, AResponseThatIsReplacedIsCountedOnce) {
+  open();
+  const auto fail_batch = [&](bool both, const std::string& excerpt) {
+    test::GroupBuilder group;
+    using Hook = test::GroupBuilder::Hook;
+    const Hook first{5 << 14, "a", "", "1"};
+    const Hook second{(5 << 14) + 1, "b", "", "2"};
+    FailBatch& batch = group.fail(5, "https://a.example/", {first, second});
+    if (!both) {
+      const FailedHookView& only = group.hook(0);
+      batch.each_hook = [&only](const auto& each) { each(only); };
+    }
+    batch.response_excerpt = excerpt;
+    commit(group.group());
+  };
+  fail_batch(true, "first");
+  const std::uint64_t bytes = store_->stats().failed_bytes;
+  fail_batch(false, "the second");
+  EXPECT_EQ(store_->stats().failed_bytes, bytes + 5);
+  store_.reset();
+  EXPECT_THAT(check_sqlite_store(path_), IsEmpty());
+}
+
 TEST_F(SqliteStoreTest, AppendsStopBelowMaxBytesAndSettlingGoesOn) {
   constexpr std::uint64_t max_bytes = 4 << 20;
   open(max_bytes);

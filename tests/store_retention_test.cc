@@ -110,6 +110,17 @@ TYPED_TEST(RetentionTest, ByBytesTheOldestFirstAndNoMoreThanNeeded) {
   EXPECT_EQ(this->store_->stats().failed_bytes, 4 * row);
 }
 
+TYPED_TEST(RetentionTest, BothLimitsHold) {
+  const WallMs now = at(0s).wall_ms;
+  for (ChunkNumber number = 1; number <= 10; ++number) {
+    fail(*this->store_, number, number % 2 == 0 ? now : 1, "x");
+  }
+  const std::uint64_t row = this->store_->stats().failed_bytes / 10;
+  Retention retention({1h, 3 * row});
+  EXPECT_EQ(run(retention, *this->store_, at(0s)), 7u);
+  EXPECT_THAT(failed(*this->store_), ElementsAre(6, 8, 10));
+}
+
 TYPED_TEST(RetentionTest, GrowthStartsARunButNotOneARow) {
   for (ChunkNumber number = 1; number <= 100; ++number) fail(*this->store_, number, 0, "x");
   const std::uint64_t row = this->store_->stats().failed_bytes / 100;

@@ -322,6 +322,26 @@ TEST_F(WitnessTest, TornAndMissingWitnessesAccuseNobody) {
   EXPECT_NE(refusal(), "");
 }
 
+TEST_F(WitnessTest, NoDamagedRecordIsBelieved) {
+  WitnessRecord record;
+  record.epoch = 5;
+  record.sequence = 7;
+  {
+    WitnessWriter writer;
+    ASSERT_TRUE(writer.open(witness_, true));
+    writer.write(record);
+  }
+  const std::string sound = read_file(witness_);
+  ASSERT_EQ(read_witness(witness_).records.size(), 1u);
+  EXPECT_EQ(read_witness(witness_).newest()->sequence, 7u);
+  for (std::size_t at = 0; at < 80; ++at) {
+    std::string damaged = sound;
+    damaged[at] = static_cast<char>(damaged[at] ^ 4);
+    write_file(witness_, damaged);
+    EXPECT_THAT(read_witness(witness_).records, IsEmpty()) << at;
+  }
+}
+
 // A process that dies at once, many times, in the middle of committing: every one starts again.
 TEST_F(WitnessTest, KillsAtAnyMomentAreNoLoss) {
   for (int round = 0; round < 25; ++round) {

@@ -1,5 +1,7 @@
 #include "engine/pure/content_hash.h"
 
+#include <string>
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -11,26 +13,26 @@ Hash128 digest(const XXH128_hash_t& hash) {
 }
 
 // The length goes in too, so that no two different lists of fields give the same bytes.
-void feed(XXH3_state_t& state, std::string_view field) {
+void add_field(std::string& bytes, std::string_view field) {
   const std::uint64_t size = field.size();
-  XXH3_128bits_update(&state, &size, sizeof size);
-  XXH3_128bits_update(&state, field.data(), field.size());
+  bytes.append(reinterpret_cast<const char*>(&size), sizeof size);
+  bytes.append(field);
 }
 
 }  // namespace
 
 Hash128 content_hash(const HookView& hook) {
-  XXH3_state_t state;
-  XXH3_128bits_reset(&state);
+  thread_local std::string bytes;
+  bytes.clear();
   for (const std::string_view field :
        {hook.target, hook.group, hook.event, hook.content_type, hook.body}) {
-    feed(state, field);
+    add_field(bytes, field);
   }
   for (const HeaderView& header : hook.headers) {
-    feed(state, header.name);
-    feed(state, header.value);
+    add_field(bytes, header.name);
+    add_field(bytes, header.value);
   }
-  return digest(XXH3_128bits_digest(&state));
+  return digest(XXH3_128bits(bytes.data(), bytes.size()));
 }
 
 Hash128 id_hash(std::string_view id) {

@@ -86,7 +86,7 @@ void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std:
   const bool cancelled = batch.state == BatchState::failing;
   check(cancelled || batch.state == BatchState::loading);
   const bool damaged = error == Errc::store_corrupt || error == Errc::not_found;
-  if (error && !damaged) {
+  if ((error && !damaged) || (stopped_sending_ && !cancelled)) {
     load_failed(batch, now);
     return;
   }

@@ -171,9 +171,14 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
       add_to_group(*part, PartHalf::rest, store_tag_, rest, rest_memory);
     error = rest.empty() ? std::error_code() : commit_group(rest, !rest.fail.empty());
   }
-  disk_low_until_ =
-      append_error == Errc::disk_low ? steady_now() + disk_low_pause : TimePoint::min();
-  note_room(append_error == Errc::disk_low);
+  // A group that only takes away says nothing about room for more.
+  if (append_error == Errc::disk_low) {
+    disk_low_until_ = steady_now() + disk_low_pause;
+    note_room(true);
+  } else if (has_appends) {
+    disk_low_until_ = TimePoint::min();
+    note_room(false);
+  }
   note_error(append_error);
   note_error(error);
   // Whoever learns that a hook failed finds it counted.

@@ -26,7 +26,7 @@ class StoreError : public std::runtime_error {
 };
 
 struct SqliteStoreOptions {
-  std::string path;
+  std::string path = {};
   std::uint64_t max_bytes = 10ull << 30;
   bool create = true;  // false: a missing file is Errc::not_found
   // Opens also where the witness beside the store (`<path>.witness`) says that accepted hooks are
