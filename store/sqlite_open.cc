@@ -125,10 +125,23 @@ void judge_existing(const SqliteStoreOptions& options, OpenedStore& opened) {
                             "; they were in the last second before a power loss");
 }
 
+// quick_check tells a read that failed as a finding like any other. A page number that cannot be is
+// told in other words, so these mean the disk.
+bool is_read_error(std::string_view finding) {
+  for (const std::string_view words :
+       {"failed to get page", "Failed to read ptrmap", "unable to get the page"}) {
+    if (finding.find(words) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
 void check_structure(SQLite::Database& db, const std::string& path) {
   if (size_of(path) + size_of(path + "-wal") > quick_check_max_bytes) return;
   Statement row(db.getHandle(), "PRAGMA quick_check(1)");
   if (!row.step() || row.text(0) == "ok") return;
+  if (is_read_error(row.text(0))) {
+    throw StoreError(Errc::store_io, "store " + path + ": cannot be read: input/output error");
+  }
   throw StoreError(Errc::store_corrupt, "store " + path + ": damaged: " + std::string(row.text(0)) +
                                             "; `postbag store salvage` copies what is readable to "
                                             "a new file");

@@ -58,6 +58,8 @@ SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
   load_counts();
   opened_.warnings = opened.warnings;
   if (side_files_) begin_witness(opened);
+  if (failed_)
+    throw StoreError(Errc::store_io, "store " + path_ + ": input/output error at the start");
 }
 
 SqliteStore::~SqliteStore() {

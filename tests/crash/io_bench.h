@@ -1,0 +1,75 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "postbag/sqlite_store.h"
+#include "tests/crash/disk_log.h"
+#include "tests/crash/store_model.h"
+
+namespace postbag::test {
+
+// Small, so that the log is copied back soon and pages are given back; the disk's real free space
+// plays no part.
+SqliteStoreOptions small_store(const std::string& path);
+
+// A store that meets faults, and what it may hold: everything that was acknowledged, and of one
+// group that was refused since then all or nothing. Finds fault with every answer that is not
+// documented (problems(), in words).
+class IoBench {
+ public:
+  // The folder holds the store `store.db`, or nothing; `model` is what is in it.
+  IoBench(const std::string& folder, const StoreModel& model);
+  ~IoBench();
+  IoBench(const IoBench&) = delete;
+  IoBench& operator=(const IoBench&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string file(const std::string& name) const { return folder_ + "/" + name; }
+
+  // False: a StoreError; its code must be of those that a disk can cause.
+  bool open();
+  void close() { store_.reset(); }
+  Store& store() { return *store_; }
+  const StoreModel& model() const { return model_; }
+  GroupMaker& maker() { return maker_; }
+
+  // What the answer to a change means. True: it is done.
+  bool changed(std::error_code error, bool synced, const std::function<void(StoreModel&)>& change);
+  // Commits what the maker has.
+  bool commit(CommitLevel level);
+  // The answer of a call that only reads. True: it is one.
+  bool read(std::error_code error);
+
+  void found(const std::string& problem) { problems_.push_back(problem); }
+  const std::vector<std::string>& problems() const { return problems_; }
+  bool failed() const { return failed_; }    // store_failed was answered
+  bool was_low() const { return was_low_; }  // disk_low was
+
+  // After the fault is gone: a store that failed stays failed, another takes hooks again.
+  void probe();
+  // What a kill now, a power loss now and an orderly end leave is sound and holds what it must.
+  void check_kill();
+  void check_power_loss(std::uint64_t seed);
+  void check_end();
+
+ private:
+  void check_store(const std::string& path, const std::string& when, bool lost_power);
+  void keep_digest(bool synced);
+
+  const std::string folder_, path_;
+  DiskLog log_;
+  std::unique_ptr<Store> store_;
+  StoreModel model_;
+  GroupMaker maker_{11};
+  std::vector<std::uint64_t> history_;  // digests of what was acknowledged, step by step
+  std::size_t synced_ = 0;              // in it: what no power loss can take
+  std::vector<std::uint64_t> maybe_;    // if a group refused since the last success is there
+  bool failed_ = false, was_low_ = false;
+  std::vector<std::string> problems_;
+};
+
+}  // namespace postbag::test
