@@ -430,6 +430,43 @@ TEST_F(IntakeTest, ConnectionsAreCapped) {
 
 // Tokens, routes
 
+TEST_F(IntakeTest, AWebPageOfAnotherOriginIsRefused) {
+  start();
+  for (const std::string& field :
+       {std::string("Origin: https://evil.example\r\n"), std::string("oRIGIN: null\r\n"),
+        std::string("Sec-Fetch-Site: cross-site\r\n"), std::string("Sec-Fetch-Site: same-site\r\n"),
+        std::string("Sec-Fetch-Site: none\r\nSec-Fetch-Site: cross-site\r\n")}) {
+    for (const char* path : {"/v1/hooks", "/v1/flush", "/v1/failed/retry"}) {
+      const Response response = ask(post(path, "1", "text/plain", field));
+      EXPECT_EQ(response.status, 403) << path << field;
+      EXPECT_THAT(response.body, HasSubstr("\"origin\"")) << path << field;
+    }
+  }
+  EXPECT_EQ(backend_.calls(), 0u);
+  EXPECT_EQ(backend_.last_text, "");
+  EXPECT_EQ(ask(post("/v1/hooks", one_hook, "application/json", "Sec-Fetch-Site: none\r\n")).status,
+            202);
+  EXPECT_EQ(ask(get("/v1/status", "Sec-Fetch-Site: same-origin\r\n")).status, 200);
+}
+
+TEST_F(IntakeTest, ATokenLetsAWebPageIn) {
+  options_.tokens = {"secret"};
+  start();
+  const std::string origin = "Origin: https://admin.example\r\n";
+  EXPECT_EQ(ask(get("/v1/status", origin)).status, 401);
+  EXPECT_EQ(ask(get("/v1/status", origin + "Authorization: Bearer secret\r\n")).status, 200);
+  EXPECT_EQ(ask(get("/healthz/live", origin)).status, 403);
+}
+
+TEST_F(IntakeTest, TheUnixSocketAsksForNoOrigin) {
+  TempDirectory directory;
+  options_.unix_socket = directory.file("control.sock");
+  start();
+  IntakeClient client(options_.unix_socket);
+  client.send(get("/v1/status", "Origin: https://a.example\r\n"));
+  EXPECT_EQ(client.read_response().status, 200);
+}
+
 TEST_F(IntakeTest, Tokens) {
   options_.tokens = {"secret-1", "", "secret-2 "};
   start();

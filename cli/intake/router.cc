@@ -191,6 +191,22 @@ std::optional<Answer> Router::check_token(const Request& request) const {
   return answer;
 }
 
+// Any web page may send a simple POST to this machine. A browser marks such requests, programs do
+// not; a token is more than a page of another origin can have.
+std::optional<Answer> Router::check_origin(const Request& request) const {
+  const bool by_token = options_.tokens && !request.path.starts_with("/healthz/");
+  if (request.local || by_token) return {};
+  bool foreign = false;
+  for (const HeaderField& field : request.head.fields) {
+    if (equal_ignoring_case(field.name, "origin")) foreign = true;
+    if (equal_ignoring_case(field.name, "sec-fetch-site")) {
+      foreign = foreign || (field.value != "none" && field.value != "same-origin");
+    }
+  }
+  if (!foreign) return {};
+  return error_answer({403, "origin", "requests of web pages are taken with a token only", {}});
+}
+
 Router::HeadVerdict Router::judge_head(Request& request) const {
   const std::string_view target = request.head.target;
   const std::size_t mark = target.find('?');
@@ -199,6 +215,7 @@ Router::HeadVerdict Router::judge_head(Request& request) const {
 
   HeadVerdict verdict;
   verdict.refusal = check_token(request);
+  if (!verdict.refusal) verdict.refusal = check_origin(request);
   if (verdict.refusal) return verdict;
 
   const RouteMatch match = find_route(request.head.method, request.path, request.local);

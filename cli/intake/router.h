@@ -52,6 +52,7 @@ class Router {
   using SharedExchange = std::shared_ptr<Exchange>;
 
   std::optional<Answer> check_token(const Request& request) const;
+  std::optional<Answer> check_origin(const Request& request) const;
   void submit(const SharedExchange& exchange);
   void cancel(const SharedExchange& exchange, Query& query);
   void flush(const SharedExchange& exchange, Query& query);
