@@ -1,11 +1,13 @@
 #pragma once
 
+#include "engine/pure/hook_id.h"
 #include "postbag/store.h"
 
 namespace postbag {
 
-// See FailedKey: chunk number and index in one number.
-inline constexpr unsigned failed_key_index_bits = 14;
+// See FailedKey: chunk number and index in one number, in as many bits as the hook's id has for the
+// index, as a row is found by what the id says.
+inline constexpr unsigned failed_key_index_bits = hook_id_index_bits;
 
 inline FailedKey failed_key(ChunkNumber chunk, std::uint32_t index) {
   return chunk << failed_key_index_bits | index;
