@@ -26,7 +26,7 @@ LAYERS = (
     ("store/", ("postbag/", "store/")),
     ("config/", ("postbag/", "config/")),
     ("cli/", ("postbag/", "engine/", "store/", "config/", "cli/")),
-    ("bench/", ("postbag/", "engine/", "store/", "config/", "bench/")),
+    ("bench/", ("postbag/", "engine/", "store/", "config/", "cli/", "bench/")),
     ("tests/", ("postbag/", "engine/", "store/", "config/", "cli/", "bench/", "tests/")),
 )
 
