@@ -1,5 +1,7 @@
 """Samples for tidy_test.py --self-test: what each rule must find, and what it must leave alone."""
 
+from tidy_test import FAULT_ROWS
+
 HEAD = "#pragma once\n"
 LONG_BODY = "  call();\n" * 70
 
@@ -154,6 +156,14 @@ def run(check_tree):
         listed = "".join(f" heavy{i}.cc" for i in range(count))
         changes["config/CMakeLists.txt"] = f"add_library(c STATIC{listed})\n"
         expect(f"{count} files with toml++", dict(changes), rules)
+
+    # Pages that name tests.
+    test = {"tests/url_test.cc": '#include "engine/pure/url.h"\n\nTEST(Url, Good) {}\n'}
+    table = "".join(f"| {row} | `Url.Good` |\n" for row in FAULT_ROWS)
+    for page, text, rules in (("README.md", "`Url.Good`, `url.h`", set()), ("README.md", "`Url.Bad`", {"named-test"}),
+                              ("tests/README.md", table, set()), ("tests/README.md", table + "`Url.Bad`", {"named-test"}),
+                              ("tests/README.md", table.replace("| P7 |", "| P8 |"), {"fault-row"})):
+        expect(text[-30:], {**test, page: text}, rules)
 
     for failure in failures:
         print(failure)

@@ -354,6 +354,30 @@ def check_one_definition(sources):
                 yield path, source.line_of(m.start()), "one-definition", f"{m.group(1)} is defined in {where} too"
 
 
+# Rows of faults that tests/README.md has to have.
+FAULT_ROWS = [f"{group}{i}" for group, last in (("P", 15), ("K", 7), ("X", 5), ("Y", 6)) for i in range(1, last + 1)]
+
+
+def check_named_tests(files):
+    """A test that a page names as proof exists."""
+    known = set()
+    for path, text in files.items():
+        if path.startswith("tests/") and path.endswith(".cc"):
+            known |= {f"{m[0]}.{m[1]}" for m in re.findall(r"^(?:TYPED_)?TEST(?:_F|_P)?\((\w+),\s*(\w+)\)", text, re.M)}
+        if path.endswith("CMakeLists.txt"):
+            known |= set(re.findall(r"add_test\(NAME (\w+)", text))
+    for path in ("README.md", "tests/README.md"):
+        text = files.get(path, "")
+        for m in re.finditer(r"`([A-Z]\w*\.[A-Z]\w*|kill_test\w*|one_sqlite)`", text):
+            if m.group(1) not in known:
+                yield path, text.count("\n", 0, m.start()) + 1, "named-test", f"there is no test {m.group(1)}"
+    if "tests/README.md" in files:
+        rows = re.findall(r"^\| ([PKXY]\d+) \|", files["tests/README.md"], re.M)
+        for row in FAULT_ROWS:
+            if rows.count(row) != 1:
+                yield "tests/README.md", 1, "fault-row", f"{row} stands in the table {rows.count(row)} times, not once"
+
+
 def check_tree(files):
     """`files`: path -> text. Returns sorted (path, line, rule, message)."""
     sources = {p: Source(p, t) for p, t in files.items() if p.endswith((".h", ".cc"))}
@@ -362,6 +386,7 @@ def check_tree(files):
     found += check_heavy(sources)
     found += check_registered(sources, cmake)
     found += check_one_definition(sources)
+    found += check_named_tests(files)
 
     def allowed(path, line, rule):
         near = sources[path].lines[max(0, line - 2):line] if path in sources else []
@@ -380,6 +405,9 @@ def read_tree(root):
                     path = os.path.join(where, name)
                     with open(path, encoding="utf-8") as file:
                         files[os.path.relpath(path, root)] = file.read()
+    for name in ("README.md", "tests/README.md"):
+        with open(os.path.join(root, name), encoding="utf-8") as file:
+            files[name] = file.read()
     return files
 
 
