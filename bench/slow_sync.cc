@@ -1,0 +1,55 @@
+// A disk that is slow to sync: a shared object whose fsync() and fdatasync() stand before the C
+// library's, for a program that is linked to it or has it in LD_PRELOAD. Each waits
+// POSTBAG_SYNC_DELAY_MS (read at the first sync) and is counted.
+
+#include "bench/slow_sync.h"
+
+#include <dlfcn.h>
+#include <time.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+
+namespace postbag {
+namespace {
+
+std::atomic<std::uint64_t> syncs{0};
+
+using SyncFunction = int (*)(int);
+
+int delayed_sync(SyncFunction real, int fd) {
+  static const long delay_ms = [] {
+    const char* text = std::getenv("POSTBAG_SYNC_DELAY_MS");
+    return text == nullptr ? 0 : std::strtol(text, nullptr, 10);
+  }();
+  syncs.fetch_add(1, std::memory_order_relaxed);
+  if (delay_ms > 0) {
+    timespec left{delay_ms / 1000, (delay_ms % 1000) * 1'000'000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {
+    }
+  }
+  return real(fd);
+}
+
+SyncFunction next(const char* name) {
+  return reinterpret_cast<SyncFunction>(dlsym(RTLD_NEXT, name));
+}
+
+}  // namespace
+
+std::uint64_t slow_sync_count() {
+  return syncs.load(std::memory_order_relaxed);
+}
+
+}  // namespace postbag
+
+extern "C" int fsync(int fd) {
+  static const postbag::SyncFunction real = postbag::next("fsync");
+  return postbag::delayed_sync(real, fd);
+}
+
+extern "C" int fdatasync(int fd) {
+  static const postbag::SyncFunction real = postbag::next("fdatasync");
+  return postbag::delayed_sync(real, fd);
+}
