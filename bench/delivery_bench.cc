@@ -1,316 +1,136 @@
-// Hooks through the library to a receiver in a process of its own: the engine with the store in
-// memory, one feeder thread. Every case runs in a fresh process, beside the raw epoll client that
-// does the same requests without an engine.
+// Hooks through the library to a receiver in a process of its own. Every run of a case is a fresh
+// process, beside a run of the raw epoll client that does the same requests without an engine;
+// rounds go over all cases, so that what is compared was measured in the same minute.
 
 #include <algorithm>
-#include <condition_variable>
 #include <cstdio>
-#include <mutex>
-#include <thread>
 
-#include "bench/batch_check.h"
 #include "bench/bench_support.h"
-#include "bench/raw_client.h"
-#include "postbag/engine.h"
-#include "postbag/memory_store.h"
+#include "bench/bench_table.h"
+#include "bench/delivery_report.h"
 
 namespace postbag {
 namespace {
 
 constexpr const char* usage =
-    "delivery_bench [--case NAME] [--hooks N] [--repeat N] [--pin] [--check] [--threads N]\n"
-    "               [--in-flight N] [--max-memory-mb N] [--json] [--smoke] [--list]\n"
-    "  --pin    engine on core 0, feeder and receiver on core 1\n"
-    "  --check  the receiver verifies every payload's place in its target's sequence (costs it "
-    "time)\n"
-    "  --smoke  tiny counts and --check, to see that it works\n";
+    "delivery_bench [--set quick|full] [--case GLOB] [--repeat N] [--pin] [--json] [--smoke]\n"
+    "               [--hooks N] [--threads N] [--in-flight N] [--backlog N] [--max-memory-mb N]\n"
+    "               [--check] [--soak] [--list]\n"
+    "  --set      quick (default): what the goals speak of, about two minutes with 3 rounds;\n"
+    "             full: the whole matrix, about half an hour a round\n"
+    "  --case     a name, in a set or not, or a pattern over both sets:\n"
+    "             unbatched|batchN _targetsN [_inflightN] [_tls] [_os|_fsync] [_failing]\n"
+    "             in_flight is 16 unless named (unbatched: 64 requests over all targets)\n"
+    "  --repeat   rounds (3); medians are shown\n"
+    "  --pin      engine on core 0, feeder and receiver on core 1\n"
+    "  --backlog  hooks submitted and not received yet, at most; so many that the engine always\n"
+    "             has work, but is not full\n"
+    "  --check    the receiver verifies every payload's place in its target's sequence (costs it\n"
+    "             time); otherwise a run before the measured ones does, and those verify counts\n"
+    "             and bytes\n"
+    "  --soak     one round of one case (batch100_targets1) with 100,000,000 hooks; resident\n"
+    "             memory at every percent, its growth from 10 % to the end\n"
+    "  --smoke    tiny counts, to see that it works\n"
+    "busy is engine CPU per second of wall time: below 1 the engine waited for others.\n";
 
-constexpr std::size_t list_hooks = 1000;
-constexpr std::size_t lists_outstanding_max = 32;
-constexpr std::size_t payload_bytes = 300;
-
-struct Case {
-  const char* name;
-  std::uint32_t batch;
-  std::uint64_t targets;
-  std::uint32_t in_flight;
-  std::uint64_t hooks;
-  std::uint32_t raw_connections;
+constexpr std::uint64_t checked_hooks_max = 300'000;
+constexpr const char* smoke_cases[] = {
+    "batch100_targets1",         "batch10_targets1000",      "unbatched_targets64",
+    "batch100_targets1_tls",     "batch10_targets16_fsync",  "unbatched_targets16_os_failing",
+    "batch100_targets100000_os", "batch10_targets1_failing",
 };
 
-// With one batch in flight a single target is bounded by round trips, not by the engine: it
-// gets 16.
-constexpr Case cases[] = {
-    {"batch100_targets1", 100, 1, 16, 4'000'000, 16},
-    {"batch100_targets1000", 100, 1000, 1, 4'000'000, 16},
-    {"unbatched_targets64", 1, 64, 1, 400'000, 64},
+struct DeliveryPlan {
+  DeliverySetting setting;
+  std::uint64_t repeat = 3;
+  bool json = false;
+  std::vector<DeliveryRuns> cases;
 };
 
-struct Setting {
-  bool pin = false, check = false;
-  std::uint32_t threads = 1;
-  std::uint64_t max_memory = 256ull << 20;
-};
-
-// Filled in by the process of the case, read by its parent.
-struct Measured {
-  double seconds = 0, cpu_s = 0, feeder_cpu_s = 0, receiver_cpu_s = 0;
-  std::uint64_t requests = 0, wrong = 0, full_answers = 0;
-  bool complete = false;
-};
-
-// Lists handed over and not answered yet.
-class Window {
- public:
-  void enter() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return outstanding_ < lists_outstanding_max; });
-    ++outstanding_;
-  }
-  void leave() {
-    const std::lock_guard lock(mutex_);
-    --outstanding_;
-    changed_.notify_one();
-  }
-  // Waits for the answer to any list; at most a millisecond, as room may come from deliveries too.
-  void wait_for_room() {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::milliseconds(1));
-  }
-  void wait_empty() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return outstanding_ == 0; });
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::size_t outstanding_ = 0;
-};
-
-class Feeder {
- public:
-  Feeder(Engine& engine, const Case& what, std::uint16_t port) : engine_(engine), case_(what) {
-    for (std::uint64_t i = 0; i < case_.targets; ++i) {
-      targets_.push_back("http://127.0.0.1:" + std::to_string(port) + "/t/" + std::to_string(i));
-    }
-  }
-
-  // Hooks to the targets in turn. False if the engine refused something for good.
-  bool feed(std::uint64_t& full_answers) {
-    for (std::uint64_t first = 0; first < case_.hooks && !failed_; first += list_hooks) {
-      const std::uint64_t last = std::min<std::uint64_t>(first + list_hooks, case_.hooks);
-      while (!offer(first, last)) {
-        ++full_answers;
-        window_.wait_for_room();
-      }
-    }
-    window_.wait_empty();
-    return !failed_;
-  }
-
- private:
-  // False: full, offer it again.
-  bool offer(std::uint64_t first, std::uint64_t last) {
-    HookList list;
-    for (std::uint64_t i = first; i < last; ++i) {
-      const std::uint64_t target = i % case_.targets;
-      list.add(targets_[target], maker_.make(target, i / case_.targets));
-    }
-    window_.enter();
-    // A refusal is told on this thread, before submit() returns; otherwise the call is accepted
-    // later.
-    const auto full = std::make_shared<std::atomic<bool>>(false);
-    engine_.submit(std::move(list), SubmitOptions(), [this, full](SubmitResult result) {
-      if (result.error == Errc::full) {
-        full->store(true);
-      } else if (!result.ok()) {
-        failed_ = true;
-        std::fprintf(stderr, "refused: %s\n", result.message.c_str());
-      }
-      window_.leave();
-    });
-    return !full->load();
-  }
-
-  Engine& engine_;
-  const Case& case_;
-  std::vector<std::string> targets_;
-  PayloadMaker maker_{payload_bytes};
-  Window window_;
-  std::atomic<bool> failed_{false};
-};
-
-Options engine_options(const Case& what, const Setting& setting) {
-  Options options;
-  options.defaults.batch.size = what.batch;
-  options.defaults.batch.time = std::chrono::seconds(1);
-  options.defaults.delivery.in_flight = what.in_flight;
-  options.defaults.network.allow_http = true;
-  options.defaults.network.allow = {"127.0.0.1"};
-  options.engine.threads = setting.threads;
-  options.engine.max_memory = setting.max_memory;
-  return options;
+void check_content(DeliveryRuns& runs, DeliverySetting setting) {
+  show_progress("verifying content: " + runs.what.name);
+  DeliveryCase what = runs.what;
+  what.hooks = std::min(what.hooks, checked_hooks_max);
+  setting.check = true;
+  const DeliveryMeasure measure = measure_delivery(what, setting);
+  runs.checked = what.hooks;
+  runs.checked_wrong = measure.wrong;
+  runs.ok = runs.ok && measure.ok;
 }
 
-// In the process of the case.
-int run_engine_case(const Case& what, const Setting& setting, Measured& measured) {
-  ReceiverProcessOptions receiver_options;
-  receiver_options.pin = setting.pin;
-  if (setting.check) {
-    receiver_options.make_handler = [&](ReceiverCounters& counters) {
-      const std::uint64_t each = (what.hooks + what.targets - 1) / what.targets;
-      auto check = std::make_shared<SequenceCheck>(what.targets, each, what.in_flight == 1);
-      return [check, &counters](const CountedRequest& request) {
-        counters.wrong += check->check(request);
-        return 200;
-      };
-    };
+void run_round(DeliveryPlan& plan, std::uint64_t round) {
+  for (DeliveryRuns& runs : plan.cases) {
+    const bool raw_first = round % 2 == 0;
+    if (raw_first) runs.raw.push_back(measure_raw(runs.what, plan.setting));
+    runs.engine.push_back(measure_delivery(runs.what, plan.setting));
+    if (!raw_first) runs.raw.push_back(measure_raw(runs.what, plan.setting));
+    runs.ok = runs.ok && runs.engine.back().ok && runs.raw.back().ok;
+    show_progress("round " + std::to_string(round + 1) + "/" + std::to_string(plan.repeat) + "  " +
+                  runs.what.name + ": " + describe_run(runs.engine.back(), runs.raw.back()));
   }
-  ReceiverProcess receiver(receiver_options);
-  if (setting.pin) pin_to_core(0);
-  Engine engine(engine_options(what, setting), make_memory_store());
-  bool fed = false;
-  const double start = now_s();
-  const double cpu_start = process_cpu_s();
-  std::thread feeder([&] {
-    if (setting.pin) pin_to_core(1);
-    Feeder feed(engine, what, receiver.port());
-    const double feeder_start = thread_cpu_s();
-    fed = feed.feed(measured.full_answers);
-    engine.flush();
-    measured.feeder_cpu_s = thread_cpu_s() - feeder_start;
-  });
-  measured.complete = wait_for_hooks(receiver.counters(), what.hooks);
-  measured.seconds = now_s() - start;
-  feeder.join();
-  measured.cpu_s = process_cpu_s() - cpu_start;
-  measured.complete = measured.complete && fed && engine.wait_idle(std::chrono::seconds(10));
-  measured.requests = receiver.counters().requests;
-  // More than was sent is as wrong as less.
-  const std::uint64_t received = receiver.counters().hooks;
-  measured.wrong = receiver.counters().wrong + (received > what.hooks ? received - what.hooks : 0);
-  engine.drain(std::chrono::seconds(5));
-  measured.receiver_cpu_s = receiver.stop();
-  return measured.complete && measured.wrong == 0 ? 0 : 1;
 }
 
-int run_raw_case(const Case& what, const Setting& setting, Measured& measured) {
-  ReceiverProcessOptions receiver_options;
-  receiver_options.pin = setting.pin;
-  ReceiverProcess receiver(receiver_options);
-  if (setting.pin) pin_to_core(0);
-  PayloadMaker maker(payload_bytes);
-  std::string body = "[";
-  for (std::uint32_t i = 0; i < what.batch; ++i) {
-    body += maker.make(0, i);
-    body += i + 1 == what.batch ? "]" : ",";
-  }
-  RawClientOptions options;
-  options.port = receiver.port();
-  options.connections = what.raw_connections;
-  options.requests = std::max<std::uint64_t>(what.hooks / what.batch, what.raw_connections);
-  options.request = prepared_request(receiver.port(), body, what.batch);
-  const RawClientResult result = run_raw_client(options);
-  measured.seconds = result.seconds;
-  measured.cpu_s = result.cpu_s;
-  measured.requests = result.answered;
-  measured.complete = result.refused == 0;
-  measured.receiver_cpu_s = receiver.stop();
-  return measured.complete ? 0 : 1;
-}
-
-struct CaseResult {
-  double hooks_per_s = 0;
-  double raw_hooks_per_s = 0;
-};
-
-// One engine run and one raw run, in one minute, so that their ratio means something.
-bool run_pair(const Case& what, const Setting& setting, bool json, CaseResult& out) {
-  Measured& engine = make_shared_value<Measured>();
-  Measured& raw = make_shared_value<Measured>();
-  Child raw_child([&] { return run_raw_case(what, setting, raw); });
-  const Child::End raw_end = raw_child.wait();
-  Child child([&] { return run_engine_case(what, setting, engine); });
-  const Child::End end = child.wait();
-  const double millions = static_cast<double>(what.hooks) * 1e-6;
-  const double raw_hooks = static_cast<double>(raw.requests * what.batch);
-  out.hooks_per_s = engine.seconds > 0 ? static_cast<double>(what.hooks) / engine.seconds : 0;
-  out.raw_hooks_per_s = raw.seconds > 0 ? raw_hooks / raw.seconds : 0;
-  const bool ok = end.exit_code == 0 && raw_end.exit_code == 0;
-  Report(json)
-      .text("case", what.name)
-      .text("result", ok ? "ok" : "FAILED")
-      .number("hooks", static_cast<double>(what.hooks))
-      .number("hooks_per_s", out.hooks_per_s)
-      .number("raw_hooks_per_s", out.raw_hooks_per_s)
-      .number("of_raw", out.raw_hooks_per_s > 0 ? out.hooks_per_s / out.raw_hooks_per_s : 0, 3)
-      .number("cpu_s_per_million", engine.cpu_s / millions, 3)
-      .number("engine_cpu_s_per_million", (engine.cpu_s - engine.feeder_cpu_s) / millions, 3)
-      .number("feeder_cpu_s_per_million", engine.feeder_cpu_s / millions, 3)
-      .number("receiver_cpu_s_per_million", engine.receiver_cpu_s / millions, 3)
-      .number("requests", static_cast<double>(engine.requests))
-      .number("peak_rss_mb", end.peak_rss_mb, 1)
-      .number("full_answers", static_cast<double>(engine.full_answers))
-      .number("wrong", static_cast<double>(engine.wrong))
-      .number("in_flight", what.in_flight)
-      .number("threads", setting.threads)
+int run_soak(DeliveryPlan& plan) {
+  plan.setting.soak = true;
+  const DeliveryMeasure measure = measure_delivery(plan.cases.front().what, plan.setting);
+  Report(plan.json)
+      .text("case", plan.cases.front().what.name)
+      .text("result", measure.ok ? "ok" : "FAILED")
+      .number("hooks", static_cast<double>(measure.hooks))
+      .number("hooks_per_s", measure.hooks_per_s())
+      .number("peak_rss_mb", measure.peak_rss_mb, 1)
+      .number("growth_mb", measure.soak_growth_mb, 1)
+      .number("wrong", static_cast<double>(measure.wrong))
       .print();
-  return ok;
+  return measure.ok ? 0 : 1;
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-bool run_case(const Case& what, const Setting& setting, bool json, std::uint64_t repeat) {
-  bool ok = true;
-  std::vector<double> rates, ratios;
-  for (std::uint64_t i = 0; i < repeat; ++i) {
-    CaseResult result;
-    ok = run_pair(what, setting, json, result) && ok;
-    rates.push_back(result.hooks_per_s);
-    ratios.push_back(result.raw_hooks_per_s > 0 ? result.hooks_per_s / result.raw_hooks_per_s : 0);
-  }
-  if (repeat > 1) {
-    Report(json)
-        .text("case", what.name)
-        .text("result", "median")
-        .number("runs", static_cast<double>(repeat))
-        .number("hooks_per_s", median(rates))
-        .number("of_raw", median(ratios), 3)
-        .print();
-  }
-  return ok;
+std::vector<DeliveryCase> choose_cases(const Arguments& arguments) {
+  if (arguments.has("case")) return find_delivery_cases(arguments.text("case"));
+  if (arguments.has("soak")) return find_delivery_cases("batch100_targets1");
+  if (!arguments.has("smoke")) return delivery_case_set(arguments.text("set", "quick"));
+  std::vector<DeliveryCase> cases;
+  for (const char* name : smoke_cases) cases.push_back(*parse_delivery_case(name));
+  return cases;
 }
 
 int run(int argc, char** argv) {
-  const Arguments arguments(argc, argv,
-                            {"case=", "hooks=", "repeat=", "pin", "check",
-                             "threads=", "in-flight=", "max-memory-mb=", "json", "smoke", "list"},
-                            usage);
-  Setting setting;
+  const Arguments arguments(
+      argc, argv,
+      {"set=", "case=", "repeat=", "pin", "json", "smoke",
+       "hooks=", "threads=", "in-flight=", "backlog=", "max-memory-mb=", "check", "soak", "list"},
+      usage);
+  DeliveryPlan plan;
   const bool smoke = arguments.has("smoke");
-  setting.pin = arguments.has("pin");
-  setting.check = arguments.has("check") || smoke;
-  setting.threads = static_cast<std::uint32_t>(arguments.number("threads", 1));
-  setting.max_memory = arguments.number("max-memory-mb", 256) << 20;
-  bool ok = true, any = false;
-  for (Case what : cases) {
-    if (arguments.has("list")) std::printf("%s\n", what.name);
-    if (arguments.has("list") || arguments.text("case", what.name) != what.name) continue;
-    any = true;
+  plan.setting.pin = arguments.has("pin");
+  plan.setting.check = arguments.has("check");
+  plan.setting.threads = static_cast<std::uint32_t>(arguments.number("threads", 1));
+  plan.setting.max_memory = arguments.number("max-memory-mb", 256) << 20;
+  plan.setting.backlog = arguments.number("backlog", 0);
+  plan.repeat = std::max<std::uint64_t>(1, arguments.number("repeat", smoke ? 1 : 3));
+  plan.json = arguments.has("json");
+  for (DeliveryCase& what : choose_cases(arguments)) {
     if (smoke) what.hooks = what.batch == 1 ? 640 : 5000;
-    what.hooks = arguments.number("hooks", what.hooks);
+    if (arguments.has("soak")) what.hooks = 100'000'000;
+    what.hooks = std::max<std::uint64_t>(1, arguments.number("hooks", what.hooks));
     what.in_flight = static_cast<std::uint32_t>(arguments.number("in-flight", what.in_flight));
-    const std::uint64_t repeat = std::max<std::uint64_t>(1, arguments.number("repeat", 1));
-    ok = run_case(what, setting, arguments.has("json"), repeat) && ok;
+    if (arguments.has("list")) std::printf("%s\n", what.name.c_str());
+    plan.cases.emplace_back().what = std::move(what);
   }
-  if (!any && !arguments.has("list")) {
+  if (plan.cases.empty()) {
     std::fprintf(stderr, "no such case\n%s", usage);
     return 64;
   }
+  if (arguments.has("list")) return 0;
+  if (arguments.has("soak")) return run_soak(plan);
+  for (DeliveryRuns& runs : plan.cases) {
+    if (!plan.setting.check) check_content(runs, plan.setting);
+  }
+  for (std::uint64_t round = 0; round < plan.repeat; ++round) run_round(plan, round);
+  clear_progress();
+  report_deliveries(plan.cases, plan.json);
+  const bool ok = std::all_of(plan.cases.begin(), plan.cases.end(),
+                              [](const DeliveryRuns& runs) { return runs.ok; });
   return ok ? 0 : 1;
 }
 
@@ -318,5 +138,11 @@ int run(int argc, char** argv) {
 }  // namespace postbag
 
 int main(int argc, char** argv) {
-  return postbag::run(argc, argv);
+  try {
+    postbag::ignore_broken_pipes();
+    return postbag::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "delivery_bench: %s\n", error.what());
+    return 71;
+  }
 }
