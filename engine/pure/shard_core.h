@@ -114,7 +114,9 @@ class ShardCore {
   // --- Events. Parts come back to part_done() in the order they were taken, each as the object it
   // was.
   void add(const Parcel& parcel, const Now& now);
-  void add_recovered(PendingBatch pending, const Now& now);
+  // Everything that was found at start, oldest first, in one call: what waits for a retry counts
+  // against max_retrying before the first new batch is sent.
+  void add_recovered(std::vector<PendingBatch> pending, const Now& now);
   void attempt_done(Batch& batch, AttemptResult result, const Now& now);
   void loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
               const Now& now);
@@ -246,6 +248,7 @@ class ShardCore {
   void note_sheddable(const Batch& batch);
 
   // shard_core_admin.cc
+  void add_recovered_batch(PendingBatch pending, const Now& now);
   void cancel_batch(Batch& batch, const Now& now);
   void cancel_ended();
   void take_out(Batch& batch);

@@ -32,7 +32,12 @@ void ShardCore::advance(const Now& now) {
   pump();
 }
 
-void ShardCore::add_recovered(PendingBatch pending, const Now& now) {
+void ShardCore::add_recovered(std::vector<PendingBatch> pending, const Now& now) {
+  for (PendingBatch& batch : pending) add_recovered_batch(std::move(batch), now);
+  pump();
+}
+
+void ShardCore::add_recovered_batch(PendingBatch pending, const Now& now) {
   TargetState& target = target_of(pending.target);
   Bag* bag = pending.group.empty() && pending.headers.empty()
                  ? &target.default_bag
@@ -78,7 +83,6 @@ void ShardCore::add_recovered(PendingBatch pending, const Now& now) {
     deadlines_.arm_at(batch.deadline,
                       now.steady + std::chrono::milliseconds(std::min(wait_ms, longest_ms)));
   }
-  pump();
 }
 
 void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,

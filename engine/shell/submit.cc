@@ -303,7 +303,7 @@ std::uint64_t Engine::Impl::recover(const std::function<void(std::uint64_t)>& pr
   }
   for (std::size_t at = 0; at < shards_.size(); ++at) {
     shards_[at]->post([part = parts[at]](ShardCore& core, const Now& now) {
-      for (PendingBatch& batch : *part) core.add_recovered(std::move(batch), now);
+      core.add_recovered(std::move(*part), now);
     });
   }
   return hooks;

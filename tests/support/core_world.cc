@@ -540,9 +540,12 @@ void CoreWorld::recover() {
     pending.chunks.push_back({number, chunk.accepted_ms, pending.hooks, chunk.hooks});
     pending.hooks += chunk.hooks;
   }
+  std::vector<std::vector<PendingBatch>> parts(cores_.size());
   for (auto& [number, pending] : batches) {
-    const std::uint32_t shard = shard_of(pending.target);
-    cores_[shard]->add_recovered(std::move(pending), now());
+    parts[shard_of(pending.target)].push_back(std::move(pending));
+  }
+  for (std::uint32_t shard = 0; shard < parts.size(); ++shard) {
+    cores_[shard]->add_recovered(std::move(parts[shard]), now());
     touch(shard);
   }
 }

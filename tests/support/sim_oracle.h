@@ -99,7 +99,8 @@ class SimOracle {
   std::map<std::pair<std::uint32_t, std::string>, BagState> bags_;
   std::map<std::string, std::uint32_t> target_index_;
   std::vector<std::uint32_t> shard_in_flight_;
-  std::vector<std::uint32_t> unresolved_;  // by target
+  std::vector<std::uint32_t> unresolved_;          // by target
+  std::vector<std::uint32_t> recovered_retrying_;  // by target: found at the last start
   std::uint64_t added_in_life_ = 0, delivered_in_life_ = 0, in_flight_hooks_ = 0;
   bool was_drained_ = false;
   std::uint64_t repeats_ = 0, rows_ = 0;
