@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <stdexcept>
@@ -9,6 +10,7 @@
 #include "cli/control_client.h"
 #include "cli/daemon_answers.h"
 #include "postbag/sqlite_store.h"
+#include "tests/crash/kill_points.h"
 
 namespace postbag::test {
 namespace {
@@ -16,6 +18,7 @@ namespace {
 constexpr std::uint32_t targets = 32;
 constexpr std::uint32_t batch_size = 20;
 constexpr std::uint32_t retries = 3;
+constexpr int load_looks = 60;
 constexpr auto last_hook_patience = std::chrono::seconds(120);
 
 // D2: what is on the wire (a batch a target), what the running commit settles and what waits for
@@ -90,11 +93,16 @@ bool KillHarness::start() {
     const ProcessResult result = daemon_->wait();
     oracle_.violation("the daemon did not start: code " + std::to_string(result.exit_code) + " " +
                       result.err);
+    daemon_.reset();
     return false;
   }
-  const std::string address = json_text(*ready, "listening");
-  address_.up(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+  listens(*ready);
   return true;
+}
+
+void KillHarness::listens(const std::string& ready_line) {
+  const std::string address = json_text(ready_line, "listening");
+  address_.up(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
 }
 
 void KillHarness::ended(const ProcessResult& result, bool killed) {
@@ -150,19 +158,76 @@ void KillHarness::one_round() {
   }
 }
 
-KillReport KillHarness::run() {
+void KillHarness::random_moments() {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(plan_.seconds);
-  write_config();
-  bool up = start();
-  producers_ = std::make_unique<KillProducers>(oracle_, names_, address_, receiver_.port(),
-                                               plan_.producers, plan_.seed);
-  while (up && report_.kills < plan_.kills && std::chrono::steady_clock::now() < end &&
+  while (daemon_ && report_.kills < plan_.kills && std::chrono::steady_clock::now() < end &&
          !oracle_.has_violations()) {
     one_round();
-    up = start();
+    start();
+  }
+}
+
+// A run that ends at the point, or, if that is not reached under load, in order: that is where some
+// points are. True: it was reached.
+bool KillHarness::ends_at(const std::string& point, std::uint64_t nth) {
+  oracle_.run_begins();
+  daemon_ = std::make_unique<ChildProcess>(
+      with_kill_point(plan_.shim, point, nth, {plan_.binary, "serve", "--json"}), plan_.folder);
+  if (const auto ready = daemon_->wait_for_out("listening")) {
+    listens(*ready);
+    for (int i = 0; i < load_looks && !daemon_->has_ended(); ++i) timer_.wait_us(2'000);
+    address_.down();
+    if (!daemon_->has_ended()) ++report_.terms;
+    daemon_->signal(SIGTERM);
+  } else {
+    ++report_.kills_in_recovery;
+  }
+  const ProcessResult result = daemon_->wait();
+  const bool killed = result.exit_code == 128 + SIGKILL;
+  if (killed) {
+    ++report_.kills;
+    ++report_.kills_at_points;
+  }
+  ended(result, killed);
+  return killed;
+}
+
+// False: what it is at, or whether the point is there at all, has to be looked into.
+bool KillHarness::comes_to(const std::string& point) {
+  for (std::uint64_t most = 1ull << random(9);; most /= 4) {
+    const bool reached = ends_at(point, 1 + random(std::max<std::uint64_t>(most, 1)));
+    if (oracle_.has_violations()) return false;
+    if (reached) return true;
+    if (most != 0) continue;
+    oracle_.violation("never came to " + point);
+    return false;
+  }
+}
+
+void KillHarness::named_points() {
+  terminate(false);
+  bool good = true;
+  for (std::uint64_t round = 0; good && round < plan_.points_each; ++round) {
+    for (const char* point : kill_points()) {
+      good = good && comes_to(point);
+      report_.points += good && round == 0;
+    }
+  }
+  start();
+}
+
+KillReport KillHarness::run() {
+  write_config();
+  start();
+  producers_ = std::make_unique<KillProducers>(oracle_, names_, address_, receiver_.port(),
+                                               plan_.producers, plan_.seed);
+  if (plan_.points_each > 0 && daemon_) {
+    named_points();
+  } else {
+    random_moments();
   }
   producers_->finish();
-  if (up) {
+  if (daemon_) {
     wait_for_the_last();
     take_failed_rows();
     terminate(false);

@@ -23,17 +23,20 @@ struct KillPlan {
   std::uint64_t seconds = 60;  // ... or after this time
   std::uint32_t producers = 4;
   std::string durability = "fsync";
+  std::string shim;               // tests/crash/kill_shim.cc, for `points`
+  std::uint64_t points_each = 0;  // 0: random moments; else each named point so often
 };
 
 struct KillReport {
   std::uint64_t kills = 0, kills_in_recovery = 0, terms = 0, terms_killed = 0;
+  std::uint64_t points = 0, kills_at_points = 0;
   OracleCounts counts;
   std::vector<std::string> violations;  // empty: nothing was lost, nothing came without a reason
 };
 
 // Runs `postbag serve` on one store, with producers and targets of its own, and kills it at random
-// moments: under load, while it starts, while it ends. At the end it waits for the last hook and
-// has the oracle account for all of them.
+// moments, under load, while it starts, while it ends; or at named points. At the end it waits for
+// the last hook and has the oracle account for all of them.
 class KillHarness {
  public:
   explicit KillHarness(const KillPlan& plan);
@@ -48,6 +51,11 @@ class KillHarness {
   void kill_daemon();
   void terminate(bool then_kill);
   void one_round();
+  void random_moments();
+  void named_points();
+  bool comes_to(const std::string& point);
+  bool ends_at(const std::string& point, std::uint64_t nth);
+  void listens(const std::string& ready_line);
   void wait_for_the_last();
   void take_failed_rows();
   std::uint64_t random(std::uint64_t below) { return random_() % below; }

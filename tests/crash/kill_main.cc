@@ -1,6 +1,7 @@
 // kill_test: kills a real daemon again and again and accounts for every hook.
 //
 //   kill_test --binary PATH [--kills N] [--seconds N] [--seed N] [--durability fsync|os]
+//             [--points N --shim PATH]    each named point N times instead of random moments
 //
 // Prints one line. Exit code 0: nothing lost, nothing repeated without a reason. Otherwise 1, what
 // is wrong and the seed on standard error, and the store is kept.
@@ -34,6 +35,10 @@ bool parse(int argc, char** argv, KillPlan& plan) {
       good = take_number(value, plan.seed);
     } else if (name == "--binary") {
       plan.binary = std::filesystem::absolute(value);
+    } else if (name == "--points") {
+      good = take_number(value, plan.points_each);
+    } else if (name == "--shim") {
+      plan.shim = std::filesystem::absolute(value);
     } else if (name == "--durability") {
       plan.durability = value;
     } else {
@@ -41,13 +46,14 @@ bool parse(int argc, char** argv, KillPlan& plan) {
     }
     if (!good) return false;
   }
-  return argc % 2 == 1 && !plan.binary.empty();
+  return argc % 2 == 1 && !plan.binary.empty() && (plan.points_each == 0 || !plan.shim.empty());
 }
 
 void print(const KillPlan& plan, const KillReport& report, double seconds) {
   const OracleCounts& counts = report.counts;
   std::cout << "kills " << report.kills << " (while starting " << report.kills_in_recovery
-            << ", while ending " << report.terms_killed << "), SIGTERM " << report.terms
+            << ", while ending " << report.terms_killed << ", at " << report.points
+            << " named points " << report.kills_at_points << "), SIGTERM " << report.terms
             << ", seconds " << seconds << "; hooks offered " << counts.offered << ", accepted "
             << counts.accepted << ", delivered " << counts.delivered << ", failed rows "
             << counts.failed << ", lost answers " << counts.lost_answers
@@ -64,7 +70,7 @@ int kill_test(int argc, char** argv) {
   if (const char* named = std::getenv("POSTBAG_BINARY")) plan.binary = named;
   if (!parse(argc, argv, plan)) {
     std::cerr << "usage: kill_test --binary PATH [--kills N] [--seconds N] [--seed N] "
-                 "[--durability fsync|os]\n";
+                 "[--durability fsync|os] [--points N --shim PATH]\n";
     return 64;
   }
   std::string folder = (std::filesystem::temp_directory_path() / "postbag-kill-XXXXXX").string();

@@ -70,6 +70,12 @@ void ChildProcess::signal(int number) const {
   kill(pid_, number);
 }
 
+bool ChildProcess::has_ended() const {
+  siginfo_t info{};
+  return waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+         info.si_pid != 0;
+}
+
 // Waits for output and keeps it. False: both streams ended, or nothing came for too long.
 bool ChildProcess::read_some() {
   pollfd fds[2] = {{fds_[0], POLLIN, 0}, {fds_[1], POLLIN, 0}};

@@ -26,6 +26,8 @@ class ChildProcess {
   void write_input(const std::string& text);
   void close_input();
   void signal(int number) const;
+  // Looks, and does not wait.
+  bool has_ended() const;
 
   // Until the text stands in what came on standard output (or error) since the last such call, or
   // half a minute. Gives the line that holds it.
