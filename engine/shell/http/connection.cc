@@ -1,9 +1,13 @@
 #include "engine/shell/http/connection.h"
 
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <boost/asio/error.hpp>
+#include <cerrno>
 #include <cstring>
-#include <span>
 #include <utility>
 
 #include "engine/shell/http/transport_impl.h"
@@ -13,12 +17,15 @@ namespace {
 
 constexpr std::size_t tls_output_bytes_max = 64 * 1024;  // encrypted ahead of the socket
 
+iovec to_piece(std::string_view bytes) {
+  return {const_cast<char*>(bytes.data()), bytes.size()};
+}
+
 }  // namespace
 
 Connection::Connection(HttpTransport& owner, Pool& pool)
     : owner_(&owner),
       pool_(pool),
-      socket_(owner.io()),
       phase_(AttemptDeadline::Kind::phase, this),
       step_(AttemptDeadline::Kind::step, this) {}
 
@@ -44,17 +51,19 @@ void Connection::close() {
   HttpTransport* const owner = std::exchange(owner_, nullptr);
   phase_.unlink();
   step_.unlink();
-  Error ignored;
   if (tls_) {
     if (state_ == State::idle && tls_->output().empty()) {
       tls_->close();
       const std::string_view goodbye = tls_->output();
-      socket_.write_some(boost::asio::buffer(goodbye), ignored);
+      ::send(socket_, goodbye.data(), goodbye.size(), MSG_NOSIGNAL);
     }
     tls_.reset();  // it refers to the pool
   }
   state_ = State::closed;
-  socket_.close(ignored);
+  if (socket_ >= 0) {
+    owner->poller().remove(socket_, *this);
+    ::close(std::exchange(socket_, -1));
+  }
   dialling_.reset();
   owner->closed(*this);
 }
@@ -90,7 +99,7 @@ std::size_t Connection::gather_plain() {
   const std::size_t end = attempt_->request.body.size() + 1;
   for (std::size_t i = piece_; i < end && count < owner_->pieces.size(); ++i, offset = 0) {
     const std::string_view bytes = piece(i).substr(offset);
-    if (!bytes.empty()) owner_->pieces[count++] = boost::asio::buffer(bytes);
+    if (!bytes.empty()) owner_->pieces[count++] = to_piece(bytes);
   }
   return count;
 }
@@ -130,7 +139,7 @@ void Connection::write_some() {
         return;
       }
       const std::string_view output = tls_->output();
-      if (!output.empty()) owner_->pieces[count++] = boost::asio::buffer(output);
+      if (!output.empty()) owner_->pieces[count++] = to_piece(output);
     } else if (request_left()) {
       count = gather_plain();
     }
@@ -139,10 +148,8 @@ void Connection::write_some() {
       step_.unlink();
       return;
     }
-    Error error;
-    const std::size_t sent = socket_.write_some(
-        std::span<const boost::asio::const_buffer>(owner_->pieces.data(), count), error);
-    if (error) return write_failed(error);
+    std::size_t sent = 0;
+    if (!send_pieces(count, sent)) return write_failed(errno);
     owner_->counters.bytes_sent += sent;
     if (tls_) {
       tls_->sent(sent);
@@ -153,36 +160,56 @@ void Connection::write_some() {
   }
 }
 
-void Connection::write_failed(const Error& error) {
-  if (error != boost::asio::error::would_block && error != boost::asio::error::try_again) {
-    // The peer may have answered before it stopped reading: the pending read finds the answer or
+// False: errno says why.
+bool Connection::send_pieces(std::size_t count, std::size_t& sent) {
+  msghdr message{};
+  message.msg_iov = owner_->pieces.data();
+  message.msg_iovlen = count;
+  ssize_t result = 0;
+  do {
+    result = sendmsg(socket_, &message, MSG_NOSIGNAL);
+  } while (result < 0 && errno == EINTR);
+  if (result < 0) return false;
+  sent = static_cast<std::size_t>(result);
+  return true;
+}
+
+void Connection::write_failed(int error) {
+  if (error != EAGAIN && error != EWOULDBLOCK) {
+    // The peer may have answered before it stopped reading: reading finds the answer or
     // the reason.
     write_broken_ = true;
     return;
   }
   write_waits_ = true;
   if (!step_.linked()) owner_->arm(step_, write_stall_limit);
-  socket_.async_wait(Socket::wait_write,
-                     [self = boost::intrusive_ptr<Connection>(this)](const Error& wait_error) {
-                       if (self->owner_ == nullptr) return;
-                       self->write_waits_ = false;
-                       if (!wait_error) self->write_some();
-                     });
+  if (!std::exchange(write_watched_, true)) owner_->poller().watch_writing(socket_, *this, true);
+}
+
+void Connection::ready(bool readable, bool writable) {
+  const boost::intrusive_ptr<Connection> self(this);  // reading may close it
+  if (writable && write_watched_) {
+    write_waits_ = false;
+    write_some();
+    if (!write_waits_) {
+      write_watched_ = false;
+      owner_->poller().watch_writing(socket_, *this, false);
+    }
+  }
+  if (readable) read_some();
 }
 
 // ---- Reading
 
 void Connection::read_some() {
-  socket_.async_read_some(
-      boost::asio::buffer(input_),
-      [self = boost::intrusive_ptr<Connection>(this)](const Error& error, std::size_t count) {
-        if (self->owner_ != nullptr) self->on_read(error, count);
-      });
-}
-
-void Connection::on_read(const Error& error, std::size_t count) {
-  if (error) return on_end(error);
-  const std::string_view bytes(input_.data(), count);
+  const ssize_t count = recv(socket_, owner_->input.data(), owner_->input.size(), 0);
+  if (count == 0) return on_end(boost::asio::error::eof);
+  if (count < 0) {
+    // Told again: the poller is level-triggered.
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return;
+    return on_end(Error(errno, boost::system::system_category()));
+  }
+  const std::string_view bytes(owner_->input.data(), static_cast<std::size_t>(count));
   if (tls_) return on_ciphertext(bytes);
   if (state_ != State::busy) return close();  // nobody asked
   on_plaintext(reader_.feed(bytes), false);
@@ -193,13 +220,16 @@ void Connection::on_ciphertext(std::string_view bytes) {
   if (state_ == State::handshaking) {
     continue_handshake();
     if (owner_ == nullptr) return;
-    if (state_ == State::handshaking) return read_some();
+    if (state_ == State::handshaking) return;
   }
   bool ended = false;
   const ResponseReader::Progress progress = drain_tls(ended);
   if (owner_ == nullptr) return;
   if (!tls_->output().empty()) write_some();  // a key update answered
-  if (state_ != State::busy) return ended ? close() : read_some();
+  if (state_ != State::busy) {
+    if (ended) close();
+    return;
+  }
   on_plaintext(progress, ended);
 }
 
@@ -243,7 +273,6 @@ void Connection::on_plaintext(ResponseReader::Progress progress, bool ended) {
         draining_ = true;
         owner_->arm(phase_, drain_limit);
       }
-      read_some();
   }
 }
 
@@ -289,7 +318,6 @@ void Connection::finish_answer(bool reusable) {
   state_ = State::idle;
   owner.arm(phase_, idle_limit);
   owner.became_idle(*this);
-  read_some();
   owner.complete(attempt, std::move(result));  // may start the next request on this connection
 }
 

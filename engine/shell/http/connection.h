@@ -1,7 +1,5 @@
 #pragma once
 
-#include <array>
-#include <boost/asio/buffer.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/intrusive/list.hpp>
@@ -18,6 +16,7 @@
 #include "engine/pure/network_policy.h"
 #include "engine/pure/url.h"
 #include "engine/shell/http/deadlines.h"
+#include "engine/shell/http/poller.h"
 #include "engine/shell/http/resolver.h"
 #include "engine/shell/http/response_reader.h"
 #include "engine/shell/http/tls_session.h"
@@ -52,10 +51,12 @@ struct Pool {
 };
 
 // One connection to one origin, one request at a time, on the shard's thread. A state machine of
-// completion handlers: a read is always pending, so the end of an idle connection and an answer
-// that comes early are noticed alike. Kept alive by the transport and by its handlers; close() cuts
-// it off from the transport, after that late handlers do nothing.
-class Connection : public boost::intrusive_ref_counter<Connection, boost::thread_unsafe_counter> {
+// events: it is always watched for reading, so the end of an idle connection and an answer that
+// comes early are noticed alike. Kept alive by the transport and by the handler of a connection
+// attempt; close() cuts it off from the transport, after that a late handler does nothing.
+class Connection final
+    : public boost::intrusive_ref_counter<Connection, boost::thread_unsafe_counter>,
+      private PollerClient {
  public:
   Connection(HttpTransport& owner, Pool& pool);
   Connection(const Connection&) = delete;
@@ -101,7 +102,7 @@ class Connection : public boost::intrusive_ref_counter<Connection, boost::thread
   void connected(const Error& error);
   void start_handshake();
   void continue_handshake();
-  void ready();
+  void secured();
 
   // connection.cc
   void begin_exchange();
@@ -112,9 +113,10 @@ class Connection : public boost::intrusive_ref_counter<Connection, boost::thread
   void advance(std::size_t count);
   std::string_view piece(std::size_t number) const;
   bool request_left() const;
-  void write_failed(const Error& error);
+  void write_failed(int error);
+  void ready(bool readable, bool writable) override;  // of Poller
+  bool send_pieces(std::size_t count, std::size_t& sent);
   void read_some();
-  void on_read(const Error& error, std::size_t count);
   void on_ciphertext(std::string_view bytes);
   ResponseReader::Progress drain_tls(bool& ended);
   void on_plaintext(ResponseReader::Progress progress, bool ended);
@@ -126,13 +128,14 @@ class Connection : public boost::intrusive_ref_counter<Connection, boost::thread
 
   HttpTransport* owner_;  // nothing once closed
   Pool& pool_;
-  Socket socket_;
+  int socket_ = -1;  // once connected
   Attempt* attempt_ = nullptr;
   State state_ = State::resolving;
   bool reused_ = false;
   bool retired_ = false;
   bool written_ = false;  // the whole request is with the kernel
   bool write_waits_ = false;
+  bool write_watched_ = false;  // by the poller
   bool write_broken_ = false;
   bool draining_ = false;  // the head is there, the rest of the body is not
   std::uint32_t dial_serial_ = 0;
@@ -144,6 +147,8 @@ class Connection : public boost::intrusive_ref_counter<Connection, boost::thread
   std::unique_ptr<TlsSession> tls_;
 
   struct Dialling {
+    explicit Dialling(boost::asio::io_context& io) : socket(io) {}
+    Socket socket;
     std::vector<IpAddress> addresses;
     std::size_t next = 0;
     Duration budget{};
@@ -152,7 +157,6 @@ class Connection : public boost::intrusive_ref_counter<Connection, boost::thread
     std::string detail;
   };
   std::unique_ptr<Dialling> dialling_;  // until connected
-  std::array<char, 4096> input_;
 };
 
 }  // namespace postbag

@@ -57,7 +57,7 @@ void Connection::open(Attempt& attempt) {
   attempt_ = &attempt;
   attempt.connection = this;
   const Destination& destination = *attempt.request.destination;
-  dialling_ = std::make_unique<Dialling>();
+  dialling_ = std::make_unique<Dialling>(owner_->io());
   dialling_->budget = destination.connect_timeout;
   dialling_->literal = parse_literal(destination.host);
   owner_->arm(phase_, destination.connect_timeout);
@@ -124,10 +124,11 @@ void Connection::dial_next() {
   while (dialling_->next < dialling_->addresses.size()) {
     const auto endpoint = to_endpoint(dialling_->addresses[dialling_->next++], port);
     Error error;
-    socket_.close(error);
-    socket_.open(endpoint.protocol(), error);
-    if (!error) socket_.non_blocking(true, error);
-    if (!error) socket_.set_option(boost::asio::ip::tcp::no_delay(true), error);
+    Socket& socket = dialling_->socket;
+    socket.close(error);
+    socket.open(endpoint.protocol(), error);
+    if (!error) socket.non_blocking(true, error);
+    if (!error) socket.set_option(boost::asio::ip::tcp::no_delay(true), error);
     if (error) {
       dialling_->error = dial_reason(error.value());
       dialling_->detail = error.message();
@@ -139,8 +140,8 @@ void Connection::dial_next() {
       owner_->arm(step_, std::max<Duration>(dialling_->budget, std::chrono::milliseconds(1)));
     }
     const std::uint32_t serial = ++dial_serial_;
-    socket_.async_connect(endpoint, [self = boost::intrusive_ptr<Connection>(this),
-                                     serial](const Error& connect_error) {
+    socket.async_connect(endpoint, [self = boost::intrusive_ptr<Connection>(this),
+                                    serial](const Error& connect_error) {
       if (self->owner_ != nullptr && self->dial_serial_ == serial) self->connected(connect_error);
     });
     return;
@@ -161,9 +162,18 @@ void Connection::connected(const Error& error) {
   step_.unlink();
   ++dial_serial_;
   ++owner_->counters.connects;
+  // From here on the poller watches it instead of the io_context.
+  Error ignored;
+  socket_ = dialling_->socket.release(ignored);
+  if (!owner_->poller().add(socket_, *this)) {
+    AttemptResult result;
+    result.reason = Reason::local_resource;
+    result.detail = Error(errno, boost::system::system_category()).message();
+    result.counted = false;
+    return fail_with(std::move(result));
+  }
   if (attempt_->request.destination->scheme == "https") return start_handshake();
-  ready();
-  read_some();
+  secured();
 }
 
 void Connection::start_handshake() {
@@ -174,20 +184,19 @@ void Connection::start_handshake() {
   tls_ = std::make_unique<TlsSession>(pool_.tls, destination.host, dialling_->literal,
                                       pool_.resumption);
   state_ = State::handshaking;
-  read_some();
   continue_handshake();
 }
 
 // Until need_more: then all the input is used.
 void Connection::continue_handshake() {
   const TlsSession::Step step = tls_->handshake();
-  if (step == TlsSession::Step::done) return ready();
+  if (step == TlsSession::Step::done) return secured();
   write_some();  // what the handshake, or its failure, has to say
   if (step == TlsSession::Step::need_more || owner_ == nullptr) return;
   fail(tls_->reason(), tls_->detail());
 }
 
-void Connection::ready() {
+void Connection::secured() {
   dialling_.reset();
   phase_.unlink();
   begin_exchange();

@@ -44,7 +44,8 @@ HttpTransport::HttpTransport(boost::asio::io_context& io, HttpShared& shared, At
       options_(options),
       clock_(std::move(clock)),
       wake_(std::move(wake)),
-      mailbox_(std::make_shared<Mailbox>()) {
+      mailbox_(std::make_shared<Mailbox>()),
+      poller_(Poller::make(io)) {
   mailbox_->io = &io;
   mailbox_->transport = this;
 }
@@ -60,6 +61,7 @@ HttpTransport::~HttpTransport() {
     const boost::intrusive_ptr<Connection> connection = connections_.back();
     connection->close();
   }
+  poller_->stop();
 }
 
 void HttpTransport::arm(AttemptDeadline& node, Duration delay) {

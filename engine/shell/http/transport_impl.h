@@ -1,7 +1,8 @@
 #pragma once
 
+#include <sys/uio.h>
+
 #include <array>
-#include <boost/asio/buffer.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <cstdint>
@@ -18,6 +19,7 @@
 #include "engine/shell/http/connection.h"
 #include "engine/shell/http/deadlines.h"
 #include "engine/shell/http/http_transport.h"
+#include "engine/shell/http/poller.h"
 #include "engine/shell/http/shared_state.h"
 
 namespace postbag {
@@ -43,6 +45,7 @@ class HttpTransport final : public Transport {
 
   // For Connection. Everything below is called on the shard's thread.
   boost::asio::io_context& io() { return io_; }
+  Poller& poller() { return *poller_; }
   HttpShared::State& state() { return state_; }
   void arm(AttemptDeadline& node, Duration delay);
 
@@ -57,7 +60,8 @@ class HttpTransport final : public Transport {
 
   TransportStats counters;
   // Scratch for one system call or one TLS record; nothing stays in it across a return to the loop.
-  std::array<boost::asio::const_buffer, 64> pieces;
+  std::array<iovec, 64> pieces;
+  std::array<char, 16 * 1024> input;
   std::array<char, 16 * 1024> record;
 
  private:
@@ -96,6 +100,7 @@ class HttpTransport final : public Transport {
   const std::function<TimePoint()> clock_;
   const std::function<void()> wake_;
   const std::shared_ptr<Mailbox> mailbox_;
+  const std::shared_ptr<Poller> poller_;
 
   Deadlines deadlines_;
   TimePoint now_{};  // the latest reading
