@@ -11,10 +11,10 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <stdexcept>
 #include <thread>
 
 #include "bench/batch_check.h"
+#include "bench/bench_folder.h"
 #include "bench/bench_support.h"
 #include "bench/slow_sync.h"
 #include "postbag/engine.h"
@@ -55,25 +55,6 @@ struct Measured {
   double peak_rss_mb = 0;
   std::uint64_t accepted = 0, delivered = 0, left = 0, full_answers = 0;
   bool complete = false;
-};
-
-class BenchFolder {
- public:
-  BenchFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "postbag-bench-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path_ = name;
-  }
-  ~BenchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  BenchFolder(const BenchFolder&) = delete;
-  BenchFolder& operator=(const BenchFolder&) = delete;
-  std::string store() const { return (path_ / "postbag.db").string(); }
-
- private:
-  std::filesystem::path path_;
 };
 
 // Processor time of this process's threads of that name.
@@ -188,12 +169,13 @@ void wait_ms(std::uint64_t ms) {
 int run_measured(const Setting& setting, std::uint64_t sync_ms, Measured& measured) {
   setenv("POSTBAG_SYNC_DELAY_MS", std::to_string(sync_ms).c_str(), 1);
   const BenchFolder folder;
+  const std::string store = (folder.path() / "postbag.db").string();
   ReceiverProcessOptions receiver_options;
   receiver_options.pin = setting.pin;
   ReceiverProcess receiver(receiver_options);
   if (setting.pin) pin_to_core(0);
   {
-    Engine engine(engine_options(setting), open_sqlite_store({.path = folder.store()}));
+    Engine engine(engine_options(setting), open_sqlite_store({.path = store}));
     SteadyFeeder feeder(engine, receiver, setting);
     std::thread thread([&] {
       if (setting.pin) pin_to_core(1);
@@ -214,7 +196,7 @@ int run_measured(const Setting& setting, std::uint64_t sync_ms, Measured& measur
     measured.complete = idle && !feeder.failed() && measured.accepted > 0;
   }
   measured.delivered = receiver.counters().hooks;
-  measured.left = open_sqlite_store({.path = folder.store()})->info().pending_hooks;
+  measured.left = open_sqlite_store({.path = store})->info().pending_hooks;
   receiver.stop();
   const bool exact = measured.delivered == measured.accepted && measured.left == 0;
   return measured.complete && exact ? 0 : 1;
