@@ -167,7 +167,7 @@ void wait_ms(std::uint64_t ms) {
 
 // In the process of the case.
 int run_measured(const Setting& setting, std::uint64_t sync_ms, Measured& measured) {
-  setenv("POSTBAG_SYNC_DELAY_MS", std::to_string(sync_ms).c_str(), 1);
+  set_sync_delay_ms(sync_ms);
   const BenchFolder folder;
   const std::string store = (folder.path() / "postbag.db").string();
   ReceiverProcessOptions receiver_options;

@@ -1,6 +1,6 @@
 // A disk that is slow to sync: a shared object whose fsync() and fdatasync() stand before the C
 // library's, for a program that is linked to it or has it in LD_PRELOAD. Each waits
-// POSTBAG_SYNC_DELAY_MS (read at the first sync) and is counted.
+// POSTBAG_SYNC_DELAY_MS and is counted.
 
 #include "bench/slow_sync.h"
 
@@ -18,12 +18,17 @@ std::atomic<std::uint64_t> syncs{0};
 
 using SyncFunction = int (*)(int);
 
-int delayed_sync(SyncFunction real, int fd) {
-  static const long delay_ms = [] {
+std::atomic<long>& delay() {
+  static std::atomic<long> delay_ms = [] {
     const char* text = std::getenv("POSTBAG_SYNC_DELAY_MS");
     return text == nullptr ? 0 : std::strtol(text, nullptr, 10);
   }();
+  return delay_ms;
+}
+
+int delayed_sync(SyncFunction real, int fd) {
   syncs.fetch_add(1, std::memory_order_relaxed);
+  const long delay_ms = delay().load(std::memory_order_relaxed);
   if (delay_ms > 0) {
     timespec left{delay_ms / 1000, (delay_ms % 1000) * 1'000'000};
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {
@@ -40,6 +45,10 @@ SyncFunction next(const char* name) {
 
 std::uint64_t slow_sync_count() {
   return syncs.load(std::memory_order_relaxed);
+}
+
+void set_sync_delay_ms(std::uint64_t delay_ms) {
+  delay() = static_cast<long>(delay_ms);
 }
 
 }  // namespace postbag
