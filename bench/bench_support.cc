@@ -191,6 +191,14 @@ ReceiverProcess::ReceiverProcess(const ReceiverProcessOptions& options)
   if (got != sizeof port_) throw std::runtime_error("the receiver did not start");
 }
 
+void ReceiverProcess::pause() {
+  kill(child_->pid(), SIGSTOP);
+}
+
+void ReceiverProcess::resume() {
+  kill(child_->pid(), SIGCONT);
+}
+
 double ReceiverProcess::stop() {
   child_->interrupt();
   return child_->wait().cpu_s;

@@ -81,6 +81,9 @@ class ReceiverProcess {
   explicit ReceiverProcess(const ReceiverProcessOptions& options);
   std::uint16_t port() const { return port_; }
   ReceiverCounters& counters() { return counters_; }
+  // Stopped it still completes connections (the kernel does), but never answers.
+  void pause();
+  void resume();
   // Ends it; processor time used.
   double stop();
 

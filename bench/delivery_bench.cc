@@ -18,7 +18,7 @@ constexpr const char* usage =
     "               [--check] [--soak] [--list]\n"
     "  --set      quick (default): what the goals speak of, about two minutes with 3 rounds;\n"
     "             full: the whole matrix, about half an hour a round\n"
-    "  --case     a name, in a set or not, or a pattern over both sets:\n"
+    "  --case     a name, in a set or not, or a pattern over the set (quote it):\n"
     "             unbatched|batchN _targetsN [_inflightN] [_tls] [_os|_fsync] [_failing]\n"
     "             in_flight is 16 unless named (unbatched: 64 requests over all targets)\n"
     "  --repeat   rounds (3); medians are shown\n"
@@ -86,9 +86,10 @@ int run_soak(DeliveryPlan& plan) {
 }
 
 std::vector<DeliveryCase> choose_cases(const Arguments& arguments) {
-  if (arguments.has("case")) return find_delivery_cases(arguments.text("case"));
-  if (arguments.has("soak")) return find_delivery_cases("batch100_targets1");
-  if (!arguments.has("smoke")) return delivery_case_set(arguments.text("set", "quick"));
+  const std::string set = arguments.text("set", "quick");
+  if (arguments.has("case")) return find_delivery_cases(set, arguments.text("case"));
+  if (arguments.has("soak")) return find_delivery_cases(set, "batch100_targets1");
+  if (!arguments.has("smoke")) return delivery_case_set(set);
   std::vector<DeliveryCase> cases;
   for (const char* name : smoke_cases) cases.push_back(*parse_delivery_case(name));
   return cases;

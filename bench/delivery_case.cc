@@ -102,17 +102,10 @@ std::vector<DeliveryCase> delivery_case_set(std::string_view set) {
   return cases;
 }
 
-std::vector<DeliveryCase> find_delivery_cases(const std::string& glob) {
+std::vector<DeliveryCase> find_delivery_cases(std::string_view set, const std::string& glob) {
   if (auto named = parse_delivery_case(glob)) return {std::move(*named)};
-  std::vector<DeliveryCase> found;
-  for (const char* set : {"quick", "full"}) {
-    for (DeliveryCase& each : delivery_case_set(set)) {
-      const auto same = [&](const DeliveryCase& other) { return other.name == each.name; };
-      if (glob_match(glob, each.name) && std::none_of(found.begin(), found.end(), same)) {
-        found.push_back(std::move(each));
-      }
-    }
-  }
+  std::vector<DeliveryCase> found = delivery_case_set(set);
+  std::erase_if(found, [&](const DeliveryCase& each) { return !glob_match(glob, each.name); });
   return found;
 }
 

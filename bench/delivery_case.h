@@ -35,7 +35,7 @@ std::optional<DeliveryCase> parse_delivery_case(std::string_view name);
 // Empty for other sets.
 std::vector<DeliveryCase> delivery_case_set(std::string_view set);
 
-// A name, in a set or not, or a pattern over both sets.
-std::vector<DeliveryCase> find_delivery_cases(const std::string& glob);
+// The case of that name, in a set or not; or those of the set that match the pattern.
+std::vector<DeliveryCase> find_delivery_cases(std::string_view set, const std::string& glob);
 
 }  // namespace postbag
