@@ -1,5 +1,6 @@
 #include "cli/intake/answers.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "cli/text/json_writer.h"
@@ -175,6 +176,7 @@ Answer accepted_answer(const SubmitResult& result, std::span<const std::string_v
                        Durability durability) {
   Answer answer;
   answer.status = 202;
+  answer.body.reserve(std::max(result.ids.size(), own_ids.size()) * 40 + 128);
   JsonWriter json(answer.body);
   json.begin_object();
   write_accepted(json, answer.body, result, own_ids, durability);

@@ -10,6 +10,13 @@ namespace postbag {
 
 namespace asio = boost::asio;
 
+namespace {
+
+// A wake that waits for more calls than this gains little more, and the shard has work by then.
+constexpr int burst_calls_max = 32;
+
+}  // namespace
+
 struct IntakeLoop::Timer {
   Timer(asio::io_context& context, std::function<void()> function)
       : timer(context), work(std::move(function)) {}
@@ -28,12 +35,27 @@ IntakeLoop::IntakeLoop()
 IntakeLoop::~IntakeLoop() = default;
 
 void IntakeLoop::post(std::function<void()> work) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (closed_) return;
-    inbox_.push_back(std::move(work));
-    if (inbox_.size() > 1) return;  // a wake is under way
+  const std::lock_guard lock(mutex_);
+  if (closed_) return;
+  inbox_.push_back(std::move(work));
+  if (wake_ == Wake::sent) return;
+  if (HeldWakes::active()) {
+    if (wake_ == Wake::held) return;
+    if (HeldWakes::hold(shared_from_this())) {
+      wake_ = Wake::held;
+      return;
+    }
   }
+  wake();
+}
+
+void IntakeLoop::wake_now() {
+  const std::lock_guard lock(mutex_);
+  if (wake_ == Wake::held && !closed_) wake();
+}
+
+void IntakeLoop::wake() {
+  wake_ = Wake::sent;
   // Weak: work that waits in the context must not keep the context alive.
   asio::post(*context_, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->drain_inbox();
@@ -45,6 +67,7 @@ void IntakeLoop::drain_inbox() {
   {
     const std::lock_guard lock(mutex_);
     works.swap(inbox_);
+    wake_ = Wake::none;
   }
   for (auto& work : works) {
     work();
@@ -87,8 +110,34 @@ void IntakeLoop::fire_all() {
     timer->timer.expires_at(std::chrono::steady_clock::time_point::min());
 }
 
+void IntakeLoop::begin_burst() {
+  if (burst_ && ++burst_calls_ > burst_calls_max) end_burst();
+  if (burst_) return;
+  if (!burst_end_posted_) {
+    // Comes behind everything that is ready by now.
+    asio::post(*context_, [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->burst_end_posted_ = false;
+      self->end_burst();
+    });
+    burst_end_posted_ = true;
+  }
+  burst_.emplace();
+  burst_calls_ = 1;
+}
+
+void IntakeLoop::end_burst() {
+  burst_.reset();
+}
+
+std::size_t IntakeLoop::run_ready() {
+  return context_->poll();
+}
+
 void IntakeLoop::run() {
   context_->run();
+  end_burst();
 }
 
 }  // namespace postbag

@@ -5,8 +5,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
+#include "engine/shell/held_wakes.h"
 #include "postbag/time.h"
 
 namespace boost::asio {
@@ -18,12 +20,12 @@ namespace postbag {
 // The thread of intake as others see it: a place to post work to, and timers. Shared by whatever
 // may still hold on to it when the server is gone (an engine callback); after close() what is
 // posted is dropped.
-class IntakeLoop : public std::enable_shared_from_this<IntakeLoop> {
+class IntakeLoop : public Wakeable, public std::enable_shared_from_this<IntakeLoop> {
  public:
   using TimerId = std::uint64_t;
 
   IntakeLoop();
-  ~IntakeLoop();
+  ~IntakeLoop() override;
   IntakeLoop(const IntakeLoop&) = delete;
   IntakeLoop& operator=(const IntakeLoop&) = delete;
 
@@ -32,6 +34,12 @@ class IntakeLoop : public std::enable_shared_from_this<IntakeLoop> {
   void post(std::function<void()> work);
   // Any thread: from now on post() drops.
   void close();
+
+  // Intake's thread only: the wakes that it sends from now on wait until it has done what is ready
+  // now, or for so many calls of this function that more of them would gain little. end_burst()
+  // sends them at once.
+  void begin_burst();
+  void end_burst();
 
   // Intake's thread only. A timer that was cancelled does not fire.
   TimerId after(Duration delay, std::function<void()> work);
@@ -42,20 +50,28 @@ class IntakeLoop : public std::enable_shared_from_this<IntakeLoop> {
   boost::asio::io_context& context() { return *context_; }
   // Runs until close() was called and nothing is left to do.
   void run();
+  // What is ready now and what comes of it, without waiting. Returns how many handlers ran.
+  std::size_t run_ready();
+  void wake_now() override;
 
  private:
   struct Timer;
   struct Guard;
   void drain_inbox();
+  void wake();
 
   std::unique_ptr<boost::asio::io_context> context_;
   std::unique_ptr<Guard> guard_;
   std::map<TimerId, std::unique_ptr<Timer>> timers_;
   TimerId next_timer_ = 1;
+  std::optional<HeldWakes> burst_;
+  int burst_calls_ = 0;
+  bool burst_end_posted_ = false;
 
   std::mutex mutex_;
   std::vector<std::function<void()>> inbox_;
   bool closed_ = false;
+  enum class Wake { none, held, sent } wake_ = Wake::none;
 };
 
 }  // namespace postbag

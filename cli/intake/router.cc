@@ -304,6 +304,9 @@ void Router::submit(const SharedExchange& exchange) {
     if (!error) error = query.check_all_taken();
     if (error) return exchange->answer(error_answer(*error));
   }
+  // What takes long to parse holds nothing back.
+  constexpr std::size_t burst_body_max = 64 * 1024;
+  if (request.body && request.body->view().size() > burst_body_max) loop_->end_burst();
   ParsedCall parsed = parse_body(request);
   if (parsed.error) return exchange->answer(error_answer(*parsed.error));
   call.hooks = std::move(parsed.hooks);

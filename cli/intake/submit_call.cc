@@ -131,6 +131,10 @@ void run_submit(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop,
                       durability, {}};
   SubmitOptions options;
   options.want_ids = true;
+  // Calls of a few hooks that came together reach the engine together. A large one is worth a wake.
+  constexpr std::size_t burst_hooks_max = 16;
+  if (call.hooks.size() <= burst_hooks_max) loop->begin_burst();
+  if (call.hooks.size() > burst_hooks_max) loop->end_burst();
   if (call.wait) {
     const auto waiting = std::make_shared<WaitingCall>(std::move(pending), call.hooks.size());
     waiting->start(*call.wait);

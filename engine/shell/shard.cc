@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <boost/asio/post.hpp>
+#include <optional>
 #include <utility>
 
 #include "engine/pure/wire.h"
@@ -101,7 +102,23 @@ void Shard::forget_connections() {
 }
 
 void Shard::wake() {
-  if (std::exchange(wake_pending_, true)) return;
+  if (wake_ == Wake::sent) return;
+  if (HeldWakes::active()) {
+    if (wake_ == Wake::held) return;
+    // Not owned: who submits does not outlive the engine.
+    if (HeldWakes::hold(std::shared_ptr<Wakeable>(std::shared_ptr<void>(), this))) {
+      wake_ = Wake::held;
+      return;
+    }
+  }
+  wake_ = Wake::sent;
+  boost::asio::post(io_, [this] { on_wake(); });
+}
+
+void Shard::wake_now() {
+  const std::lock_guard lock(inbox_mutex_);
+  if (wake_ != Wake::held) return;  // somebody else woke it meanwhile
+  wake_ = Wake::sent;
   boost::asio::post(io_, [this] { on_wake(); });
 }
 
@@ -109,9 +126,10 @@ void Shard::on_wake() {
   {
     const std::lock_guard lock(inbox_mutex_);
     std::swap(inbox_, taken_);
-    wake_pending_ = false;
+    wake_ = Wake::none;
   }
   const Now now = clock_now();
+  std::optional<HeldWakes> held(std::in_place);  // many calls may be answered
   std::uint64_t reserved_bytes = 0;
   for (auto& answer : taken_.answers) core_.part_done(*answer, now);
   for (InboxParcel& inbox : taken_.parcels) {
@@ -128,6 +146,7 @@ void Shard::on_wake() {
   taken_.answers.clear();
   taken_.parcels.clear();
   taken_.commands.clear();
+  held.reset();
   cycle(now);
   // Only now does memory_bytes show the hooks: in between both count, so the limit holds.
   if (reserved_bytes > 0) host_.memory_released(reserved_bytes);

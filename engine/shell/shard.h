@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/pure/shard_core.h"
+#include "engine/shell/held_wakes.h"
 #include "engine/shell/store_thread.h"
 #include "postbag/logger.h"
 #include "postbag/transport.h"
@@ -62,7 +63,7 @@ using TransportFactory = std::function<std::unique_ptr<Transport>(
 // A thread with one io_context, one timer, one ShardCore and one transport. Everything of its
 // targets happens here; others hand over through the inbox: one lock and at most one wake for a
 // hand-over, however many hooks it has.
-class Shard : public AttemptSink {
+class Shard : public AttemptSink, public Wakeable {
  public:
   Shard(const ShardCore::Config& config, std::shared_ptr<const PolicyTable> policies,
         ShardHost& host, const TransportFactory& make_transport, Logger logger);
@@ -85,6 +86,7 @@ class Shard : public AttemptSink {
   const RateMeter& rates() const { return rates_; }
 
   void attempt_done(AttemptToken token, AttemptResult result) override;
+  void wake_now() override;
 
  private:
   struct InboxParcel {
@@ -126,7 +128,7 @@ class Shard : public AttemptSink {
 
   std::mutex inbox_mutex_;
   Inbox inbox_;
-  bool wake_pending_ = false;  // under inbox_mutex_
+  enum class Wake { none, held, sent } wake_ = Wake::none;  // under inbox_mutex_
   Inbox taken_;
   bool cycle_pending_ = false;
 
