@@ -134,7 +134,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadHook{"Event", Errc::bad_hook, [](HookView& hook) { hook.event = "a\nb"; }}),
     [](const auto& test) { return test.param.name; });
 
-TEST(EngineSubmit, RefusesAnEmptyCallAndMoreDurabilityThanThereIs) {
+TEST(EngineSubmit, RefusesAnEmptyCallAndDurabilityWithoutStoredHooks) {
   const auto engine = make_engine();
   EXPECT_EQ(engine->submit(HookList()).error, Errc::empty);
   SubmitOptions options;

@@ -72,6 +72,7 @@ void ShardCore::add(const Parcel& parcel, const Now& now) {
   if (parcel.retry == nullptr) {
     if (config_.durable) {
       if (parcel.call) waiting_calls_.push_back(parcel.call);
+      waiting_sync_ = waiting_sync_ || parcel.sync;
     } else {
       counters_.accepted += count;
       if (parcel.call) parcel.call->shard_done(Errc::ok);

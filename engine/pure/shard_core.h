@@ -24,6 +24,7 @@ struct Parcel {
   std::shared_ptr<const HookList> hooks;  // targets are canonical by now
   std::vector<std::uint32_t> indices;     // which of them; empty: all
   std::shared_ptr<CallSink> call;         // may be null
+  bool sync = true;                       // the call is answered once it is on disk
   std::shared_ptr<OutcomeListener> listener;
   std::vector<RememberedId>
       remember;  // to be stored with the hooks; location is filled in by the shard
@@ -62,6 +63,7 @@ struct StorePart {
   std::vector<std::function<void()>> barriers;  // called once everything before them is stored
   std::uint32_t shard = 0;
   bool durable = false;     // its batches have chunks in the store
+  bool sync = false;        // a call of `calls` wants them on disk before its answer
   std::uint32_t epoch = 0;  // appends of an epoch that had a failure are refused unread
   bool requeued = false;    // holds work that an earlier part could not store
   // The answer.
@@ -275,6 +277,7 @@ class ShardCore {
   std::vector<Batch*> loads_;
   std::vector<Dirty> dirty_;
   std::vector<std::shared_ptr<CallSink>> waiting_calls_;  // for the commit of what is dirty
+  bool waiting_sync_ = false;                             // one of them wants it synced
   std::unique_ptr<StorePart> part_;                       // gathers until taken
   std::vector<const StorePart*> parts_out_;               // oldest first; answered in this order
   std::uint32_t epoch_ = 0;

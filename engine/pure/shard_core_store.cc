@@ -53,6 +53,7 @@ void ShardCore::close_chunks(StorePart& part) {
   part.calls.insert(part.calls.end(), std::make_move_iterator(waiting_calls_.begin()),
                     std::make_move_iterator(waiting_calls_.end()));
   waiting_calls_.clear();
+  part.sync = part.sync || std::exchange(waiting_sync_, false);
 }
 
 std::unique_ptr<StorePart> ShardCore::take_part(const Now& now) {
@@ -145,6 +146,7 @@ void ShardCore::refuse_dirty(Errc error, const Now& now) {
   }
   dirty_.clear();
   if (part_) part_->remember.clear();
+  waiting_sync_ = false;
   for (const auto& call : std::exchange(waiting_calls_, {})) call->shard_done(error);
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 // How many numbers a reservation covers; a restart skips what was not used of it.
 constexpr std::uint64_t reservation = 1 << 22;
-// With durability "os" the operator was promised to lose at most the last second.
+// Whoever is answered without a sync was promised to lose at most the last second.
 constexpr Duration os_sync_interval = std::chrono::milliseconds(900);
 constexpr Duration maintenance_interval = std::chrono::milliseconds(20);
 constexpr Duration forgetting_interval = std::chrono::seconds(1);
@@ -152,15 +152,17 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
   refuse_poisoned(parts);
   StoreGroup group;
   StoreGroupMemory memory;
-  bool has_appends = false;
+  bool has_appends = false, wants_sync = false;
   for (const auto& part : parts) {
     if (part->append_error != Errc::ok) continue;
     add_to_group(*part, PartHalf::appends, store_tag_, group, memory);
     has_appends = has_appends || !part->append.empty();
+    wants_sync = wants_sync || part->sync;
   }
   for (const auto& part : parts) add_to_group(*part, PartHalf::rest, store_tag_, group, memory);
-  // Losing a settle at power loss costs a repeat, losing an append or a failure costs a hook.
-  const bool wants_sync = has_appends || !group.fail.empty();
+  // Losing a settle at power loss costs a repeat, losing a failure of memory mode costs a hook.
+  const bool syncs_failures = durability_ != Durability::os;
+  wants_sync = wants_sync || (syncs_failures && !group.fail.empty());
   std::error_code error = commit_group(group, wants_sync);
   std::error_code append_error = error;
   if (error == Errc::disk_low && has_appends) {
@@ -169,7 +171,8 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
     StoreGroupMemory rest_memory;
     for (const auto& part : parts)
       add_to_group(*part, PartHalf::rest, store_tag_, rest, rest_memory);
-    error = rest.empty() ? std::error_code() : commit_group(rest, !rest.fail.empty());
+    error =
+        rest.empty() ? std::error_code() : commit_group(rest, syncs_failures && !rest.fail.empty());
   }
   // A group that only takes away says nothing about room for more.
   if (append_error == Errc::disk_low) {
@@ -198,16 +201,14 @@ std::error_code StoreThread::commit_group(StoreGroup& group, bool wants_sync) {
   ChunkNumber reserve = 0;
   if (next + reservation / 2 > reserved_below_) reserve = group.reserve_below = next + reservation;
   if (group.empty()) return {};
-  CommitLevel level = CommitLevel::no_sync;
-  if (durability_ != Durability::os && wants_sync) level = CommitLevel::sync;
-  if (durability_ == Durability::os && steady_now() - last_sync_ >= os_sync_interval) {
-    level = CommitLevel::sync;
-  }
+  const bool syncs_soon = unsynced_ || durability_ == Durability::os || !group.append.empty();
+  const bool is_due = syncs_soon && steady_now() - last_sync_ >= os_sync_interval;
+  const CommitLevel level = wants_sync || is_due ? CommitLevel::sync : CommitLevel::no_sync;
   const std::error_code error = store_.commit(group, level);
   if (error) return error;
   if (reserve != 0) reserved_below_ = reserve;
   if (level == CommitLevel::sync) last_sync_ = steady_now();
-  unsynced_ = durability_ == Durability::os && level != CommitLevel::sync;
+  unsynced_ = syncs_soon && level != CommitLevel::sync;
   maintenance_left_ = true;
   return {};
 }

@@ -93,7 +93,7 @@ class StoreThread {
   std::atomic<ChunkNumber> next_number_;
   ChunkNumber reserved_below_;                                       // this thread's
   std::unordered_map<std::uint32_t, std::uint32_t> poisoned_epoch_;  // by shard
-  bool unsynced_ = false;
+  bool unsynced_ = false;  // a call was answered whose hooks are not synced yet
   TimePoint last_sync_{};
   TimePoint last_maintenance_{};
   TimePoint last_forgetting_{};

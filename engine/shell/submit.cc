@@ -30,6 +30,7 @@ struct Engine::Impl::Admission {
   bool some = false;
   std::vector<RememberedId> remember;  // one per call->given(), same order
   std::vector<std::uint32_t> duplicates;
+  bool sync = false;
   std::uint64_t reserved_bytes = 0;
 };
 
@@ -131,8 +132,9 @@ void Engine::Impl::submit(HookList hooks, SubmitOptions options, SubmitHandler d
     done(std::move(refused));
   };
   if (hooks.empty()) return refuse(Errc::empty, "the call has no hook");
-  if (options.durability && *options.durability > options_.store.durability) {
-    return refuse(Errc::bad_hook, "the engine does not offer this durability");
+  const Durability durability = options.durability.value_or(options_.store.durability);
+  if (durability != Durability::memory && options_.store.durability == Durability::memory) {
+    return refuse(Errc::bad_hook, "the engine's durability is memory: it stores failed hooks only");
   }
   const auto table = policies();
   if (!check_hooks(hooks, *table, refused)) {
@@ -170,6 +172,7 @@ void Engine::Impl::submit(HookList hooks, SubmitOptions options, SubmitHandler d
   pending_.fetch_add(count);
   admission.hooks = std::make_shared<const HookList>(std::move(hooks));
   admission.call = call;
+  admission.sync = durability == Durability::fsync;
   admission.listener = std::move(options.listener);
   if (admission.listener && !admission.duplicates.empty()) {
     call->on_accepted([this, list = admission.hooks, duplicates = std::move(admission.duplicates),
@@ -252,6 +255,7 @@ void Engine::Impl::hand_over(Admission& admission) {
     Parcel& parcel = parcels[at];
     parcel.hooks = admission.hooks;
     parcel.call = admission.call;
+    parcel.sync = admission.sync;
     parcel.listener = admission.listener;
     shards_[at]->post(std::move(parcel), std::exchange(reserved_left, 0));
   }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -48,9 +50,31 @@ class StoreControl {
     return refused_;
   }
 
-  // The store's side.
-  std::error_code enter(bool has_appends) {
+  // Of every commit that was begun.
+  struct Commit {
+    std::size_t appended = 0;  // chunks
+    bool sync = false;
+  };
+  std::vector<Commit> commits() const {
+    const std::lock_guard lock(mutex_);
+    return commits_;
+  }
+  // Until a commit with a sync has begun, not counting the first `before` commits. False: none in
+  // 20 s.
+  bool wait_sync(std::size_t before) {
     std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(20), [&] {
+      return std::any_of(commits_.begin() + static_cast<std::ptrdiff_t>(before), commits_.end(),
+                         [](const Commit& commit) { return commit.sync; });
+    });
+  }
+
+  // The store's side.
+  std::error_code enter(std::size_t appended, bool sync) {
+    std::unique_lock lock(mutex_);
+    const bool has_appends = appended > 0;
+    commits_.push_back({appended, sync});
+    changed_.notify_all();
     if (has_appends && holds_) {
       held_ += 1;
       changed_.notify_all();
@@ -68,6 +92,7 @@ class StoreControl {
   Errc appends_ = Errc::ok, all_ = Errc::ok;
   bool holds_ = false;
   std::size_t held_ = 0, refused_ = 0;
+  std::vector<Commit> commits_;
 };
 
 // Another store with commits that fail or wait on request. The other one is shared, so that a test
@@ -80,7 +105,9 @@ class FailingStore : public Store {
 
   StoreInfo info() const override { return store_->info(); }
   std::error_code commit(const StoreGroup& group, CommitLevel level) override {
-    if (const std::error_code error = control_->enter(!group.append.empty())) return error;
+    if (const std::error_code error =
+            control_->enter(group.append.size(), level == CommitLevel::sync))
+      return error;
     return store_->commit(group, level);
   }
   std::error_code scan_pending(ChunkNumber after, std::size_t max,

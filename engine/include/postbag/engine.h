@@ -41,8 +41,17 @@ class OutcomeListener {
 };
 
 struct SubmitOptions {
-  // Empty: the engine's. Lower than the engine's only weakens this call; higher is refused
-  // (Errc::bad_hook).
+  // What "accepted" of this call's new hooks survives; empty: the engine's
+  // (StoreOptions::durability). By the engine's:
+  //   fsync, os  `fsync`: answered after a commit that is synced, whoever else is in its group.
+  //              `os`: answered after a commit that is synced only if another call of its group
+  //              wants it, or after 0.9 s without a sync; else a sync follows within a second. A
+  //              kill loses nothing, a power loss at most the last second.
+  //              `memory`: as `os`. A batch does not mix what is stored with what is not.
+  //   memory     `fsync`, `os`: refused (Errc::bad_hook), nothing is stored there but failures.
+  // In every combination the bags, their order and the batches are the same, and nothing is sent
+  // before its commit. A hook that an earlier call brought (a duplicate) has what that call asked
+  // for.
   std::optional<Durability> durability;
   bool want_ids = false;
   std::shared_ptr<OutcomeListener> listener;
