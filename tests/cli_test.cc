@@ -25,6 +25,7 @@
 #include "cli/log_limiter.h"
 #include "cli/own_addresses.h"
 #include "cli/progress.h"
+#include "cli/recovery_progress.h"
 #include "cli/send_input.h"
 #include "cli/table.h"
 #include "engine/pure/json.h"
@@ -762,6 +763,27 @@ TEST(DemoTest, TableSumsItsRows) {
   row.submitted = row.delivered = 7;
   row.batches = row.attempts = 2;
   EXPECT_THAT(render_ledger({row, row}), HasSubstr("14"));
+}
+
+// --- recovery_progress.h
+
+TEST(RecoveryProgress, SaysAtMostOneLineASecondWithCountAndRate) {
+  const TimePoint begin{seconds(5)};
+  RecoveryProgress progress(1'000'000, begin);
+  EXPECT_EQ(progress.found(100'000, begin + milliseconds(999)), std::nullopt);
+  EXPECT_EQ(progress.found(200'000, begin + milliseconds(1000)),
+            "recovering: 200000 of 1000000 pending hooks read, 200000/s");
+  EXPECT_EQ(progress.found(300'000, begin + milliseconds(1999)), std::nullopt);
+  EXPECT_EQ(progress.found(300'000, begin + milliseconds(2000)),
+            "recovering: 300000 of 1000000 pending hooks read, 150000/s");
+  EXPECT_EQ(progress.done(1'000'000, begin + milliseconds(2500)),
+            "recovered 1000000 hooks of an earlier run, 400000/s");
+}
+
+TEST(RecoveryProgress, WhatTakesNoTimeHasARateToo) {
+  const TimePoint begin{};
+  EXPECT_EQ(RecoveryProgress(7, begin).done(7, begin),
+            "recovered 7 hooks of an earlier run, 7000/s");
 }
 
 }  // namespace

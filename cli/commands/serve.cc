@@ -16,6 +16,7 @@
 #include "cli/line_reader.h"
 #include "cli/log.h"
 #include "cli/own_addresses.h"
+#include "cli/recovery_progress.h"
 #include "cli/signals.h"
 #include "cli/store_access.h"
 #include "cli/text/json_writer.h"
@@ -165,6 +166,7 @@ class Daemon {
   std::unique_ptr<Store> opened_store() {
     auto store = open_store_alone(options_, true, arguments_.accept_loss);
     const StoreInfo info = store->info();
+    pending_at_start_ = info.pending_hooks;
     log_.info("store " + options_.store.path + ": " + std::to_string(info.pending_hooks) +
               " hooks pending, " + std::to_string(info.failed_hooks) + " failed");
     return store;
@@ -182,13 +184,13 @@ class Daemon {
   }
 
   void recover() {
-    std::uint64_t said = 0;
+    RecoveryProgress progress(pending_at_start_, std::chrono::steady_clock::now());
     const std::uint64_t found = engine_.recover([&](std::uint64_t hooks) {
-      if (hooks < said + 100'000) return;
-      said = hooks;
-      log_.info("recovering: " + std::to_string(hooks) + " hooks so far");
+      if (const auto line = progress.found(hooks, std::chrono::steady_clock::now())) {
+        log_.info(*line);
+      }
     });
-    if (found > 0) log_.info("recovered " + std::to_string(found) + " hooks of an earlier run");
+    if (found > 0) log_.info(progress.done(found, std::chrono::steady_clock::now()));
   }
 
   void say_ready() {
@@ -243,6 +245,7 @@ class Daemon {
   DaemonEvents& events_;
   const Log& log_;
   Console& console_;
+  std::uint64_t pending_at_start_ = 0;
   Engine engine_;
   EngineBackend backend_;
   IntakeServer server_;
