@@ -550,6 +550,27 @@ TEST_F(ShardCoreStoreTest, ShedHooksAreReadBackInTheirTurn) {
   EXPECT_LE(world_->memory_bytes(), sizeof(TargetState) + 200);
 }
 
+// Found by the simulation, seed 63582.
+TEST_F(ShardCoreStoreTest, ARetryThatIsStillBeingReadWhenADrainBeginsIsNotSent) {
+  config_.load_time = seconds(2);
+  make(plain(1));
+  always(answer(500));
+  give("1");
+  world_->run_for(seconds(1));
+  ASSERT_GT(world_->shed(1 << 20), 0u);
+  world_->run_for(seconds(5));  // due, and on its way from the store
+  world_->drain();
+  world_->run_for(seconds(60));
+  EXPECT_TRUE(world_->drained());
+  EXPECT_EQ(world_->requests().size(), 1u);
+  EXPECT_EQ(world_->abandon(), (std::pair<std::uint64_t, std::uint64_t>{1, 0}));
+  always(answer(200));
+  world_->crash();
+  world_->run_idle();
+  ASSERT_EQ(world_->requests().size(), 2u);
+  EXPECT_EQ(world_->requests().back().attempt, 2u);
+}
+
 // --- Rows of retry-failed-hooks
 
 TEST_F(ShardCoreStoreTest, RowsAreBatchedByKeyAndBothOutcomesReachTheStore) {

@@ -96,6 +96,7 @@ struct Batch {
   bool corrupt = false;  // the store could not give them back
   bool dirty = false;    // its last chunk is not handed to the store yet
   bool attempted = false;
+  bool is_retry = false;          // the attempt that is under way
   bool cancelled = false;         // by an operator, before its commit
   bool stored = false;            // its chunks are, or will be, rows of the store
   std::uint16_t uncommitted = 0;  // chunks not yet committed, the dirty one included

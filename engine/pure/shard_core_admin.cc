@@ -90,7 +90,9 @@ void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std:
   const bool cancelled = batch.state == BatchState::failing;
   check(cancelled || batch.state == BatchState::loading);
   const bool damaged = error == Errc::store_corrupt || error == Errc::not_found;
-  if ((error && !damaged) || (stopped_sending_ && !cancelled)) {
+  // A drain starts no retry, and this one had not started when it was still being read.
+  const bool may_go = !stopped_sending_ && !(draining_ && batch.is_retry);
+  if ((error && !damaged) || (!may_go && !cancelled)) {
     load_failed(batch, now);
     return;
   }

@@ -130,7 +130,8 @@ void ShardCore::pump() {
 
 void ShardCore::start(Batch& batch) {
   TargetState& target = *batch.bag->target;
-  if (batch.state == BatchState::due) {
+  batch.is_retry = batch.state == BatchState::due;
+  if (batch.is_retry) {
     target.retrying -= 1;
     retrying_ -= 1;
   }
