@@ -76,12 +76,16 @@ def run_program(command):
         # Asked for while it runs: what wait4() tells counts the memory of this process too, which
         # the child had before its exec().
         rss_mb, pid, since = 0, 0, time.monotonic()
-        while pid == 0:
-            rss_mb = max(rss_mb, peak_rss_mb(child.pid))
-            pid, status, used = os.wait4(child.pid, os.WNOHANG)
-            if pid == 0 and time.monotonic() - since > RUN_S_MAX:
-                child.kill()
-            time.sleep(0.01)
+        try:
+            while pid == 0:
+                rss_mb = max(rss_mb, peak_rss_mb(child.pid))
+                pid, status, used = os.wait4(child.pid, os.WNOHANG)
+                if pid == 0 and time.monotonic() - since > RUN_S_MAX:
+                    child.kill()
+                time.sleep(0.01)
+        except SystemExit:
+            stop(child)
+            raise
         child.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         error.seek(0)
@@ -106,7 +110,11 @@ class Receiver:
     def __init__(self, setting):
         command = setting.on_core(1, [setting.build / "bench_receiver"])
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.port = int(self.process.stdout.readline())
+        try:
+            self.port = int(self.process.stdout.readline())
+        except BaseException:
+            stop(self.process)
+            raise
         self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
 
     def __enter__(self):

@@ -12,6 +12,7 @@ Usually started by `bench/run peers`, which builds and installs what is needed.
 import argparse
 import json
 import pathlib
+import signal
 import statistics
 import sys
 from dataclasses import dataclass, field
@@ -189,6 +190,8 @@ def main():
     parser.add_argument("--json", action="store_true", help="a line of JSON for every setting")
     parser.add_argument("--smoke", action="store_true", help="tiny counts, to see that it works")
     arguments = parser.parse_args()
+    # As an exception, so that what was started is stopped and temporary folders are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     setting = programs.Setting(arguments.build, arguments.node_modules, arguments.pin,
                                arguments.smoke)
     workloads = [each for each in make_workloads() if arguments.workload in each.name]
