@@ -23,12 +23,13 @@ std::uint64_t environment(const char* name, std::uint64_t otherwise) {
 
 struct SimResult {
   std::uint64_t trace = 0, events = 0, hooks = 0, requests = 0, repeats = 0, rows = 0, crashes = 0;
+  std::uint64_t shed = 0, looked_up = 0;
   std::vector<std::string> violations;
 };
 
 class Simulation {
  public:
-  explicit Simulation(std::uint64_t seed) : random_(seed), seed_(seed) {}
+  explicit Simulation(std::uint64_t seed) : random_(seed), spill_random_(seed + 77), seed_(seed) {}
   SimResult run();
 
  private:
@@ -50,11 +51,15 @@ class Simulation {
   void reload();
   void change_moods();
   void crash();
+  void spill();
+  void look_up();
+  void end_life();
   void stop_faults();
   void end_by_drain();
   void run_events(Duration duration);
 
   std::mt19937_64 random_;
+  std::mt19937_64 spill_random_;  // its own: seeds that drop nothing stay the runs they are
   std::uint64_t seed_;
   WorldConfig config_;
   std::unique_ptr<CoreWorld> world_;
@@ -64,7 +69,7 @@ class Simulation {
   bool is_faulty_ = true, is_producing_ = true, has_disk_faults_ = false, has_load_faults_ = false;
   bool has_finals_ = false;
   StoreFault disk_ = StoreFault::none;
-  std::uint64_t crashes_ = 0;
+  std::uint64_t crashes_ = 0, shed_ = 0, looked_up_ = 0;
 };
 
 TargetPolicy Simulation::random_policy() {
@@ -188,7 +193,43 @@ void Simulation::reload() {
   world_->reload(config_.options);
 }
 
+// Half of the durable runs are short of memory all the time: hooks are dropped again and again, now
+// all, now few.
+void Simulation::spill() {
+  if (!is_faulty_) return;
+  oracle_->has_shed = true;
+  world_->shed(spill_random_() % 3 == 0 ? 1 << 20 : spill_random_() % 4000);
+  look_up();
+  world_->after(milliseconds(20 + spill_random_() % 400), [this] { spill(); });
+}
+
+// Whatever is in the store is pending, so the core knows it, wherever it keeps it.
+void Simulation::look_up() {
+  const auto& chunks = world_->durable().chunks;
+  if (chunks.empty()) return;
+  const ChunkNumber lowest = chunks.begin()->first;
+  const ChunkNumber highest = chunks.rbegin()->first;
+  for (int time = 0; time < 3; ++time) {
+    const auto found = chunks.lower_bound(lowest + spill_random_() % (highest - lowest + 1));
+    const auto& [number, chunk] = *found;
+    ShardCore& core = world_->core(world_->shard_of(chunk.target));
+    const auto index = static_cast<std::uint32_t>(spill_random_() % chunk.hooks);
+    const auto status = core.find_hook(number, index, chunk.batch);
+    if (!status) oracle_->wrong("a pending hook is not found");
+    if (status && status->target != chunk.target) oracle_->wrong("found with another target");
+    if (core.find_hook(number, chunk.hooks, chunk.batch)) oracle_->wrong("found one too many");
+    looked_up_ += 1;
+  }
+}
+
+void Simulation::end_life() {
+  for (std::uint32_t shard = 0; shard < world_->shards(); ++shard) {
+    shed_ += world_->core(shard).counters().shed;
+  }
+}
+
 void Simulation::crash() {
+  end_life();
   world_->crash(chance(50));
   oracle_->crashed();
   crashes_ += 1;
@@ -291,6 +332,7 @@ SimResult Simulation::run() {
   for (std::size_t producer = 0; producer < producers; ++producer) produce();
   change_moods();
   disturb();
+  if (config_.durable && seed_ % 2 == 0) spill();
   run_events(std::chrono::seconds(10 + upto(20)));
   if (oracle_->violations().empty() && chance(40)) end_by_drain();
   stop_faults();
@@ -305,6 +347,9 @@ SimResult Simulation::run() {
   result.repeats = oracle_->repeats();
   result.rows = oracle_->rows();
   result.crashes = crashes_;
+  end_life();
+  result.shed = shed_;
+  result.looked_up = looked_up_;
   result.violations = oracle_->violations();
   return result;
 }
@@ -328,6 +373,8 @@ TEST(Simulation, KeepsItsPromises) {
     sum.repeats += result.repeats;
     sum.rows += result.rows;
     sum.crashes += result.crashes;
+    sum.shed += result.shed;
+    sum.looked_up += result.looked_up;
     if (result.violations.empty()) continue;
     failures += 1;
     std::string all;
@@ -337,16 +384,19 @@ TEST(Simulation, KeepsItsPromises) {
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
   std::printf(
       "%llu seeds, %llu events (%.0f a second), %llu hooks, %llu requests, %llu repeats, "
-      "%llu failed rows, %llu crashes\n",
+      "%llu failed rows, %llu crashes, %llu hooks dropped from memory, %llu looked up\n",
       static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(sum.events),
       static_cast<double>(sum.events) / took.count(), static_cast<unsigned long long>(sum.hooks),
       static_cast<unsigned long long>(sum.requests), static_cast<unsigned long long>(sum.repeats),
-      static_cast<unsigned long long>(sum.rows), static_cast<unsigned long long>(sum.crashes));
+      static_cast<unsigned long long>(sum.rows), static_cast<unsigned long long>(sum.crashes),
+      static_cast<unsigned long long>(sum.shed), static_cast<unsigned long long>(sum.looked_up));
   // The run must have met what it is about.
   if (seeds >= 100) {
     EXPECT_GT(sum.repeats, 1000u);
     EXPECT_GT(sum.rows, 1000u);
     EXPECT_GT(sum.crashes, 100u);
+    EXPECT_GT(sum.shed, 1000u);
+    EXPECT_GT(sum.looked_up, 1000u);
   }
 }
 

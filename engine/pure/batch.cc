@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/pure/check.h"
+#include "engine/pure/disk_run.h"
 #include "engine/pure/varint.h"
 
 namespace postbag {
@@ -22,6 +23,9 @@ void put_text(std::string& out, std::string_view text) {
 }
 
 }  // namespace
+
+Batch::Batch() = default;
+Batch::~Batch() = default;
 
 void Batch::for_each_chunk(const std::function<void(const ChunkInfo&)>& each) const {
   if (chunk.number != 0) each(chunk);

@@ -15,6 +15,7 @@
 namespace postbag {
 
 struct Bag;
+class DiskRun;
 
 // Takes part in a call's answer: told by the shard which id a hook got, and once per shard that all
 // of the call's hooks of that shard are accepted. Implemented by the shell; called on the shard's
@@ -79,7 +80,9 @@ struct Batch {
   DeadlineNode deadline;  // first, so that the queue's node leads back here: cut while open, retry
                           // while retrying
   Bag* bag = nullptr;
-  Batch* next = nullptr;  // in the bag's queue
+  Batch* next = nullptr;         // in the bag's queue, or among the due ones
+  Batch* before = nullptr;       // in the bag's queue
+  std::unique_ptr<DiskRun> run;  // in the bag's queue: batches right behind it, on disk only
   BatchNumber number = 0;
   WallMs opened_ms = 0;
 
@@ -117,7 +120,8 @@ struct Batch {
   Reason last_reason = Reason::none;
   int last_status = 0;
 
-  Batch() = default;
+  Batch();
+  ~Batch();
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
 

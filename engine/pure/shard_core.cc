@@ -15,6 +15,7 @@ namespace {
 constexpr std::size_t idle_targets_max = 4096;
 // What a hash map entry and an allocation cost beside the object.
 constexpr std::size_t entry_overhead_bytes = 48;
+constexpr std::size_t table_places_kept = 16'384;
 
 std::size_t target_bytes(const TargetState& target) {
   return sizeof(TargetState) + target.url.capacity() + entry_overhead_bytes;
@@ -164,14 +165,28 @@ void ShardCore::cut_if_full(Bag& bag) {
 }
 
 Batch& ShardCore::new_batch(Bag& bag) {
-  auto* batch = new Batch;
-  batch->bag = &bag;
-  overhead_bytes_ += sizeof(Batch) + entry_overhead_bytes + batch->meta.capacity();
+  count_batch(bag);
+  return make_batch(bag);
+}
+
+void ShardCore::count_batch(Bag& bag) {
   batches_live_ += 1;
   bag.batches += 1;
   TargetState& target = *bag.target;
   target.batches += 1;
   if (target.list == TargetState::List::idle) list_remove(target);
+}
+
+void ShardCore::uncount_batches(Bag& bag, std::uint64_t count) {
+  batches_live_ -= count;
+  bag.batches -= static_cast<std::uint32_t>(count);
+  bag.target->batches -= static_cast<std::uint32_t>(count);
+}
+
+Batch& ShardCore::make_batch(Bag& bag) {
+  auto* batch = new Batch;
+  batch->bag = &bag;
+  overhead_bytes_ += sizeof(Batch) + entry_overhead_bytes + batch->meta.capacity();
   return *batch;
 }
 
@@ -210,8 +225,7 @@ void ShardCore::cut(Bag& bag, Cut why) {
   batch.state = BatchState::queued;
   bag.size_hint = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(batch.body_bytes, segment_bytes_max - sizeof(Segment)));
-  (bag.queue_tail != nullptr ? bag.queue_tail->next : bag.queue_head) = &batch;
-  bag.queue_tail = &batch;
+  queue_insert(bag, bag.queue_tail, batch);
   counters_.batches += 1;
   counters_.cut_by_size += why == Cut::size;
   counters_.cut_by_bytes += why == Cut::bytes;
@@ -222,19 +236,24 @@ void ShardCore::cut(Bag& bag, Cut why) {
 }
 
 void ShardCore::free_batch(Batch& batch) {
-  check(batch.uses == 0 && !batch.deadline.armed() && !batch.dirty);
   Bag& bag = *batch.bag;
   TargetState& target = *bag.target;
+  destroy_batch(batch);
+  uncount_batches(bag, 1);
+  remove_bag_if_unused(bag);
+  touch_idle(target);
+}
+
+void ShardCore::destroy_batch(Batch& batch) {
+  check(batch.uses == 0 && !batch.deadline.armed() && !batch.dirty && !batch.run);
   if (batch.more_chunks) overhead_bytes_ -= batch.more_chunks->size() * sizeof(ChunkInfo);
   overhead_bytes_ -= sizeof(Batch) + entry_overhead_bytes + batch.meta.capacity();
   drop_hooks(batch, pool_);
   by_number_.erase(batch.number);
-  batches_live_ -= 1;
-  bag.batches -= 1;
-  target.batches -= 1;
   delete &batch;
-  remove_bag_if_unused(bag);
-  touch_idle(target);
+  // It does not shrink by itself, and may have held all that is on disk only by now.
+  const std::size_t places = by_number_.bucket_count();
+  if (places > table_places_kept && by_number_.size() < places / 8) by_number_.rehash(0);
 }
 
 void ShardCore::unuse(Batch& batch) {

@@ -13,6 +13,7 @@
 
 #include "engine/pure/batch.h"
 #include "engine/pure/deadline_queue.h"
+#include "engine/pure/disk_run.h"
 #include "engine/pure/policy_table.h"
 #include "engine/pure/segment.h"
 #include "engine/pure/target.h"
@@ -204,6 +205,11 @@ class ShardCore {
   std::uint64_t cut_all(TargetState& target, Cut why);
   Batch& new_batch(Bag& bag);
   void free_batch(Batch& batch);
+  // The object alone. The counts of bag and target are of batches, those in runs included.
+  Batch& make_batch(Bag& bag);
+  void destroy_batch(Batch& batch);
+  void count_batch(Bag& bag);
+  void uncount_batches(Bag& bag, std::uint64_t count);
   void unuse(Batch& batch);
   void remove_bag_if_unused(Bag& bag);
   void touch_idle(TargetState& target);
@@ -247,12 +253,27 @@ class ShardCore {
 
   // shard_core_spill.cc
   bool can_shed(const Batch& batch) const;
-  void note_sheddable(const Batch& batch);
+  void note_sheddable(Batch& batch);
+  void drop_resident(Batch& batch);
+  void queue_insert(Bag& bag, Batch* before, Batch& batch);
+  void queue_unlink(Batch& batch);
+  void queue_remove(Batch& batch);
+  Batch& batch_on_disk(Bag& bag, const DiskBatch& places, BatchNumber number);
+  static bool can_fold(const Batch& batch);
+  void fold(Batch& batch);
+  bool fold_into(Batch& carrier, const DiskBatch& places);
+  std::unique_ptr<DiskRun> take_run(Batch& carrier);
+  void give_run(Batch& carrier, std::unique_ptr<DiskRun> run);
+  Batch* unfold_batch(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place);
+  const Bag* find_in_runs(ChunkNumber chunk, std::uint32_t index, bool& is_cancelled) const;
+  std::uint64_t cancel_run(Batch& carrier);
+  void cancel_more();
+  std::uint64_t leave_runs();
 
   // shard_core_admin.cc
   void add_recovered_batch(PendingBatch pending, const Now& now);
   void cancel_batch(Batch& batch, const Now& now);
-  void cancel_ended();
+  void cancel_ended(std::uint64_t batches = 1);
   void take_out(Batch& batch);
   bool decode_chunks(Batch& batch, std::span<const std::string> blobs);
   void load_failed(Batch& batch, const Now& now);
@@ -285,6 +306,13 @@ class ShardCore {
   TimePoint store_pause_until_{};
   bool store_failed_ = false;
   std::uint64_t cancels_open_ = 0;  // batches that wait for their commit or their hooks
+  std::uint64_t cancel_loads_ = 0;  // of these, being read
+  struct CancelledRun {
+    Bag* bag = nullptr;
+    std::unique_ptr<DiskRun> run;
+  };
+  std::deque<CancelledRun> cancelled_runs_;           // out of their queues, read a part at a time
+  std::vector<Batch*> carriers_;                      // every batch with a run
   std::vector<std::function<void()>> held_barriers_;  // until there are none
 
   struct NumberRange {

@@ -42,29 +42,22 @@ void ShardCore::add_recovered_batch(PendingBatch pending, const Now& now) {
   Bag* bag = pending.group.empty() && pending.headers.empty()
                  ? &target.default_bag
                  : &bag_of(target, pending.group, pending.headers, Parcel{});
-  Batch& batch = new_batch(*bag);
-  batch.number = pending.number;
-  batch.hooks = pending.hooks;
-  batch.attempts = pending.attempts;
-  batch.resident = false;
-  batch.stored = true;
-  batch.chunk = pending.chunks.front();
-  batch.opened_ms = batch.chunk.accepted_ms;
-  if (pending.chunks.size() > 1) {
-    batch.more_chunks =
-        std::make_unique<std::vector<ChunkInfo>>(pending.chunks.begin() + 1, pending.chunks.end());
-    overhead_bytes_ += batch.more_chunks->size() * sizeof(ChunkInfo);
-  }
-  by_number_.emplace(batch.number, &batch);
-  hooks_held_ += batch.hooks;
-  target.hooks_waiting += batch.hooks;
-  counters_.accepted += batch.hooks;
-  batch.state = BatchState::queued;
+  count_batch(*bag);
+  hooks_held_ += pending.hooks;
+  target.hooks_waiting += pending.hooks;
+  counters_.accepted += pending.hooks;
+  DiskBatch stored;
+  stored.chunk = pending.chunks.front();
+  stored.more_chunks.assign(pending.chunks.begin() + 1, pending.chunks.end());
+  stored.hooks = pending.hooks;
   if (pending.attempts == 0) {
-    (bag->queue_tail != nullptr ? bag->queue_tail->next : bag->queue_head) = &batch;
-    bag->queue_tail = &batch;
+    const bool has_first = stored.chunk.number == pending.number;
+    if (has_first && bag->queue_tail != nullptr && fold_into(*bag->queue_tail, stored)) return;
+    queue_insert(*bag, bag->queue_tail, batch_on_disk(*bag, stored, pending.number));
     bag_changed(*bag);
   } else {
+    Batch& batch = batch_on_disk(*bag, stored, pending.number);
+    batch.attempts = pending.attempts;
     // The schedule goes on; a wall clock that was set meanwhile cannot make the wait longer than it
     // ever was.
     const RetryPolicy& retry = target.policy->policy.retry;
@@ -105,7 +98,9 @@ void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std:
     AttemptResult result;
     result.reason = Reason::cancelled;
     give_up(batch, std::move(result), now.wall_ms);
+    cancel_loads_ -= 1;
     cancel_ended();
+    cancel_more();
     target_changed(target);
     pump();
     return;
@@ -145,7 +140,9 @@ void ShardCore::load_failed(Batch& batch, const Now& now) {
   if (batch.state == BatchState::failing) {
     unuse(batch);
     wait_for_retry(batch, now);
+    cancel_loads_ -= 1;
     cancel_ended();
+    cancel_more();
     return;
   }
   set_state(batch, BatchState::in_flight);
@@ -197,12 +194,12 @@ void ShardCore::flush_retry(const RetrySink* sink, const Now& now) {
 void ShardCore::take_out(Batch& batch) {
   Bag& bag = *batch.bag;
   TargetState& target = *bag.target;
-  const auto unlink = [&](Batch*& head, Batch*& tail) {
+  const auto unlink_due = [&] {
     Batch* before = nullptr;
-    for (Batch* at = head; at != nullptr; before = at, at = at->next) {
+    for (Batch* at = target.due_head; at != nullptr; before = at, at = at->next) {
       if (at != &batch) continue;
-      (before != nullptr ? before->next : head) = batch.next;
-      if (tail == &batch) tail = before;
+      (before != nullptr ? before->next : target.due_head) = batch.next;
+      if (target.due_tail == &batch) target.due_tail = before;
       batch.next = nullptr;
       return;
     }
@@ -213,10 +210,10 @@ void ShardCore::take_out(Batch& batch) {
       bag.open = nullptr;
       break;
     case BatchState::queued:
-      unlink(bag.queue_head, bag.queue_tail);
+      queue_remove(batch);
       break;
     case BatchState::due:
-      unlink(target.due_head, target.due_tail);
+      unlink_due();
       [[fallthrough]];
     case BatchState::retrying:
       target.retrying -= 1;
@@ -233,6 +230,7 @@ void ShardCore::cancel_batch(Batch& batch, const Now& now) {
     set_state(batch, BatchState::failing);
     batch.uses += 1;
     cancels_open_ += 1;
+    cancel_loads_ += 1;
     loads_.push_back(&batch);
     return;
   }
@@ -242,8 +240,8 @@ void ShardCore::cancel_batch(Batch& batch, const Now& now) {
 }
 
 // Barriers behind a cancel wait until its rows are on their way to the store, too.
-void ShardCore::cancel_ended() {
-  cancels_open_ -= 1;
+void ShardCore::cancel_ended(std::uint64_t batches) {
+  cancels_open_ -= batches;
   if (cancels_open_ > 0) return;
   for (auto& barrier : std::exchange(held_barriers_, {})) add_barrier(std::move(barrier));
 }
@@ -251,9 +249,8 @@ void ShardCore::cancel_ended() {
 std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
   std::vector<Batch*> batches;
   for (auto& [number, batch] : by_number_) {
-    const bool is_waiting = batch->state != BatchState::in_flight &&
-                            batch->state != BatchState::loading &&
-                            batch->state != BatchState::failing;
+    const bool is_waiting =
+        batch->state != BatchState::in_flight && batch->state != BatchState::failing;
     if (!is_waiting || batch->cancelled || batch->bag->retry != nullptr) continue;
     if (glob_match(target_glob, batch->bag->target->url)) batches.push_back(batch);
   }
@@ -263,16 +260,27 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
   for (Batch* batch : batches) {
     TargetState& target = *batch->bag->target;
     hooks += batch->hooks;
+    if (batch->run) hooks += cancel_run(*batch);
     if (batch->uncommitted > 0) {  // goes as soon as it is committed; what comes later is not meant
       batch->cancelled = true;
       cancels_open_ += 1;
       if (batch->state == BatchState::open) cut(*batch->bag, Cut::order);
       continue;
     }
-    cancel_batch(*batch, now);
+    if (batch->state == BatchState::loading) {  // not on the wire yet: its rows want the hooks
+      target.in_flight -= 1;
+      in_flight_ -= 1;
+      batch->attempts -= 1;
+      set_state(*batch, BatchState::failing);
+      cancels_open_ += 1;
+      cancel_loads_ += 1;
+    } else {
+      cancel_batch(*batch, now);
+    }
     target_changed(target);
     touch_idle(target);
   }
+  cancel_more();
   pump();
   return hooks;
 }
@@ -300,7 +308,7 @@ std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
   }
   std::sort(batches.begin(), batches.end(),
             [](const Batch* a, const Batch* b) { return a->number < b->number; });
-  std::uint64_t left = 0;
+  std::uint64_t left = leave_runs();
   std::uint64_t failed = 0;
   for (Batch* batch : batches) {
     if (batch->uses > 0) continue;
@@ -394,7 +402,13 @@ bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call
                       const std::shared_ptr<OutcomeListener>& listener) {
   std::uint32_t place = 0;
   Batch* batch = batch_with(chunk, index, place);
-  if (batch == nullptr) return false;
+  if (batch == nullptr) batch = unfold_batch(chunk, index, place);
+  if (batch == nullptr) {
+    bool is_cancelled = false;
+    if (!find_in_runs(chunk, index, is_cancelled)) return false;
+    listener->hook_done(call_index, {false, Reason::cancelled, 0});
+    return true;
+  }
   if (batch->state == BatchState::failing) {  // the outcome is known, only not stored yet
     listener->hook_done(call_index, {false, batch->last_reason, batch->last_status});
     return true;
@@ -448,6 +462,12 @@ std::optional<HookStatus> ShardCore::find_hook(ChunkNumber chunk, std::uint32_t 
     if (recent.chunk != chunk || index >= recent.hooks) continue;
     status.state = "delivered";
     status.target = recent.target;
+    return status;
+  }
+  bool is_cancelled = false;
+  if (const Bag* bag = find_in_runs(chunk, index, is_cancelled)) {
+    status.target = bag->target->url;
+    status.state = is_cancelled ? "failed" : "waiting";
     return status;
   }
   return std::nullopt;

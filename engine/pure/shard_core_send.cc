@@ -98,9 +98,7 @@ Batch* ShardCore::next_batch(TargetState& target) {
       continue;
     }
     Batch* batch = bag.queue_head;
-    bag.queue_head = batch->next;
-    if (bag.queue_head == nullptr) bag.queue_tail = nullptr;
-    batch->next = nullptr;
+    queue_remove(*batch);
     return batch;
   }
   return nullptr;

@@ -84,6 +84,7 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
     if (done.error == Errc::store_failed) store_failed_ = true;
     requeue(done, now);
   }
+  cancel_more();
   pump();
 }
 
@@ -188,8 +189,9 @@ void ShardCore::after_cut_back(Batch& batch, const Now& now) {
 
 void ShardCore::all_committed(Batch& batch, const Now& now) {
   if (!batch.cancelled) {
-    note_sheddable(batch);
-    bag_changed(*batch.bag);
+    Bag& bag = *batch.bag;
+    note_sheddable(batch);  // may be the end of it
+    bag_changed(bag);
     return;
   }
   TargetState& target = *batch.bag->target;

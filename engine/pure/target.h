@@ -15,7 +15,7 @@ namespace postbag {
 struct TargetState;
 
 // The hooks of one batch key. Batches that are cut and were never attempted stand in its queue,
-// oldest first.
+// oldest first; of those on disk only, many may be coded in the run of the one before them.
 struct Bag {
   TargetState* target = nullptr;
   std::string group;
@@ -27,7 +27,7 @@ struct Bag {
   Batch* open = nullptr;
   Batch* queue_head = nullptr;
   Batch* queue_tail = nullptr;
-  std::uint32_t batches = 0;     // all that exist, the open one included
+  std::uint32_t batches = 0;     // all that exist, the open one and those in runs included
   std::uint32_t unresolved = 0;  // attempted, no outcome yet; `ordered` waits for 0
   std::uint32_t size_hint =
       0;  // body bytes of the last full batch: the next one gets its memory in one piece

@@ -1,0 +1,389 @@
+// Batches that are on disk only: a few bytes each in a run of the one before them, and still in
+// order, found, watched, cancelled and counted.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "engine/pure/disk_run.h"
+#include "tests/support/core_world.h"
+
+namespace postbag::test {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+const std::string url_a = "https://a.example/hooks";
+const std::string url_b = "https://b.example/hooks";
+
+TargetPolicy plain(std::uint32_t size) {
+  TargetPolicy policy;
+  policy.batch.size = size;
+  policy.batch.time = seconds(10);
+  policy.retry.retries = 3;
+  policy.retry.retry_interval = seconds(5);
+  return policy;
+}
+
+// --- DiskRun
+
+DiskBatch random_batch(std::mt19937_64& random, ChunkNumber& next, WallMs& wall_ms) {
+  DiskBatch batch;
+  const auto chunk = [&] {
+    next += 1 + random() % 300;
+    wall_ms += static_cast<WallMs>(random() % 4000) - 500;  // a wall clock may go back
+    return ChunkInfo{next, wall_ms, batch.hooks, static_cast<std::uint32_t>(1 + random() % 200)};
+  };
+  batch.chunk = chunk();
+  batch.hooks = batch.chunk.hooks;
+  for (std::size_t more = random() % 4; more > 1; --more) {
+    batch.more_chunks.push_back(chunk());
+    batch.hooks += batch.more_chunks.back().hooks;
+  }
+  return batch;
+}
+
+std::string text_of(const DiskBatch& batch) {
+  std::string text = std::to_string(batch.hooks);
+  const auto add = [&](const ChunkInfo& chunk) {
+    for (std::uint64_t value :
+         {std::uint64_t{chunk.number}, std::uint64_t{chunk.first_hook}, std::uint64_t{chunk.hooks},
+          static_cast<std::uint64_t>(chunk.accepted_ms)}) {
+      text += " " + std::to_string(value);
+    }
+  };
+  add(batch.chunk);
+  for (const ChunkInfo& chunk : batch.more_chunks) add(chunk);
+  return text;
+}
+
+TEST(DiskRun, GivesBackWhatItTookAtBothEnds) {
+  std::mt19937_64 random(7);
+  ChunkNumber next = 1'000'000'000;
+  WallMs wall_ms = 1'700'000'000'000;
+  std::vector<DiskBatch> batches;
+  for (int made = 0; made < 600; ++made) batches.push_back(random_batch(random, next, wall_ms));
+  std::size_t from = 300;
+  std::size_t to = 300;
+  DiskRun run;
+  while (to < batches.size() || from < to) {
+    const std::uint64_t choice = random() % 5;
+    if (choice <= 1 && to < batches.size()) run.push_back(batches[to++]);
+    if (choice == 2 && from > 0) run.push_front(batches[--from]);
+    if (choice >= 3 && from < to) {
+      ASSERT_EQ(text_of(run.pop_front()), text_of(batches[from++]));
+    }
+    ASSERT_EQ(run.batches(), to - from);
+    std::uint64_t hooks = 0;
+    std::size_t at = from;
+    run.for_each([&](const DiskBatch& batch) {
+      EXPECT_EQ(text_of(batch), text_of(batches[at++]));
+      hooks += batch.hooks;
+      return true;
+    });
+    ASSERT_EQ(at, to);
+    ASSERT_EQ(run.hooks(), hooks);
+    if (from == to) continue;
+    const DiskBatch& one = batches[from + random() % (to - from)];
+    const ChunkInfo& wanted = one.more_chunks.empty() ? one.chunk : one.more_chunks.back();
+    ASSERT_TRUE(run.find(wanted.number).has_value());
+    EXPECT_EQ(text_of(*run.find(wanted.number)), text_of(one));
+    EXPECT_FALSE(run.find(batches[from].chunk.number - 1).has_value());
+  }
+}
+
+TEST(DiskRun, KeepsTheWildestPlaces) {
+  DiskRun run;
+  std::vector<DiskBatch> batches(3);
+  batches[0].chunk = {~ChunkNumber{0}, std::numeric_limits<WallMs>::max(), 0, 1};
+  batches[1].chunk = {1, std::numeric_limits<WallMs>::min(), 0, ~std::uint32_t{0}};
+  batches[2].chunk = {ChunkNumber{1} << 63, 0, 0, 0};
+  for (DiskBatch& batch : batches) batch.hooks = batch.chunk.hooks;
+  run.push_back(batches[1]);
+  run.push_back(batches[2]);
+  run.push_front(batches[0]);
+  for (const DiskBatch& batch : batches) EXPECT_EQ(text_of(run.pop_front()), text_of(batch));
+}
+
+// --- ShardCore
+
+class ShardCoreSpillTest : public testing::Test {
+ protected:
+  void make(const TargetPolicy& policy) {
+    config_.durable = true;
+    config_.options.defaults = policy;
+    world_ = std::make_unique<CoreWorld>(config_);
+  }
+  void TearDown() override {
+    if (world_ != nullptr) {
+      EXPECT_THAT(world_->violations, IsEmpty());
+    }
+  }
+
+  void give(int from, int to, const std::string& url = url_a,
+            const std::shared_ptr<OutcomeListener>& listener = {}) {
+    for (int number = from; number < to; ++number) {
+      WorldHook hook;
+      hook.target = url;
+      hook.body = std::to_string(number);
+      calls_.push_back(world_->submit({hook}, listener));
+    }
+    world_->run_for(milliseconds(20));
+  }
+  // The target does not answer, so that all but the first wait.
+  void hold() {
+    world_->network = [](const WorldRequest&) { return answer(200, seconds(100)); };
+  }
+  void let_go() {
+    world_->network = [](const WorldRequest&) { return answer(200); };
+  }
+  std::vector<std::string> bodies() const {
+    std::vector<std::string> all;
+    for (const WorldRequest& request : world_->requests()) all.push_back(request.body);
+    return all;
+  }
+  static std::vector<std::string> singles(int from, int to) {
+    std::vector<std::string> all;
+    for (int number = from; number < to; ++number)
+      all.push_back("[" + std::to_string(number) + "]");
+    return all;
+  }
+  void expect_all_gone() {
+    EXPECT_EQ(world_->hooks_held(), 0u);
+    EXPECT_EQ(world_->core().bags(), 0u);
+    EXPECT_THAT(world_->durable().chunks, IsEmpty());
+    EXPECT_LE(world_->memory_bytes(), world_->core().targets() * (sizeof(TargetState) + 200));
+  }
+
+  WorldConfig config_;
+  std::unique_ptr<CoreWorld> world_;
+  std::vector<std::shared_ptr<WorldCall>> calls_;
+};
+
+TEST_F(ShardCoreSpillTest, OrderIsKeptHoweverTheyWereDropped) {
+  make(plain(1));
+  hold();
+  give(0, 3000);
+  while (world_->shed(2000) > 0) {
+  }
+  give(3000, 3500);  // behind hooks on disk only: goes there, too
+  EXPECT_EQ(world_->core().counters().shed, 3499u);
+  EXPECT_LT(world_->memory_bytes(), 40'000u);
+  EXPECT_EQ(world_->core().bags(), 3500u);
+  std::vector<TargetStatus> status;
+  world_->core().collect_targets(status);
+  EXPECT_EQ(status.at(0).waiting, 3499u);
+  let_go();
+  world_->run_idle();
+  EXPECT_EQ(bodies(), singles(0, 3500));
+  expect_all_gone();
+}
+
+TEST_F(ShardCoreSpillTest, BatchesOfSeveralChunksComeBackWhole) {
+  make(plain(3));
+  hold();
+  for (int number = 0; number < 30; ++number) give(number, number + 1);  // a chunk each
+  EXPECT_EQ(world_->core().bags(), 10u);
+  world_->shed(1 << 30);
+  let_go();
+  world_->run_idle();
+  const std::vector<std::string> all = bodies();
+  ASSERT_EQ(all.size(), 10u);
+  EXPECT_EQ(all[1], "[3,4,5]");
+  EXPECT_EQ(all[9], "[27,28,29]");
+  expect_all_gone();
+}
+
+class CountingListener : public OutcomeListener {
+ public:
+  bool hook_done(std::size_t, const HookOutcome& outcome) override {
+    (outcome.delivered ? delivered : failed) += 1;
+    return false;
+  }
+  int delivered = 0, failed = 0;
+};
+
+TEST_F(ShardCoreSpillTest, HooksInRunsAreFoundAndWatched) {
+  make(plain(1));
+  hold();
+  give(0, 200);
+  world_->shed(1 << 30);
+  ShardCore& core = world_->core();
+  const auto listener = std::make_shared<CountingListener>();
+  std::vector<ChunkNumber> chunks;
+  for (const auto& [number, chunk] : world_->durable().chunks) chunks.push_back(number);
+  ASSERT_EQ(chunks.size(), 200u);
+  for (ChunkNumber number : chunks) {
+    ASSERT_TRUE(core.find_hook(number, 0, std::nullopt).has_value()) << number;
+    EXPECT_FALSE(core.find_hook(number, 1, std::nullopt).has_value());
+  }
+  EXPECT_EQ(core.find_hook(chunks[77], 0, chunks[77])->state, "waiting");
+  EXPECT_EQ(core.find_hook(chunks[77], 0, chunks[77])->target, url_a);
+  for (std::size_t at : {150u, 77u, 78u, 199u, 2u, 1u, 78u}) {
+    EXPECT_TRUE(core.watch(chunks[at], 0, 0, listener));
+    EXPECT_FALSE(core.watch(chunks[at], 1, 0, listener));
+  }
+  EXPECT_FALSE(core.watch(chunks.back() + 1, 0, 0, listener));
+  let_go();
+  world_->run_idle();
+  EXPECT_EQ(listener->delivered, 7);
+  EXPECT_EQ(bodies(), singles(0, 200));
+  expect_all_gone();
+}
+
+TEST_F(ShardCoreSpillTest, AWatchedBatchIsInNoRun) {
+  make(plain(1));
+  hold();
+  const auto listener = std::make_shared<CountingListener>();
+  give(0, 10);
+  give(10, 20, url_a, listener);
+  give(20, 30);
+  world_->shed(1 << 30);
+  let_go();
+  world_->run_idle();
+  EXPECT_EQ(listener->delivered, 10);
+  EXPECT_EQ(bodies(), singles(0, 30));
+  expect_all_gone();
+}
+
+TEST_F(ShardCoreSpillTest, ACancelReadsAPartAtATimeAndBarriersWaitForAll) {
+  make(plain(1));
+  hold();
+  give(0, 3500);
+  give(0, 10, url_b);
+  world_->shed(1 << 30);
+  ChunkNumber last = 0;
+  for (const auto& [number, chunk] : world_->durable().chunks) {
+    if (chunk.target == url_a) last = number;
+  }
+  bool is_over = false;
+  EXPECT_EQ(world_->core().cancel("https://a.*", world_->now()), 3499u);
+  EXPECT_LE(world_->core().loads().size(), 1010u);
+  EXPECT_EQ(world_->core().find_hook(last, 0, last)->state, "failed");
+  const auto listener = std::make_shared<CountingListener>();
+  EXPECT_TRUE(world_->core().watch(last, 0, 0, listener));
+  EXPECT_EQ(listener->failed, 1);
+  world_->core().add_barrier([&] {
+    is_over = true;
+    EXPECT_EQ(world_->durable().failed.size(), 3499u);
+  });
+  world_->touch();
+  world_->run_for(seconds(10));
+  EXPECT_TRUE(is_over);
+  for (const auto& [key, row] : world_->durable().failed) {
+    ASSERT_EQ(row.reason, Reason::cancelled);
+    ASSERT_EQ(row.target, url_a);
+  }
+  let_go();
+  world_->run_idle();
+  EXPECT_EQ(world_->requests().size(), 11u);
+  expect_all_gone();
+}
+
+TEST_F(ShardCoreSpillTest, AbandonLeavesRunsInTheStore) {
+  make(plain(1));
+  hold();
+  give(0, 2500);
+  give(0, 100, url_b);
+  world_->shed(1 << 30);
+  bool is_over = false;
+  EXPECT_EQ(world_->core().cancel("https://a.*", world_->now()), 2499u);
+  world_->core().add_barrier([&] { is_over = true; });
+  world_->core().stop_sending();
+  const auto [left, failed] = world_->core().abandon(world_->now());
+  // Two are on the wire, a thousand are being read.
+  EXPECT_GE(left, 99u + 1400u);
+  EXPECT_EQ(failed, 0u);
+  EXPECT_LE(world_->core().bags(), 1100u);
+  world_->touch();
+  world_->run_for(seconds(1));
+  EXPECT_TRUE(is_over);
+}
+
+TEST_F(ShardCoreSpillTest, ACrashFindsRunsAgain) {
+  make(plain(1));
+  hold();
+  give(0, 500);
+  give(500, 520, url_b);
+  world_->crash();
+  EXPECT_EQ(world_->core().bags(), 520u);
+  EXPECT_LT(world_->memory_bytes(), 20'000u);
+  give(520, 530);
+  let_go();
+  world_->crash();
+  world_->run_idle();
+  std::vector<std::string> a;
+  for (const WorldRequest& request : world_->requests()) {
+    if (request.life == 2 && request.target == url_a) a.push_back(request.body);
+  }
+  std::vector<std::string> expected = singles(0, 500);
+  for (std::string& body : singles(520, 530)) expected.push_back(body);
+  EXPECT_EQ(a, expected);
+  expect_all_gone();
+}
+
+// --- What it is for: 1,000,000 batches of one hook, of which the store has all.
+
+constexpr std::uint64_t many = 1'000'000;
+constexpr std::uint64_t many_bytes_max = 30'000'000;
+
+TEST_F(ShardCoreSpillTest, AMillionDroppedBatchesTakeAFewBytesEach) {
+  config_.options.defaults = plain(1);
+  ShardCore::Config config;
+  config.durable = true;
+  ShardCore core(config, std::make_shared<PolicyTable>(config_.options, 1));
+  core.stop_sending();
+  core.give_numbers(1, many);
+  const std::string payload = "\"" + std::string(100, 'x') + "\"";
+  const Now now{TimePoint{seconds(1)}, 1'700'000'000'000};
+  constexpr std::uint64_t slice = 10'000;
+  auto hooks = std::make_shared<HookList>();
+  for (std::uint64_t hook = 0; hook < slice; ++hook) {
+    hooks->add("https://t" + std::to_string(hook % 100) + ".example/", payload);
+  }
+  std::uint64_t highest_bytes = 0;
+  for (std::uint64_t added = 0; added < many; added += slice) {
+    Parcel parcel;
+    parcel.hooks = hooks;
+    core.add(parcel, now);
+    const std::unique_ptr<StorePart> part = core.take_part(now);
+    core.part_done(*part, now);
+    highest_bytes = std::max(highest_bytes, core.memory_bytes());
+    core.shed(1 << 30);
+  }
+  EXPECT_EQ(core.hooks_held(), many);
+  EXPECT_EQ(core.bags(), many);
+  EXPECT_EQ(core.counters().shed, many);
+  RecordProperty("bytes", std::to_string(core.memory_bytes()));
+  EXPECT_LT(core.memory_bytes(), many_bytes_max);
+  EXPECT_LT(highest_bytes, many_bytes_max);
+}
+
+TEST_F(ShardCoreSpillTest, AMillionRecoveredBatchesTakeAFewBytesEach) {
+  config_.options.defaults = plain(1);
+  ShardCore::Config config;
+  config.durable = true;
+  ShardCore core(config, std::make_shared<PolicyTable>(config_.options, 1));
+  core.stop_sending();
+  const Now now{TimePoint{seconds(1)}, 1'700'000'000'000};
+  std::vector<PendingBatch> found(many);
+  for (std::uint64_t number = 1; number <= many; ++number) {
+    PendingBatch& batch = found[number - 1];
+    batch.number = number;
+    batch.target = "https://t" + std::to_string(number % 100) + ".example/";
+    batch.chunks = {{number, 1'690'000'000'000 + static_cast<WallMs>(number / 10), 0, 1}};
+    batch.hooks = 1;
+  }
+  core.add_recovered(std::move(found), now);
+  EXPECT_EQ(core.hooks_held(), many);
+  EXPECT_EQ(core.bags(), many);
+  RecordProperty("bytes", std::to_string(core.memory_bytes()));
+  EXPECT_LT(core.memory_bytes(), many_bytes_max);
+  EXPECT_EQ(core.find_hook(many / 2, 0, many / 2)->state, "waiting");
+}
+
+}  // namespace
+}  // namespace postbag::test
