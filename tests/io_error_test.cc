@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "postbag/error.h"
+#include "store/sqlite_schema.h"
 #include "tests/crash/fault_vfs.h"
 #include "tests/crash/io_bench.h"
 #include "tests/support/temp_directory.h"
@@ -46,7 +47,7 @@ constexpr FaultKind fault_kinds[] = {
 };
 
 // What a scenario begins with.
-enum class Begin { nothing, closed, killed };
+enum class Begin { nothing, closed, killed, version_1 };
 
 struct Scenario {
   const char* name;
@@ -191,6 +192,22 @@ void open_it(IoBench& bench) {
   if (bench.open()) list(bench);
 }
 
+// A store of the first schema: a copy, then one transaction.
+void migrate(IoBench& bench) {
+  if (!bench.open()) return;
+  FaultVfs::disarm();
+  try {
+    SQLite::Database before = open_existing(bench.path() + ".before-v2");
+    if (pragma_value(before, "PRAGMA user_version") != 1) bench.found("the copy is migrated, too");
+    const auto chunks = pragma_value(before, "SELECT count(*) FROM chunk");
+    if (chunks != static_cast<std::int64_t>(bench.model().chunks().size())) {
+      bench.found("the copy does not hold all");
+    }
+  } catch (const std::exception& error) {
+    bench.found(std::string("migrated without a sound copy: ") + error.what());
+  }
+}
+
 void close_it(IoBench& bench) {
   bench.close();
 }
@@ -263,6 +280,7 @@ const std::vector<Scenario>& scenarios() {
       {"open_new", Begin::nothing, true, open_it},
       {"open_closed", Begin::closed, true, open_it},
       {"open_killed", Begin::killed, true, open_it},
+      {"migrate", Begin::version_1, true, migrate},
       {"backup", Begin::closed, false, backup},
       {"salvage_closed", Begin::closed, true, salvage},
       {"salvage_killed", Begin::killed, true, salvage},
@@ -295,18 +313,33 @@ class Templates {
     model_.apply(maker.group());
     std::filesystem::copy(folder_.path(), killed_.path(), recursive);
     store.reset();
+    make_version_1();
   }
 
   void copy_to(Begin begin, const std::string& folder) const {
     if (begin == Begin::nothing) return;
-    const TempDirectory& from = begin == Begin::closed ? folder_ : killed_;
+    const TempDirectory& from = begin == Begin::closed   ? folder_
+                                : begin == Begin::killed ? killed_
+                                                         : version_1_;
     std::filesystem::copy(from.path(), folder, recursive);
   }
   StoreModel model(Begin begin) const { return begin == Begin::nothing ? StoreModel() : model_; }
 
  private:
   static constexpr auto recursive = std::filesystem::copy_options::recursive;
-  TempDirectory folder_, killed_;
+  // What schema 2 added goes; a version that wrote schema 1 knew no witness.
+  void make_version_1() {
+    std::filesystem::copy(folder_.path(), version_1_.path(), recursive);
+    const std::string path = version_1_.file("store.db");
+    std::filesystem::remove(path + ".witness");
+    SQLite::Database db = open_database(path, OpenFor::writing);
+    for (const char* column : {"failed_bytes", "epoch", "sequence", "taken_hooks", "last_number"}) {
+      db.exec(std::string("ALTER TABLE meta DROP COLUMN ") + column);
+    }
+    db.exec("PRAGMA user_version = 1");
+  }
+
+  TempDirectory folder_, killed_, version_1_;
   StoreModel model_;
 };
 
