@@ -202,6 +202,23 @@ TEST(EngineSubmit, FromACallback) {
   for (int i = 0; i < 100; ++i) EXPECT_EQ(arrived[i], "{\"n\":" + std::to_string(99 - i) + "}");
 }
 
+// A bug: the wake of the other engine was held back until the callback had returned.
+TEST(EngineSubmit, ACallbackHandsOverToAnotherEngineAndWaitsForItsAnswer) {
+  FaultReceiver receiver;
+  const auto engine = make_engine();
+  const auto other = make_engine();
+  const std::string url = receiver.url("/a");
+  std::promise<bool> answered_in_time;
+  engine->submit(hooks_to(url, {"{\"n\":1}"}), {}, [&](const SubmitResult&) {
+    const auto answered = std::make_shared<std::promise<void>>();
+    other->submit(hooks_to(url, {"{\"n\":2}"}), {},
+                  [answered](const SubmitResult&) { answered->set_value(); });
+    const auto state = answered->get_future().wait_for(patience / 2);
+    answered_in_time.set_value(state == std::future_status::ready);
+  });
+  EXPECT_TRUE(answered_in_time.get_future().get());
+}
+
 // --- Ids given by producers
 
 TEST(EngineIds, TheSameContentIsAcceptedOnce) {

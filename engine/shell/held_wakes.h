@@ -13,10 +13,9 @@ class Wakeable {
 
 // While one exists, wakes that its thread would send wait for its end: a thread that hands over
 // many things in a row wakes the other side once for all of them (the sleeper sees to it that it is
-// held once). On one
-// core each wake can cost two context switches, which is more than the work handed over. Who holds
-// wakes must not wait for the sleeper and must not take long. Made and destroyed on one thread;
-// nests.
+// held once). On one core each wake can cost two context switches, which is more than the work
+// handed over. Who holds wakes must not wait for the sleeper and must not take long. Made and
+// destroyed on one thread; nests.
 class HeldWakes {
  public:
   HeldWakes();

@@ -15,6 +15,10 @@ namespace {
 
 constexpr std::uint64_t number_block = 1 << 16;
 
+// Here a wake never waits: callbacks of the embedder run on this thread, and may hand over to
+// another engine and wait for it, or see it destroyed before the scope ends.
+thread_local bool is_shard_thread = false;
+
 void raise(std::atomic<std::uint64_t>& shown, std::uint64_t value) {
   shown.store(value, std::memory_order_relaxed);
 }
@@ -72,6 +76,7 @@ void Shard::stop() {
 }
 
 void Shard::run() {
+  is_shard_thread = true;
   io_.run();
 }
 
@@ -103,7 +108,7 @@ void Shard::forget_connections() {
 
 void Shard::wake() {
   if (wake_ == Wake::sent) return;
-  if (HeldWakes::active()) {
+  if (!is_shard_thread && HeldWakes::active()) {
     if (wake_ == Wake::held) return;
     // Not owned: who submits does not outlive the engine.
     if (HeldWakes::hold(std::shared_ptr<Wakeable>(std::shared_ptr<void>(), this))) {
