@@ -13,10 +13,12 @@ namespace postbag {
 namespace {
 
 constexpr const char* usage =
-    "delivery_bench [--set quick|full] [--case GLOB] [--repeat N] [--pin] [--json] [--smoke]\n"
+    "delivery_bench [--set quick|plots|full] [--case GLOB] [--repeat N] [--pin] [--json] "
+    "[--smoke]\n"
     "               [--hooks N] [--threads N] [--in-flight N] [--backlog N] [--max-memory-mb N]\n"
     "               [--check] [--soak] [--list]\n"
     "  --set      quick (default): what the goals speak of, about two minutes with 3 rounds;\n"
+    "             plots: what bench/plot draws, about two minutes a round;\n"
     "             full: the whole matrix, about half an hour a round\n"
     "  --case     a name, in a set or not, or a pattern over the set (quote it):\n"
     "             unbatched|batchN _targetsN [_inflightN] [_tls] [_os|_fsync] [_failing]\n"

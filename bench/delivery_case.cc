@@ -27,6 +27,26 @@ constexpr const char* quick_names[] = {
     "batch100_targets64_failing",
 };
 
+// What bench/plot draws: against targets, and against the size of batches.
+struct Sweep {
+  const char* before;
+  std::vector<const char*> values;
+  const char* after;
+};
+const std::vector<Sweep>& plot_sweeps() {
+  static const std::vector<Sweep> sweeps = {
+      {"unbatched_targets", {"1", "16", "64", "1000", "10000", "100000"}, ""},
+      {"batch100_targets", {"1", "16", "64", "1000", "10000", "100000"}, ""},
+      {"batch100_targets", {"1", "16", "64", "1000", "10000"}, "_fsync"},
+      {"batch", {"3", "10", "30", "300", "1000"}, "_targets1"},
+      {"unbatched_targets", {"1"}, "_fsync"},
+      {"batch", {"10", "1000"}, "_targets1_fsync"},
+      {"unbatched_targets", {"1"}, "_tls"},
+      {"batch", {"10", "100", "1000"}, "_targets1_tls"},
+  };
+  return sweeps;
+}
+
 // A full bag for each of so many targets would take minutes to fill.
 constexpr std::uint64_t hooks_max = 20'000'000;
 
@@ -79,6 +99,14 @@ std::vector<DeliveryCase> delivery_case_set(std::string_view set) {
   std::vector<DeliveryCase> cases;
   if (set == "quick") {
     for (const char* name : quick_names) cases.push_back(*parse_delivery_case(name));
+  }
+  if (set == "plots") {
+    for (const Sweep& sweep : plot_sweeps()) {
+      for (const char* value : sweep.values) {
+        const std::string name = std::string(sweep.before) + value + sweep.after;
+        cases.push_back(*parse_delivery_case(name));
+      }
+    }
   }
   if (set != "full") return cases;
   for (const char* batch : {"unbatched", "batch10", "batch100", "batch1000"}) {

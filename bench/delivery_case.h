@@ -31,8 +31,8 @@ struct DeliveryCase {
 // Nothing: not the name of a case.
 std::optional<DeliveryCase> parse_delivery_case(std::string_view name);
 
-// "quick": what the goals speak of, about two minutes with three rounds. "full": the whole matrix.
-// Empty for other sets.
+// "quick": what the goals speak of, about two minutes with three rounds. "plots": what bench/plot
+// draws. "full": the whole matrix. Empty for other sets.
 std::vector<DeliveryCase> delivery_case_set(std::string_view set);
 
 // The case of that name, in a set or not; or those of the set that match the pattern.
