@@ -56,8 +56,8 @@ class Setting:
         return (["taskset", "-c", str(core)] if self.pin else []) + [str(part) for part in command]
 
 
-def payload(index):
-    text = '{"target":0,"sequence":%d,"text":"' % index
+def payload(index, target=0):
+    text = '{"target":%d,"sequence":%d,"text":"' % (target, index)
     return text + "x" * (PAYLOAD_BYTES - len(text) - 2) + '"}'
 
 
@@ -175,7 +175,8 @@ def run_curl(setting, batch, loop, handles):
     return Run(int(line["hooks"]), line["seconds"], line["cpu_s"], rss_mb)
 
 
-def run_undici(setting, batch):
+def run_undici(setting, batch, form):
+    """`form`: "strings" or "buffers", how the batches are held ready."""
     if shutil.which("node") is None:
         raise NotAvailable("nodejs is not installed")
     if not (setting.node_modules / "undici").exists():
@@ -184,7 +185,7 @@ def run_undici(setting, batch):
     with Receiver(setting) as receiver:
         out, _, rss_mb = run_program(setting.on_core(0, [
             "node", HERE / "undici_peer.mjs", setting.node_modules, receiver.port, 50, batch,
-            requests, PAYLOAD_BYTES]))
+            requests, PAYLOAD_BYTES, form]))
         line = json.loads(out)
         receiver.wait_for(line["hooks"])
     return Run(line["hooks"], line["seconds"], line["cpu_s"], rss_mb)

@@ -4,7 +4,9 @@
 Every round runs each of them once, in turn with Postbag, so that ratios are of the same minute; the
 order is reversed from round to round. Of a program with several settings the best by median is
 shown; --json gives all. `Postbag/peer` is the median of the rounds' ratios of hooks per second.
-"Durable" is fsync with Postbag; syslog-ng's disk buffer does not sync. syslog-ng reads lines from
+undici has its batches ready in one of two forms: arrays of strings that it joins for each
+request, or whole bodies in Buffers. syslog-ng 3.38 has no URL per message: 1,000 targets are 1,000
+destinations behind filters. "Durable" is fsync with Postbag; syslog-ng's disk buffer does not sync. syslog-ng reads lines from
 TCP, the others have their bodies ready, and Postbag is given hook by hook through the library.
 Usually started by `bench/run peers`, which builds and installs what is needed.
 """
@@ -18,7 +20,7 @@ import sys
 from dataclasses import dataclass, field
 
 import peer_programs as programs
-from syslog_ng import run_syslog_ng
+from syslog_ng import SyslogLoad, run_syslog_ng
 
 
 @dataclass
@@ -51,31 +53,36 @@ def curl_peers(workload, batch):
             for loop in ("poll", "socket_action") for handles in (16, 64)]
 
 
-def syslog_peer(workload, hooks, batch, workers, reliable):
+def undici_peers(workload, batch):
+    """The two forms are shown apart: what is ready is not the same."""
+    return [Peer(workload, f"undici 7 Pool, {words}", "50 connections",
+                 lambda setting, form=form: programs.run_undici(setting, batch, form))
+            for form, words in (("strings", "strings joined"), ("buffers", "ready Buffers"))]
+
+
+def syslog_peer(workload, load, reliable=False):
     name = "syslog-ng http()" + (", reliable disk buffer" if reliable else "")
-    return Peer(workload, name, f"{workers} workers",
-                lambda setting: run_syslog_ng(setting, hooks, batch, workers, reliable))
+    what = f"{load.workers} workers" if load.targets == 1 else f"{load.targets} destinations"
+    return Peer(workload, name, what, lambda setting: run_syslog_ng(setting, load, reliable))
 
 
 def make_workloads():
     unbatched = curl_peers("unbatched", 1) + [
-        Peer("unbatched", "undici 7 Pool", "50 connections",
-             lambda setting: programs.run_undici(setting, 1)),
-        syslog_peer("unbatched", 50_000, 1, 8, False),
+        *undici_peers("unbatched", 1),
+        syslog_peer("unbatched", SyslogLoad(50_000, 1, 8)),
         Peer("unbatched", "wrk", "64 connections", lambda setting: programs.run_wrk(setting, 64)),
     ]
-    batched = curl_peers("batch 100", 100) + [
-        Peer("batch 100", "undici 7 Pool", "50 connections",
-             lambda setting: programs.run_undici(setting, 100)),
-        syslog_peer("batch 100", 1_000_000, 100, 4, False),
-    ]
+    batched = curl_peers("batch 100", 100) + undici_peers("batch 100", 100) + [
+        syslog_peer("batch 100", SyslogLoad(1_000_000, 100, 4))]
     return [
         Workload("unbatched", "unbatched_targets64", unbatched),
         Workload("batch 100", "batch100_targets1", batched),
+        Workload("batch 100, 1,000 targets", "batch100_targets1000",
+                 [syslog_peer("batch 100, 1,000 targets", SyslogLoad(100_000, 100, 1, 1000))]),
         Workload("durable unbatched", "unbatched_targets64_fsync",
-                 [syslog_peer("durable unbatched", 40_000, 1, 8, True)]),
+                 [syslog_peer("durable unbatched", SyslogLoad(40_000, 1, 8), True)]),
         Workload("durable batch 100", "batch100_targets64_fsync",
-                 [syslog_peer("durable batch 100", 300_000, 100, 4, True)]),
+                 [syslog_peer("durable batch 100", SyslogLoad(300_000, 100, 4), True)]),
     ]
 
 

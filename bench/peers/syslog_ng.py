@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 
 from peer_programs import PATIENCE_S, NotAvailable, Receiver, Run, payload, peak_rss_mb, stop
 
@@ -18,18 +19,46 @@ source lines {{
   network(ip("127.0.0.1") port({port}) transport("tcp") flags(no-parse)
           log-iw-size(100000) log-fetch-limit(1000) max-connections(4));
 }};
-destination hooks {{
-  http(url("http://127.0.0.1:{receiver}/t/0") method("POST")
+"""
+DESTINATION = """destination hooks{target} {{
+  http(url("http://127.0.0.1:{receiver}/t/{target}") method("POST")
        headers("Content-Type: application/json") body("${{MESSAGE}}")
        body-prefix("[") delimiter(",") body-suffix("]")
        batch-lines({batch}) batch-timeout(200) workers({workers}) log-fifo-size(200000)
        {disk});
 }};
-log {{ source(lines); destination(hooks); flags(flow-control); }};
+"""
+# 3.38 has no URL per message. The first filter that fits ends the search.
+FILTER = """filter to{target} {{ message('{{"target":{target},' type(string) flags(prefix)); }};
+"""
+BRANCH = """  log {{ filter(to{target}); destination(hooks{target}); flags(final); }};
 """
 # So large that it is never what slows it down.
 DISK_BUFFER = """disk-buffer(reliable(yes) disk-buf-size(1073741824)
                    mem-buf-size(67108864) dir("{folder}"))"""
+
+
+@dataclass
+class SyslogLoad:
+    hooks: int
+    batch: int
+    workers: int
+    targets: int = 1  # each with a destination of its own
+
+
+def make_config(load, port, receiver, disk):
+    one = load.targets == 1
+    parts = [CONFIG.format(port=port)]
+    for target in range(load.targets):
+        parts.append(DESTINATION.format(
+            target=target, receiver=receiver, batch=load.batch, workers=load.workers, disk=disk))
+        if not one:
+            parts.append(FILTER.format(target=target))
+    parts.append("log { source(lines);\n")
+    parts.append("  destination(hooks0);\n" if one else
+                 "".join(BRANCH.format(target=target) for target in range(load.targets)))
+    parts.append("  flags(flow-control);\n};\n")
+    return "".join(parts)
 
 
 def free_port():
@@ -77,18 +106,17 @@ def pinned(setting, core):
         os.sched_setaffinity(0, before)
 
 
-def run_syslog_ng(setting, hooks, batch, workers, reliable):
+def run_syslog_ng(setting, load, reliable):
     program = find_program()
-    pieces = max(1, setting.count(hooks) // LINES)
+    pieces = max(1, setting.count(load.hooks) // LINES)
     hooks = pieces * LINES
-    piece = "".join(payload(i) + "\n" for i in range(LINES)).encode()
+    piece = "".join(payload(i, i % load.targets) + "\n" for i in range(LINES)).encode()
     with (tempfile.TemporaryDirectory(prefix="postbag-peers-") as name,
           Receiver(setting) as receiver):
         folder = pathlib.Path(name)
         port = free_port()
         disk = DISK_BUFFER.format(folder=folder) if reliable else ""
-        (folder / "conf").write_text(CONFIG.format(
-            port=port, receiver=receiver.port, batch=batch, workers=workers, disk=disk))
+        (folder / "conf").write_text(make_config(load, port, receiver.port, disk))
         log = folder / "log"
         command = [program, "-F", "--no-caps", "-f", folder / "conf", "-R", folder / "persist",
                    "-p", folder / "pid", "-c", folder / "control"]

@@ -1,11 +1,14 @@
-// undici's Pool as a webhook sender: POSTs of ready bodies, one request at a time a connection.
-//   node undici_peer.mjs FOLDER_OF_NODE_MODULES PORT CONNECTIONS BATCH REQUESTS PAYLOAD_BYTES
+// undici's Pool as a webhook sender: POSTs of ready batches, one request at a time a connection.
+//   node undici_peer.mjs FOLDER_OF_NODE_MODULES PORT CONNECTIONS BATCH REQUESTS PAYLOAD_BYTES FORM
+// FORM: how a batch is held ready. "strings": an array of hooks, which is joined for each request;
+// "buffers": a whole body.
 // Prints one line of JSON.
 
 import { createRequire } from 'node:module';
 
 const [folder, port, connections, batch, requests, payloadBytes] =
-  process.argv.slice(2).map((text, i) => (i === 0 ? text : Number(text)));
+  process.argv.slice(2, 8).map((text, i) => (i === 0 ? text : Number(text)));
+const joins = process.argv[8] === 'strings';
 const { Pool } = createRequire(`${folder}/`)('undici');
 
 function payload(index) {
@@ -14,10 +17,10 @@ function payload(index) {
 }
 
 // Made beforehand: what is measured is the sending.
-const bodies = [];
+const ready = [];
 for (let i = 0; i < 64; i++) {
   const hooks = Array.from({ length: batch }, (_, j) => payload(i * batch + j));
-  bodies.push(Buffer.from(`[${hooks.join(',')}]`));
+  ready.push(joins ? hooks : Buffer.from(`[${hooks.join(',')}]`));
 }
 const pool = new Pool(`http://127.0.0.1:${port}`, { connections, pipelining: 1 });
 const headers = { 'content-type': 'application/json' };
@@ -26,7 +29,8 @@ async function send(count) {
   let left = count;
   async function sender() {
     while (left > 0) {
-      const body = bodies[--left % bodies.length];
+      const next = ready[--left % ready.length];
+      const body = joins ? `[${next.join(',')}]` : next;
       const answer = await pool.request({ path: '/t/0', method: 'POST', headers, body });
       if (answer.statusCode !== 200) throw new Error(`status ${answer.statusCode}`);
       await answer.body.dump();
