@@ -20,7 +20,7 @@ namespace {
 constexpr const char* usage =
     "memory_bench [--set memory|scale|all] [--case NAME] [--repeat N] [--pin] [--json] [--smoke]\n"
     "  --set   memory: bytes per waiting hook and per target; scale: one hook a request to 100 to\n"
-    "          1,000,000 targets, and 10,000,000 waiting hooks; all (default): both\n"
+    "          1,000,000 targets, and 1,000,000 or 10,000,000 waiting hooks; all (default): both\n"
     "  --pin   engine on core 0, feeder and receiver on core 1\n"
     "beyond payload: resident memory less the payloads, per waiting hook; counted: the same by "
     "the\n"
@@ -48,6 +48,7 @@ constexpr MemoryCase memory_cases[] = {
     {"scale_targets10000", true, 10'000, 1'000'000, 1, false, 2048},
     {"scale_targets100000", true, 100'000, 1'000'000, 1, false, 2048},
     {"scale_targets1000000", true, 1'000'000, 1'000'000, 1, false, 2048},
+    {"scale_hooks1000000_targets100", true, 100, 1'000'000, 100, false, 8192},
     {"scale_hooks10000000_targets100", true, 100, 10'000'000, 100, false, 8192},
 };
 
