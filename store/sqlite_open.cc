@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <new>
 #include <utility>
 
 #include "postbag/error.h"
@@ -246,6 +247,9 @@ std::error_code copy_database(SQLite::Database& from, const std::string& path) {
     } catch (const SQLite::Exception& error) {
       unlink(path.c_str());
       return (error.getErrorCode() & 0xff) == SQLITE_FULL ? Errc::disk_low : Errc::store_io;
+    } catch (const std::bad_alloc&) {
+      unlink(path.c_str());
+      throw;
     }
     unlink(path.c_str());
     return Errc::store_io;

@@ -129,7 +129,7 @@ StoreStats SqliteStore::stats() {
   stats.failed_bytes = counts_.failed_bytes;
   (void)reading([&] { stats.used_bytes = used_bytes(); });
   // By name: a descriptor of our own, once closed, would take SQLite's locks with it.
-  stats.file_bytes = file_size(path_) + file_size(path_ + "-wal");
+  stats.file_bytes = file_size(path_) + file_size(log_path_);
   return stats;
 }
 

@@ -3,12 +3,21 @@
 #include <SQLiteCpp/Exception.h>
 
 #include <cstddef>
+#include <new>
 
 namespace postbag {
+namespace {
+
+[[noreturn]] void throw_error(sqlite3* db, int code) {
+  if ((code & 0xff) == SQLITE_NOMEM) throw std::bad_alloc();
+  throw SQLite::Exception(db, code);
+}
+
+}  // namespace
 
 Statement::Statement(sqlite3* db, const char* sql) {
   const int code = sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &handle_, nullptr);
-  if (code != SQLITE_OK) throw SQLite::Exception(db, code);
+  if (code != SQLITE_OK) throw_error(db, code);
 }
 
 Statement& Statement::bind(int index, std::int64_t value) {
@@ -57,11 +66,15 @@ std::string_view Statement::text(int column) const {
   return {static_cast<const char*>(data), data != nullptr ? size : 0};
 }
 
-void Statement::fail(int code) {
-  sqlite3* db = sqlite3_db_handle(handle_);
-  const SQLite::Exception error(db, code);
+bool Statement::try_run() noexcept {
+  const int code = sqlite3_step(handle_);
   sqlite3_reset(handle_);
-  throw error;
+  return code == SQLITE_DONE;
+}
+
+void Statement::fail(int code) {
+  const Cursor cursor(*this);  // reset once the error has been read
+  throw_error(sqlite3_db_handle(handle_), code);
 }
 
 }  // namespace postbag

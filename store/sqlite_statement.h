@@ -10,7 +10,7 @@ namespace postbag {
 
 // A prepared statement. Beside SQLite::Statement because that one copies every text and blob that
 // it binds (its bindNoCopy cannot take a string_view), and a commit binds a megabyte. Errors are
-// SQLite::Exception. Bound views must stay valid until reset().
+// SQLite::Exception, want of memory is std::bad_alloc. Bound views must stay valid until reset().
 class Statement {
  public:
   Statement(sqlite3* db, const char* sql);
@@ -33,6 +33,8 @@ class Statement {
   bool step();
   // Runs a statement that gives no rows, and resets it.
   void run();
+  // As run(); false: an error.
+  bool try_run() noexcept;
   // As run(); gives the number of rows it changed.
   std::uint64_t run_counting();
   void reset() noexcept { sqlite3_reset(handle_); }

@@ -11,6 +11,7 @@ struct SqliteStatements {
   sqlite3* db;
   Statement begin{db, "BEGIN IMMEDIATE"};
   Statement commit{db, "COMMIT"};
+  Statement rollback{db, "ROLLBACK"};  // prepared: it is needed most when memory is short
   Statement page_count{db, "PRAGMA page_count"};
   Statement freelist_count{db, "PRAGMA freelist_count"};
   Statement update_meta{db,

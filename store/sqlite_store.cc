@@ -40,6 +40,7 @@ SqliteStore::SqliteStore(const SqliteStoreOptions& options) try
 
 SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
     : path_(options.path),
+      log_path_(path_ + "-wal"),
       max_bytes_(options.max_bytes),
       side_files_(options.side_files),
       db_(std::move(opened.db)),
@@ -47,7 +48,7 @@ SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
       unsynced_(opened.was_unclean),
       synced_(opened.synced),
       file_(identity_of(path_)),
-      log_(identity_of(path_ + "-wal")),
+      log_(identity_of(log_path_)),
       disk_room_(path_, side_files_ ? std::min(options.ballast_bytes, max_bytes_ / 16) : 0,
                  options.min_free_bytes) {
   const auto on_commit = [](void* store, sqlite3*, const char*, int pages) {
@@ -65,7 +66,11 @@ SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
 SqliteStore::~SqliteStore() {
   // Closing removes the log by name, which must be ours.
   (void)check_place();
-  if (!failed_ && side_files_) close_witness();
+  try {
+    if (!failed_ && side_files_) close_witness();
+  } catch (const std::bad_alloc&) {
+    // The next start finds the log and the witness as a kill would have left them.
+  }
   // What a failed sync left must not be written on by a checkpoint at close.
   if (failed_) sqlite3_db_config(db_.getHandle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   sqlite3_wal_hook(db_.getHandle(), nullptr, nullptr);
@@ -131,7 +136,7 @@ SqliteStore::Transaction::~Transaction() {
   if (done_) return;
   // SQLite has rolled back by itself after some errors.
   if (sqlite3_get_autocommit(store_.db_.getHandle()) != 0) return;
-  if (store_.db_.tryExec("ROLLBACK") != SQLITE_OK) store_.failed_ = true;
+  if (!store_.sql_.rollback.try_run()) store_.failed_ = true;
 }
 
 void SqliteStore::Transaction::commit() {

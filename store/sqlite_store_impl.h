@@ -148,7 +148,7 @@ class SqliteStore final : public Store {
   bool checkpoint();
   bool wants_vacuum();
 
-  const std::string path_;
+  const std::string path_, log_path_;
   const std::uint64_t max_bytes_;
   const bool side_files_;
   SQLite::Database db_;

@@ -91,7 +91,7 @@ std::error_code SqliteStore::check_place() {
     if (now == FileIdentity{} && errno != ENOENT && errno != ENOTDIR) return false;
     return now != opened;
   };
-  if (moved(path_, file_) || (log_ != FileIdentity{} && moved(path_ + "-wal", log_))) {
+  if (moved(path_, file_) || (log_ != FileIdentity{} && moved(log_path_, log_))) {
     failed_ = true;
     return Errc::store_failed;
   }

@@ -2,12 +2,31 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <new>
 
 #include "postbag/error.h"
 #include "tests/crash/fault_vfs.h"
 #include "tests/support/temp_directory.h"
 
 namespace postbag::test {
+namespace {
+
+class Around {
+ public:
+  explicit Around(AroundCalls* calls) : calls_(calls) {
+    if (calls_ != nullptr) calls_->begin();
+  }
+  ~Around() {
+    if (calls_ != nullptr) calls_->end();
+  }
+  Around(const Around&) = delete;
+  Around& operator=(const Around&) = delete;
+
+ private:
+  AroundCalls* const calls_;
+};
+
+}  // namespace
 
 SqliteStoreOptions small_store(const std::string& path) {
   SqliteStoreOptions options;
@@ -18,8 +37,12 @@ SqliteStoreOptions small_store(const std::string& path) {
   return options;
 }
 
-IoBench::IoBench(const std::string& folder, const StoreModel& model)
-    : folder_(folder), path_(folder + "/store.db"), log_(path_ + ".witness"), model_(model) {
+IoBench::IoBench(const std::string& folder, const StoreModel& model, AroundCalls* around)
+    : folder_(folder),
+      path_(folder + "/store.db"),
+      around_(around),
+      log_(path_ + ".witness"),
+      model_(model) {
   log_.adopt(folder_);
   FaultVfs::record(&log_);
   keep_digest(true);
@@ -36,15 +59,43 @@ void IoBench::keep_digest(bool synced) {
 }
 
 bool IoBench::open() {
+  const SqliteStoreOptions options = small_store(path_);
   try {
-    store_ = open_sqlite_store(small_store(path_));
+    const Around around(around_);
+    store_ = open_sqlite_store(options);
     return true;
+  } catch (const std::bad_alloc&) {
+    (void)out_of_memory();
+    return false;
   } catch (const StoreError& error) {
     if (error.code() != Errc::store_io && error.code() != Errc::store_cannot_create &&
         error.code() != Errc::store_permission) {
       found("open: " + error.code().message() + ": " + error.what());
     }
     return false;
+  }
+}
+
+void IoBench::close() {
+  const Around around(around_);
+  store_.reset();
+}
+
+std::error_code IoBench::out_of_memory() {
+  was_short_of_memory_ = true;
+  return std::make_error_code(std::errc::not_enough_memory);
+}
+
+std::error_code IoBench::call(const std::function<std::error_code(Store& store)>& work) {
+  return apart([&] { return work(*store_); });
+}
+
+std::error_code IoBench::apart(const std::function<std::error_code()>& work) {
+  try {
+    const Around around(around_);
+    return work();
+  } catch (const std::bad_alloc&) {
+    return out_of_memory();
   }
 }
 
@@ -68,6 +119,7 @@ bool IoBench::changed(std::error_code error, bool synced,
     failed_ = true;
     return false;
   }
+  if (error == std::errc::not_enough_memory) return false;
   if (error != Errc::disk_low) found("a change was answered " + error.message());
   if (failed_) found("a store that failed for good answered " + error.message());
   was_low_ = true;
@@ -76,14 +128,15 @@ bool IoBench::changed(std::error_code error, bool synced,
 
 bool IoBench::commit(CommitLevel level) {
   const StoreGroup& group = maker_.group();
-  return changed(store_->commit(group, level), level == CommitLevel::sync,
-                 [&](StoreModel& model) { model.apply(group); });
+  return changed(call([&](Store& store) { return store.commit(group, level); }),
+                 level == CommitLevel::sync, [&](StoreModel& model) { model.apply(group); });
 }
 
-bool IoBench::read(std::error_code error) {
+bool IoBench::read(const std::function<std::error_code(Store& store)>& work) {
+  const std::error_code error = call(work);
   if (error == Errc::store_failed) {
     failed_ = true;
-  } else if (error && error != Errc::store_io) {
+  } else if (error && error != Errc::store_io && error != std::errc::not_enough_memory) {
     found("a read was answered " + error.message());
   }
   return !error;

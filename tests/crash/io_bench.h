@@ -16,13 +16,21 @@ namespace postbag::test {
 // plays no part.
 SqliteStoreOptions small_store(const std::string& path);
 
+// What else happens around every call of the store, and around nothing else.
+class AroundCalls {
+ public:
+  virtual ~AroundCalls() = default;
+  virtual void begin() = 0;
+  virtual void end() = 0;
+};
+
 // A store that meets faults, and what it may hold: everything that was acknowledged, and of one
 // group that was refused since then all or nothing. Finds fault with every answer that is not
 // documented (problems(), in words).
 class IoBench {
  public:
   // The folder holds the store `store.db`, or nothing; `model` is what is in it.
-  IoBench(const std::string& folder, const StoreModel& model);
+  IoBench(const std::string& folder, const StoreModel& model, AroundCalls* around = nullptr);
   ~IoBench();
   IoBench(const IoBench&) = delete;
   IoBench& operator=(const IoBench&) = delete;
@@ -30,10 +38,14 @@ class IoBench {
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return folder_ + "/" + name; }
 
-  // False: a StoreError; its code must be of those that a disk can cause.
+  // False: a StoreError, its code must be of those that a disk can cause; or std::bad_alloc.
   bool open();
-  void close() { store_.reset(); }
-  Store& store() { return *store_; }
+  void close();
+  // Anything else that is done to the store, or to a file of one. std::bad_alloc is answered as
+  // not_enough_memory.
+  std::error_code call(const std::function<std::error_code(Store& store)>& work);
+  std::error_code apart(const std::function<std::error_code()>& work);
+  bool is_open() const { return store_ != nullptr; }
   const StoreModel& model() const { return model_; }
   GroupMaker& maker() { return maker_; }
 
@@ -41,13 +53,14 @@ class IoBench {
   bool changed(std::error_code error, bool synced, const std::function<void(StoreModel&)>& change);
   // Commits what the maker has.
   bool commit(CommitLevel level);
-  // The answer of a call that only reads. True: it is one.
-  bool read(std::error_code error);
+  // A call that only reads. True: it has an answer.
+  bool read(const std::function<std::error_code(Store& store)>& work);
 
   void found(const std::string& problem) { problems_.push_back(problem); }
   const std::vector<std::string>& problems() const { return problems_; }
   bool failed() const { return failed_; }    // store_failed was answered
   bool was_low() const { return was_low_; }  // disk_low was
+  bool was_short_of_memory() const { return was_short_of_memory_; }
 
   // After the fault is gone: a store that failed stays failed, another takes hooks again.
   void probe();
@@ -59,8 +72,10 @@ class IoBench {
  private:
   void check_store(const std::string& path, const std::string& when, bool lost_power);
   void keep_digest(bool synced);
+  std::error_code out_of_memory();
 
   const std::string folder_, path_;
+  AroundCalls* const around_;
   DiskLog log_;
   std::unique_ptr<Store> store_;
   StoreModel model_;
@@ -68,7 +83,7 @@ class IoBench {
   std::vector<std::uint64_t> history_;  // digests of what was acknowledged, step by step
   std::size_t synced_ = 0;              // in it: what no power loss can take
   std::vector<std::uint64_t> maybe_;    // if a group refused since the last success is there
-  bool failed_ = false, was_low_ = false;
+  bool failed_ = false, was_low_ = false, was_short_of_memory_ = false;
   std::vector<std::string> problems_;
 };
 
