@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <fstream>
 #include <system_error>
 #include <thread>
 
@@ -111,6 +112,14 @@ double thread_cpu_s() {
 }
 double process_cpu_s() {
   return clock_s(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+double peak_rss_mb(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::strtod(line.c_str() + 6, nullptr) / 1024;
+  }
+  return 0;
 }
 
 void pin_to_core(unsigned core) {

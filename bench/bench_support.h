@@ -33,6 +33,7 @@ class Arguments {
 double now_s();                   // steady
 double thread_cpu_s();            // of the calling thread
 double process_cpu_s();           // of all threads of this process
+double peak_rss_mb(pid_t pid);    // of another process; 0 if it is gone
 void pin_to_core(unsigned core);  // the calling thread and those it starts
 void ignore_broken_pipes();
 

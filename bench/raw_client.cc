@@ -180,6 +180,28 @@ std::string exchange(std::uint16_t port, std::string_view request) {
   return answer;
 }
 
+bool is_ok(std::uint16_t port, const std::string& path) {
+  try {
+    return exchange(port,
+                    "GET " + path + " HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        .starts_with("HTTP/1.1 200");
+  } catch (const std::system_error&) {
+    return false;
+  }
+}
+
+std::uint16_t unused_port() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  bind(fd, reinterpret_cast<sockaddr*>(&address), length);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  close(fd);
+  return ntohs(address.sin_port);
+}
+
 RawClientResult run_raw_client(const RawClientOptions& options) {
   RawClient client(options);
   const double start = now_s();

@@ -31,6 +31,13 @@ RawClientResult run_raw_client(const RawClientOptions& options);
 // close`.
 std::string exchange(std::uint16_t port, std::string_view request);
 
+// Whether a GET of `path` is answered with 200; false also where nobody listens.
+bool is_ok(std::uint16_t port, const std::string& path);
+
+// A port of 127.0.0.1 that was free a moment ago: for a daemon that has to be told one that we
+// know.
+std::uint16_t unused_port();
+
 // A POST as Postbag writes it, with its header fields.
 std::string prepared_request(std::uint16_t port, std::string_view body, std::uint64_t batch_size);
 

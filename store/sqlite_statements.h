@@ -28,6 +28,11 @@ struct SqliteStatements {
                         "c.hooks, length(c.data), r.attempts, r.next_attempt_ms "
                         "FROM chunk c LEFT JOIN retry r ON r.batch = c.number "
                         "WHERE c.number > ?1 ORDER BY c.number LIMIT ?2"};
+  // The same without the look-ups where there is nothing to look up.
+  Statement scan_untried_chunks{db,
+                                "SELECT number, batch, target, grp, headers, accepted_ms, hooks, "
+                                "length(data), 0, 0 FROM chunk WHERE number > ?1 "
+                                "ORDER BY number LIMIT ?2"};
   Statement read_chunk{db,
                        "SELECT batch, target, grp, headers, accepted_ms, hooks, crc, data "
                        "FROM chunk WHERE number = ?1"};

@@ -266,15 +266,17 @@ void SqliteStore::set_attempts(const AttemptsUpdate& update) {
   }
 }
 
+// Fills what is in `out` anew, so that a scan in slices takes no memory for its texts.
 std::error_code SqliteStore::scan_pending(ChunkNumber after, std::size_t max,
                                           std::vector<PendingChunk>& out) {
-  out.clear();
-  return reading([&] {
-    Statement& row = sql_.scan_chunks;
+  std::size_t count = 0;
+  const std::error_code error = reading([&] {
+    count = 0;
+    Statement& row = counts_.retries > 0 ? sql_.scan_chunks : sql_.scan_untried_chunks;
     const Cursor cursor(row);
     row.bind(1, after).bind(2, std::uint64_t{max});
     while (row.step()) {
-      PendingChunk& chunk = out.emplace_back();
+      PendingChunk& chunk = count < out.size() ? out[count] : out.emplace_back();
       chunk.chunk = row.number(0);
       chunk.batch = row.number(1);
       chunk.target = row.text(2);
@@ -285,8 +287,11 @@ std::error_code SqliteStore::scan_pending(ChunkNumber after, std::size_t max,
       chunk.bytes = row.number(7);
       chunk.attempts = static_cast<std::uint32_t>(row.integer(8));
       chunk.next_attempt_ms = row.integer(9);
+      ++count;
     }
   });
+  out.resize(error ? 0 : count);
+  return error;
 }
 
 std::error_code SqliteStore::read_chunks(std::span<const ChunkNumber> chunks,

@@ -91,6 +91,56 @@ TEST_P(EngineDurable, FindsNothingUnlessAsked) {
   EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[2]", "[1]"));
 }
 
+// A recovery that also found what its own life had stored sent it twice.
+TEST_P(EngineDurable, HooksAcceptedBeforeTheRecoveryAreNotFoundByIt) {
+  FaultReceiver receiver;
+  EXPECT_TRUE(engine->submit(receiver.url(), "1").ok());
+  restart();
+  EXPECT_TRUE(engine->submit(receiver.url(), "2").ok());
+  EXPECT_EQ(engine->recover(), 1u);
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]", "[2]"));
+  EXPECT_EQ(engine->status().delivered, 2u);
+}
+
+TEST_P(EngineDurable, WhatComesDuringTheRecoveryComesBehindIt) {
+  FaultReceiver receiver;
+  options.defaults.batch.size = 1;
+  SubmitOptions want;
+  want.want_ids = true;
+  restart();
+  receiver.push(FaultReply::status(500));
+  options.defaults.retry.retries = 1;
+  options.defaults.retry.retry_interval = hours(1);
+  options.defaults.retry.max_retrying = 1;
+  restart();
+  const SubmitResult old = engine->submit(hooks_to(receiver.url(), {"1", "2", "3"}), want);
+  ASSERT_TRUE(eventually([&] { return engine->status().retrying == 1; }));
+  options.defaults.retry.retry_interval = milliseconds(1);
+  restart();
+  std::vector<std::future<SubmitResult>> calls;
+  std::future<std::optional<HookStatus>> status;
+  const auto held = [&] {
+    EXPECT_TRUE(engine->status().recovering);
+    calls.push_back(submit_async(*engine, hooks_to(receiver.url(), {"4"})));
+    calls.push_back(submit_async(*engine, hooks_to(receiver.url(), {"5"})));
+    status =
+        std::async(std::launch::async, [&] { return engine->find_hook(to_string(old.ids.at(2))); });
+  };
+  const auto progress = [&](std::uint64_t hooks) {
+    EXPECT_EQ(hooks, 3u);
+    EXPECT_EQ(receiver.request_count(), 1u);
+    EXPECT_EQ(calls[0].wait_for(Duration::zero()), std::future_status::timeout);
+  };
+  EXPECT_EQ(engine->recover(progress, held), 3u);
+  EXPECT_FALSE(engine->status().recovering);
+  for (auto& call : calls) EXPECT_TRUE(call.get().ok());
+  EXPECT_TRUE(status.get().has_value());
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]", "[1]", "[2]", "[3]", "[4]", "[5]"));
+}
+
 TEST_P(EngineDurable, ADrainKeepsTheScheduleAndTheBatchGoesOn) {
   FaultReceiver receiver;
   for (int i = 0; i < 2; ++i) receiver.push(FaultReply::status(503));

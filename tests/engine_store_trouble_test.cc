@@ -207,5 +207,28 @@ TEST_F(EngineStore, WhatWasAcceptedBeforeItFailedIsDeliveredLater) {
   EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]"));
 }
 
+// Of the last batches that it read the rest may be missing: none may go out as it is.
+TEST_F(EngineStore, ARecoveryThatCannotReadSendsNothing) {
+  ReceiverOptions silent = hanging();
+  FaultReceiver receiver(silent);
+  options.defaults.batch.size = 1;
+  start();
+  EXPECT_TRUE(engine->submit(hooks_to(receiver.url(), std::vector<std::string>(5000, "1"))).ok());
+  ASSERT_TRUE(receiver.wait_for_requests(1));
+  engine.reset();
+  start();
+  control->fail_scan(1);
+  EXPECT_THROW(engine->recover(), std::system_error);
+  EXPECT_EQ(engine->submit(receiver.url(), "2").error, Errc::stopping);
+  EXPECT_EQ(engine->status().in_flight, 0u);
+  engine.reset();
+  control->fail_scan(~ChunkNumber{0});
+  start();
+  receiver.release();
+  EXPECT_EQ(engine->recover(), 5000u);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(receiver.request_count(), 5001u);
+}
+
 }  // namespace
 }  // namespace postbag::test

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <random>
 
 #include "engine/pure/disk_run.h"
@@ -106,6 +107,31 @@ TEST(DiskRun, KeepsTheWildestPlaces) {
   run.push_back(batches[2]);
   run.push_front(batches[0]);
   for (const DiskBatch& batch : batches) EXPECT_EQ(text_of(run.pop_front()), text_of(batch));
+}
+
+TEST(DiskRun, TakesFurtherChunksOfItsNewestBatch) {
+  std::mt19937_64 random(11);
+  ChunkNumber next = 1'000;
+  WallMs wall_ms = 1'700'000'000'000;
+  DiskRun run;
+  std::vector<DiskBatch> batches;
+  for (int made = 0; made < 200; ++made) {
+    DiskBatch batch = random_batch(random, next, wall_ms);
+    run.push_back(batch);
+    for (std::size_t more = random() % 3; more > 0; --more) {
+      next += 1 + random() % 300;
+      batch.more_chunks.push_back(
+          {next, wall_ms, batch.hooks, static_cast<std::uint32_t>(1 + random() % 200)});
+      batch.hooks += batch.more_chunks.back().hooks;
+      run.extend_back(batch.more_chunks.back());
+    }
+    ASSERT_EQ(text_of(*run.find(next)), text_of(batch));
+    batches.push_back(std::move(batch));
+  }
+  std::uint64_t hooks = 0;
+  for (const DiskBatch& batch : batches) hooks += batch.hooks;
+  EXPECT_EQ(run.hooks(), hooks);
+  for (const DiskBatch& batch : batches) ASSERT_EQ(text_of(run.pop_front()), text_of(batch));
 }
 
 // --- ShardCore
@@ -325,6 +351,76 @@ TEST_F(ShardCoreSpillTest, ACrashFindsRunsAgain) {
   expect_all_gone();
 }
 
+// The first batch waits for its retry, the second stands alone, the others are in its run.
+TEST_F(ShardCoreSpillTest, ACrashFindsBatchesOfManyChunksAgain) {
+  make(plain(3));
+  world_->network = [](const WorldRequest&) { return answer(500); };
+  config_.options.defaults.retry.max_retrying = 1;
+  world_->reload(config_.options);
+  for (int number = 0; number < 100; ++number) {
+    give(number, number + 1);
+    give(number, number + 1, url_b);
+  }
+  EXPECT_EQ(world_->durable().chunks.size(), 200u);
+  world_->crash();
+  EXPECT_EQ(world_->hooks_held(), 200u);
+  EXPECT_EQ(world_->core().bags(), 68u);
+  std::vector<TargetStatus> targets;
+  world_->core().collect_targets(targets);
+  for (const TargetStatus& target : targets) {
+    EXPECT_EQ(target.retrying, 3u) << target.url;
+    EXPECT_EQ(target.waiting, 97u) << target.url;
+  }
+  let_go();
+  world_->run_idle();
+  std::vector<std::string> expected;
+  for (int number = 0; number < 99; number += 3) {
+    expected.push_back("[" + std::to_string(number) + "," + std::to_string(number + 1) + "," +
+                       std::to_string(number + 2) + "]");
+  }
+  expected.push_back("[99]");
+  for (const std::string& url : {url_a, url_b}) {
+    std::vector<std::string> sent;
+    for (const WorldRequest& request : world_->requests()) {
+      if (request.life == 1 && request.target == url) sent.push_back(request.body);
+    }
+    EXPECT_EQ(sent, expected) << url;
+  }
+  expect_all_gone();
+}
+
+// Of such a store nothing is lost, and what is damaged is found out when it is read.
+TEST_F(ShardCoreSpillTest, ChunksWithoutTheirFirstAreBatchesToo) {
+  config_.options.defaults = plain(1);
+  ShardCore::Config config;
+  config.durable = true;
+  ShardCore core(config, std::make_shared<PolicyTable>(config_.options, 1));
+  const Now now{TimePoint{seconds(1)}, 1'700'000'000'000};
+  std::vector<PendingChunk> found;
+  std::vector<std::uint32_t> all;
+  for (const auto& [number, batch] : std::vector<std::pair<ChunkNumber, BatchNumber>>{
+           {11, 10}, {12, 10}, {13, 13}, {14, 10}, {15, 0}, {16, 0}, {17, 20}, {20, 20}}) {
+    all.push_back(static_cast<std::uint32_t>(found.size()));
+    PendingChunk& chunk = found.emplace_back();
+    chunk.chunk = number;
+    chunk.batch = batch;
+    chunk.target = url_a;
+    chunk.hooks = 1;
+  }
+  core.begin_recovery();
+  core.add_recovered(found, all, now);
+  core.end_recovery();
+  EXPECT_EQ(core.hooks_held(), 8u);
+  ASSERT_EQ(core.loads().size(), 1u);
+  EXPECT_EQ(core.loads()[0]->number, 10u);
+  EXPECT_EQ(core.loads()[0]->hooks, 2u);
+  for (const PendingChunk& chunk : found) {
+    const bool here =
+        core.find_hook(chunk.chunk, 0, std::nullopt) || core.find_hook(chunk.chunk, 0, chunk.batch);
+    EXPECT_TRUE(here) << chunk.chunk;
+  }
+}
+
 // --- What it is for: 1,000,000 batches of one hook, of which the store has all.
 
 constexpr std::uint64_t many = 1'000'000;
@@ -369,15 +465,20 @@ TEST_F(ShardCoreSpillTest, AMillionRecoveredBatchesTakeAFewBytesEach) {
   ShardCore core(config, std::make_shared<PolicyTable>(config_.options, 1));
   core.stop_sending();
   const Now now{TimePoint{seconds(1)}, 1'700'000'000'000};
-  std::vector<PendingBatch> found(many);
+  constexpr std::uint32_t slice = 10'000;
+  std::vector<PendingChunk> found(slice);
+  std::vector<std::uint32_t> all(slice);
+  std::iota(all.begin(), all.end(), 0u);
+  core.begin_recovery();
   for (std::uint64_t number = 1; number <= many; ++number) {
-    PendingBatch& batch = found[number - 1];
-    batch.number = number;
-    batch.target = "https://t" + std::to_string(number % 100) + ".example/";
-    batch.chunks = {{number, 1'690'000'000'000 + static_cast<WallMs>(number / 10), 0, 1}};
-    batch.hooks = 1;
+    PendingChunk& chunk = found[(number - 1) % slice];
+    chunk.chunk = chunk.batch = number;
+    chunk.target = "https://t" + std::to_string(number % 100) + ".example/";
+    chunk.accepted_ms = 1'690'000'000'000 + static_cast<WallMs>(number / 10);
+    chunk.hooks = 1;
+    if (number % slice == 0) core.add_recovered(found, all, now);
   }
-  core.add_recovered(std::move(found), now);
+  core.end_recovery();
   EXPECT_EQ(core.hooks_held(), many);
   EXPECT_EQ(core.bags(), many);
   RecordProperty("bytes", std::to_string(core.memory_bytes()));

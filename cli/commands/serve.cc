@@ -134,8 +134,6 @@ class Daemon {
     engine_.on_fatal([this](std::error_code error) {
       events_.push({DaemonEvents::Kind::fatal, error});
     });
-    // Listens before anything is delivered: a port that is taken ends the start without a trace.
-    server_.start();
     recover();
     say_ready();
     for (;;) {
@@ -185,11 +183,17 @@ class Daemon {
 
   void recover() {
     RecoveryProgress progress(pending_at_start_, std::chrono::steady_clock::now());
-    const std::uint64_t found = engine_.recover([&](std::uint64_t hooks) {
-      if (const auto line = progress.found(hooks, std::chrono::steady_clock::now())) {
-        log_.info(*line);
-      }
-    });
+    const std::uint64_t found = engine_.recover(
+        [&](std::uint64_t hooks) {
+          if (const auto line = progress.found(hooks, std::chrono::steady_clock::now())) {
+            log_.info(*line);
+          }
+        },
+        [this] {
+          // Listens before anything is delivered: a port that is taken ends the start without a
+          // trace.
+          server_.start();
+        });
     if (found > 0) log_.info(progress.done(found, std::chrono::steady_clock::now()));
   }
 

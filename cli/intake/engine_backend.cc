@@ -18,7 +18,7 @@ bool EngineBackend::live() const {
 
 bool EngineBackend::ready() const {
   const EngineStatus status = engine_.status();
-  return status.healthy && !status.draining;
+  return status.healthy && !status.draining && !status.recovering;
 }
 
 std::vector<TargetStatus> EngineBackend::targets(std::size_t limit) const {

@@ -84,6 +84,18 @@ void DiskRun::push_back(const DiskBatch& batch) {
   hooks_ += batch.hooks;
 }
 
+void DiskRun::extend_back(const ChunkInfo& chunk) {
+  check(batches_ > 0);
+  // The last number in the code says how many hooks the last chunk has, and that none follows it.
+  std::size_t at = code_.size() - 1;
+  while (at > taken_ && (static_cast<unsigned char>(code_[at - 1]) & 0x80) != 0) --at;
+  code_[at] = static_cast<char>(code_[at] | 1);
+  put(code_, chunk, false, last_);
+  lowest_ = std::min(lowest_, chunk.number);
+  highest_ = std::max(highest_, chunk.number);
+  hooks_ += chunk.hooks;
+}
+
 void DiskRun::push_front(const DiskBatch& batch) {
   if (batches_ == 0) return push_back(batch);
   // The batch behind it is coded anew, against this one.

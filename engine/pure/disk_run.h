@@ -26,6 +26,8 @@ struct DiskBatch {
 class DiskRun {
  public:
   void push_back(const DiskBatch& batch);
+  // Another chunk of the newest batch. Must not be empty.
+  void extend_back(const ChunkInfo& chunk);
   // Costs a move of all bytes.
   void push_front(const DiskBatch& batch);
   void append(const DiskRun& other);

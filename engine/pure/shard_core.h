@@ -81,16 +81,6 @@ struct CoreCounters {
   std::uint64_t shed = 0;  // hooks dropped from memory, kept in the store
 };
 
-// A batch found in the store at start.
-struct PendingBatch {
-  BatchNumber number = 0;
-  std::string target, group, headers;
-  std::vector<ChunkInfo> chunks;
-  std::uint32_t hooks = 0;
-  std::uint32_t attempts = 0;
-  WallMs next_attempt_ms = 0;
-};
-
 // One shard's state machine: hooks, bags, cutting, the order of sending, retries, settling. Pure:
 // no clock, no I/O, no thread; the same events give the same actions. Events are the member
 // functions; after each, the shell takes the actions: sends() and loads(), and take_part() for the
@@ -117,9 +107,15 @@ class ShardCore {
   // --- Events. Parts come back to part_done() in the order they were taken, each as the object it
   // was.
   void add(const Parcel& parcel, const Now& now);
-  // Everything that was found at start, oldest first, in one call: what waits for a retry counts
-  // against max_retrying before the first new batch is sent.
-  void add_recovered(std::vector<PendingBatch> pending, const Now& now);
+  // What was found in the store at start comes in slices, its chunks in ascending order, between
+  // these two. In between nothing is sent: only at the end is the order per target known, and all
+  // that waits for a retry and so counts against max_retrying. Commands must wait until then, too:
+  // they would miss what is not known yet. Hooks that were added before are newer.
+  void begin_recovery();
+  // Those of `chunks` that `which` names.
+  void add_recovered(std::span<const PendingChunk> chunks, std::span<const std::uint32_t> which,
+                     const Now& now);
+  void end_recovery();
   void attempt_done(Batch& batch, AttemptResult result, const Now& now);
   void loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
               const Now& now);
@@ -270,8 +266,18 @@ class ShardCore {
   void cancel_more();
   std::uint64_t leave_runs();
 
+  // shard_core_recovery.cc
+  struct RecoveredBag {
+    Batch* tail = nullptr;   // the last batch found that is in the bag's queue, maybe with a run
+    BatchNumber number = 0;  // of the last batch found: a chunk may be its next
+    Batch* batch = nullptr;  // that batch; null: it is the last of the tail's run
+  };
+  void add_recovered_chunk(const PendingChunk& found, const Now& now);
+  void extend_recovered(const RecoveredBag& bag, ChunkInfo chunk);
+  Batch& add_recovered_retry(Bag& bag, const PendingChunk& found, const DiskBatch& places,
+                             const Now& now);
+
   // shard_core_admin.cc
-  void add_recovered_batch(PendingBatch pending, const Now& now);
   void cancel_batch(Batch& batch, const Now& now);
   void cancel_ended(std::uint64_t batches = 1);
   void take_out(Batch& batch);
@@ -324,6 +330,8 @@ class ShardCore {
   std::uint64_t batches_live_ = 0, in_flight_ = 0, retrying_ = 0, hooks_held_ = 0;
   bool draining_ = false;
   bool stopped_sending_ = false;
+  using RecoveredBags = boost::unordered_flat_map<Bag*, RecoveredBag>;
+  std::unique_ptr<RecoveredBags> recovered_;  // while recovery lasts
   CoreCounters counters_;
 
   struct Recent {

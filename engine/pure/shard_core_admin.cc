@@ -1,4 +1,4 @@
-// Deadlines, recovery, and what operators ask for: flush, cancel, drain, reload, looking.
+// Deadlines, and what operators ask for: flush, cancel, drain, reload, looking.
 #include <algorithm>
 #include <utility>
 
@@ -30,52 +30,6 @@ void ShardCore::advance(const Now& now) {
     target_changed(target);
   }
   pump();
-}
-
-void ShardCore::add_recovered(std::vector<PendingBatch> pending, const Now& now) {
-  for (PendingBatch& batch : pending) add_recovered_batch(std::move(batch), now);
-  pump();
-}
-
-void ShardCore::add_recovered_batch(PendingBatch pending, const Now& now) {
-  TargetState& target = target_of(pending.target);
-  Bag* bag = pending.group.empty() && pending.headers.empty()
-                 ? &target.default_bag
-                 : &bag_of(target, pending.group, pending.headers, Parcel{});
-  count_batch(*bag);
-  hooks_held_ += pending.hooks;
-  target.hooks_waiting += pending.hooks;
-  counters_.accepted += pending.hooks;
-  DiskBatch stored;
-  stored.chunk = pending.chunks.front();
-  stored.more_chunks.assign(pending.chunks.begin() + 1, pending.chunks.end());
-  stored.hooks = pending.hooks;
-  if (pending.attempts == 0) {
-    const bool has_first = stored.chunk.number == pending.number;
-    if (has_first && bag->queue_tail != nullptr && fold_into(*bag->queue_tail, stored)) return;
-    queue_insert(*bag, bag->queue_tail, batch_on_disk(*bag, stored, pending.number));
-    bag_changed(*bag);
-  } else {
-    Batch& batch = batch_on_disk(*bag, stored, pending.number);
-    batch.attempts = pending.attempts;
-    // The schedule goes on; a wall clock that was set meanwhile cannot make the wait longer than it
-    // ever was.
-    const RetryPolicy& retry = target.policy->policy.retry;
-    const Duration longest =
-        std::max(retry.retry_interval,
-                 retry.backoff == Backoff::fixed ? retry.retry_interval : retry.max_interval) *
-        2;
-    const std::int64_t wait_ms = std::max<std::int64_t>(0, pending.next_attempt_ms - now.wall_ms);
-    const std::int64_t longest_ms =
-        std::chrono::duration_cast<std::chrono::milliseconds>(longest).count();
-    set_state(batch, BatchState::retrying);
-    batch.attempted = true;
-    bag->unresolved += 1;
-    target.retrying += 1;
-    retrying_ += 1;
-    deadlines_.arm_at(batch.deadline,
-                      now.steady + std::chrono::milliseconds(std::min(wait_ms, longest_ms)));
-  }
 }
 
 void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
@@ -247,6 +201,7 @@ void ShardCore::cancel_ended(std::uint64_t batches) {
 }
 
 std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
+  check(!recovered_);
   std::vector<Batch*> batches;
   for (auto& [number, batch] : by_number_) {
     const bool is_waiting =
@@ -301,6 +256,7 @@ bool ShardCore::drained() const {
 }
 
 std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
+  check(!recovered_);
   refuse_dirty(Errc::stopping, now);
   std::vector<Batch*> batches;
   for (auto& [number, batch] : by_number_) {
@@ -400,6 +356,7 @@ Batch* ShardCore::batch_with(ChunkNumber chunk, std::uint32_t index, std::uint32
 
 bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call_index,
                       const std::shared_ptr<OutcomeListener>& listener) {
+  check(!recovered_);
   std::uint32_t place = 0;
   Batch* batch = batch_with(chunk, index, place);
   if (batch == nullptr) batch = unfold_batch(chunk, index, place);

@@ -111,6 +111,7 @@ void ShardCore::target_changed(TargetState& target) {
 }
 
 void ShardCore::pump() {
+  if (recovered_) return;
   while (in_flight_ < config_.max_connections && ready_head_ != nullptr && !store_failed_ &&
          !stopped_sending_) {
     TargetState& target = *ready_head_;

@@ -43,7 +43,8 @@ bool ShardCore::can_shed(const Batch& batch) const {
 void ShardCore::note_sheddable(Batch& batch) {
   if (!can_shed(batch)) return;
   // Behind hooks on disk only all goes there, until the bag has caught up (contract, decision 11).
-  if (batch.state == BatchState::queued && batch.before != nullptr && !batch.before->resident) {
+  if (!recovered_ && batch.state == BatchState::queued && batch.before != nullptr &&
+      !batch.before->resident) {
     drop_resident(batch);
     fold(batch);
     return;
@@ -135,7 +136,8 @@ bool ShardCore::can_fold(const Batch& batch) {
 
 // One that is on disk only since now: takes the one behind it in, and goes into the one before it.
 void ShardCore::fold(Batch& batch) {
-  if (batch.state != BatchState::queued) return;
+  // While recovery lasts, what it finds still comes in between.
+  if (batch.state != BatchState::queued || recovered_) return;
   if (Batch* next = batch.next;
       next != nullptr && can_fold(*next) && code_bytes(*next) < run_code_bytes_max) {
     std::unique_ptr<DiskRun> run = next->run ? take_run(*next) : std::make_unique<DiskRun>();

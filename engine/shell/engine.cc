@@ -184,8 +184,9 @@ SubmitResult Engine::submit(std::string_view target, std::string_view payload) {
   return submit(std::move(hooks));
 }
 
-std::uint64_t Engine::recover(const std::function<void(std::uint64_t)>& progress) {
-  return impl_->recover(progress);
+std::uint64_t Engine::recover(const std::function<void(std::uint64_t)>& progress,
+                              const std::function<void()>& held) {
+  return impl_->recover(progress, held);
 }
 std::uint64_t Engine::flush(std::optional<std::string_view> target) {
   return impl_->flush(target);

@@ -203,6 +203,7 @@ EngineStatus Engine::Impl::status() const {
   status.durability = options_.store.durability;
   status.uptime_seconds = uptime;
   status.draining = stopping_.load();
+  status.recovering = recovering_.load();
   status.healthy = !store_thread_->failed();
   return status;
 }

@@ -32,7 +32,10 @@ class Engine::Impl : public ShardHost {
 
   // submit.cc
   void submit(HookList hooks, SubmitOptions options, SubmitHandler done);
-  std::uint64_t recover(const std::function<void(std::uint64_t)>& progress);
+
+  // recovery.cc
+  std::uint64_t recover(const std::function<void(std::uint64_t)>& progress,
+                        const std::function<void()>& held);
 
   // engine_admin.cc
   std::uint64_t flush(std::optional<std::string_view> target);
@@ -94,6 +97,7 @@ class Engine::Impl : public ShardHost {
 
  private:
   struct Admission;
+  class Recovering;
   bool check_hooks(HookList& hooks, const PolicyTable& policies, SubmitResult& result) const;
   bool reserve(std::uint64_t bytes, SubmitResult& result);
   std::uint64_t memory_used() const;
@@ -109,8 +113,6 @@ class Engine::Impl : public ShardHost {
   bool wait_for_stats(const std::function<bool(const ShardStats&)>& reached);
   std::optional<HookStatus> find_in_shards(ChunkNumber chunk, std::uint32_t index,
                                            std::optional<BatchNumber> batch);
-  std::uint64_t scan_pending(std::vector<PendingBatch>& batches,
-                             const std::function<void(std::uint64_t)>& progress);
 
   Options options_;  // what does not change at a reload
   mutable std::mutex options_mutex_;
@@ -134,6 +136,7 @@ class Engine::Impl : public ShardHost {
   std::atomic<std::uint64_t> entering_{0};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> hurried_{false};
+  std::atomic<bool> recovering_{false};
   bool closed_down_ = false;  // under drain_mutex_
   std::mutex drain_mutex_;
   DrainReport drain_report_;

@@ -83,18 +83,35 @@ void Shard::run() {
 void Shard::post(Parcel parcel, std::uint64_t reserved_bytes) {
   const std::lock_guard lock(inbox_mutex_);
   inbox_.parcels.push_back({std::move(parcel), reserved_bytes});
-  wake();
+  if (!held_) wake();
 }
 
 void Shard::post(std::function<void(ShardCore&, const Now&)> command) {
   const std::lock_guard lock(inbox_mutex_);
   inbox_.commands.push_back(std::move(command));
-  wake();
+  if (!held_) wake();
 }
 
 void Shard::post_answer(std::unique_ptr<StorePart> part) {
   const std::lock_guard lock(inbox_mutex_);
   inbox_.answers.push_back(std::move(part));
+  wake();
+}
+
+void Shard::hold() {
+  const std::lock_guard lock(inbox_mutex_);
+  held_ = true;
+}
+
+void Shard::post_recovered(std::function<void(ShardCore&, const Now&)> command) {
+  const std::lock_guard lock(inbox_mutex_);
+  inbox_.recovered.push_back(std::move(command));
+  wake();
+}
+
+void Shard::release() {
+  const std::lock_guard lock(inbox_mutex_);
+  held_ = false;
   wake();
 }
 
@@ -130,13 +147,19 @@ void Shard::wake_now() {
 void Shard::on_wake() {
   {
     const std::lock_guard lock(inbox_mutex_);
-    std::swap(inbox_, taken_);
+    if (held_) {
+      std::swap(inbox_.answers, taken_.answers);
+      std::swap(inbox_.recovered, taken_.recovered);
+    } else {
+      std::swap(inbox_, taken_);
+    }
     wake_ = Wake::none;
   }
   const Now now = clock_now();
   std::optional<HeldWakes> held(std::in_place);  // many calls may be answered
   std::uint64_t reserved_bytes = 0;
   for (auto& answer : taken_.answers) core_.part_done(*answer, now);
+  for (auto& command : taken_.recovered) command(core_, now);
   for (InboxParcel& inbox : taken_.parcels) {
     const std::size_t hooks =
         inbox.parcel.indices.empty() ? inbox.parcel.hooks->size() : inbox.parcel.indices.size();
@@ -149,6 +172,7 @@ void Shard::on_wake() {
   }
   for (auto& command : taken_.commands) command(core_, now);
   taken_.answers.clear();
+  taken_.recovered.clear();
   taken_.parcels.clear();
   taken_.commands.clear();
   held.reset();

@@ -79,6 +79,11 @@ class Shard : public AttemptSink, public Wakeable {
   void post(Parcel parcel, std::uint64_t reserved_bytes);
   void post(std::function<void(ShardCore&, const Now&)> command);
   void post_answer(std::unique_ptr<StorePart> part);
+  // Until release() all parcels and commands wait, but those of post_recovered() and answers of the
+  // store.
+  void hold();
+  void post_recovered(std::function<void(ShardCore&, const Now&)> command);
+  void release();
   // Ends what is in flight with `reason`.
   void abort_attempts(Reason reason);
   void forget_connections();
@@ -97,7 +102,7 @@ class Shard : public AttemptSink, public Wakeable {
     std::vector<InboxParcel> parcels;
     std::vector<std::function<void(ShardCore&, const Now&)>> commands;
     std::vector<std::unique_ptr<StorePart>> answers;
-    bool empty() const { return parcels.empty() && commands.empty() && answers.empty(); }
+    std::vector<std::function<void(ShardCore&, const Now&)>> recovered;
   };
   struct InFlight {
     Batch* batch = nullptr;
@@ -129,6 +134,7 @@ class Shard : public AttemptSink, public Wakeable {
   std::mutex inbox_mutex_;
   Inbox inbox_;
   enum class Wake { none, held, sent } wake_ = Wake::none;  // under inbox_mutex_
+  bool held_ = false;                                       // under inbox_mutex_
   Inbox taken_;
   bool cycle_pending_ = false;
 

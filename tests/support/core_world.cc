@@ -526,26 +526,37 @@ void CoreWorld::crash(bool keep_commit) {
 }
 
 void CoreWorld::recover() {
-  std::map<BatchNumber, PendingBatch> batches;
-  for (const auto& [number, chunk] : durable_.chunks) {
-    PendingBatch& pending = batches[chunk.batch];
-    if (number == chunk.batch) {
-      pending.attempts = chunk.attempts;
-      pending.next_attempt_ms = chunk.next_attempt_ms;
+  for (const auto& core : cores_) core->begin_recovery();
+  std::vector<PendingChunk> slice;
+  const auto hand_over = [&] {
+    std::vector<std::vector<std::uint32_t>> parts(cores_.size());
+    for (std::uint32_t index = 0; index < slice.size(); ++index) {
+      parts[shard_of(slice[index].target)].push_back(index);
     }
-    pending.number = chunk.batch;
-    pending.target = chunk.target;
-    pending.group = chunk.group;
-    pending.headers = chunk.headers;
-    pending.chunks.push_back({number, chunk.accepted_ms, pending.hooks, chunk.hooks});
-    pending.hooks += chunk.hooks;
+    for (std::uint32_t shard = 0; shard < parts.size(); ++shard) {
+      cores_[shard]->add_recovered(slice, parts[shard], now());
+      touch(shard);
+    }
+    slice.clear();
+  };
+  constexpr std::size_t slice_chunks = 7;
+  for (const auto& [number, chunk] : durable_.chunks) {
+    const bool is_first = number == chunk.batch;
+    slice.push_back({.chunk = number,
+                     .batch = chunk.batch,
+                     .target = chunk.target,
+                     .group = chunk.group,
+                     .headers = chunk.headers,
+                     .accepted_ms = chunk.accepted_ms,
+                     .hooks = chunk.hooks,
+                     .bytes = chunk.blob.size(),
+                     .attempts = is_first ? chunk.attempts : 0,
+                     .next_attempt_ms = is_first ? chunk.next_attempt_ms : 0});
+    if (slice.size() == slice_chunks) hand_over();
   }
-  std::vector<std::vector<PendingBatch>> parts(cores_.size());
-  for (auto& [number, pending] : batches) {
-    parts[shard_of(pending.target)].push_back(std::move(pending));
-  }
-  for (std::uint32_t shard = 0; shard < parts.size(); ++shard) {
-    cores_[shard]->add_recovered(std::move(parts[shard]), now());
+  hand_over();
+  for (std::uint32_t shard = 0; shard < cores_.size(); ++shard) {
+    cores_[shard]->end_recovery();
     touch(shard);
   }
 }

@@ -36,6 +36,15 @@ class StoreControl {
     holds_ = false;
     changed_.notify_all();
   }
+  // Pending chunks behind this one cannot be read.
+  void fail_scan(ChunkNumber after) {
+    const std::lock_guard lock(mutex_);
+    scan_fails_after_ = after;
+  }
+  ChunkNumber scan_fails_after() const {
+    const std::lock_guard lock(mutex_);
+    return scan_fails_after_;
+  }
   bool holds() const {
     const std::lock_guard lock(mutex_);
     return holds_;
@@ -88,6 +97,7 @@ class StoreControl {
 
  private:
   mutable std::mutex mutex_;
+  ChunkNumber scan_fails_after_ = ~ChunkNumber{0};
   std::condition_variable changed_;
   Errc appends_ = Errc::ok, all_ = Errc::ok;
   bool holds_ = false;
@@ -112,6 +122,7 @@ class FailingStore : public Store {
   }
   std::error_code scan_pending(ChunkNumber after, std::size_t max,
                                std::vector<PendingChunk>& out) override {
+    if (after >= control_->scan_fails_after()) return Errc::store_failed;
     return store_->scan_pending(after, max, out);
   }
   std::error_code read_chunks(std::span<const ChunkNumber> chunks,

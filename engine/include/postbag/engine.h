@@ -76,7 +76,7 @@ struct EngineStatus {
   double accepted_per_second = 0, delivered_per_second = 0;  // over about the last 10 s
   Durability durability = Durability::memory;
   double uptime_seconds = 0;
-  bool draining = false, healthy = true;
+  bool draining = false, recovering = false, healthy = true;
 };
 
 struct TargetStatus {
@@ -148,9 +148,13 @@ class Engine {
   SubmitResult submit(HookList hooks, SubmitOptions options = {});
   SubmitResult submit(std::string_view target, std::string_view payload);
 
-  // Starts the delivery of the pending batches found in the store; *blocks* until all are known
-  // (they are sent while it runs). `progress` gets hooks found so far. Call at most once.
-  std::uint64_t recover(const std::function<void(std::uint64_t hooks)>& progress = {});
+  // Delivers the pending batches found in the store; *blocks* until all are known. Until then
+  // nothing is sent and nothing else is done, so that what is submitted meanwhile comes behind them
+  // in its bags: calls and commands are answered afterwards. `held` is called once that holds: let
+  // producers in there. `progress` gets the hooks found so far. Call at most once. Throws what
+  // `held` throws, or std::system_error if the store cannot be read: then the engine is stopping.
+  std::uint64_t recover(const std::function<void(std::uint64_t hooks)>& progress = {},
+                        const std::function<void()>& held = {});
 
   // Cuts every bag, or the bags of one target (canonical or not). Returns how many were cut.
   // *Blocks.*

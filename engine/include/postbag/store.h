@@ -189,7 +189,8 @@ class Store {
   // throws but std::bad_alloc.
   virtual std::error_code commit(const StoreGroup& group, CommitLevel level) = 0;
 
-  // Pending chunks with a number above `after`, ascending, at most `max`; fewer = the end.
+  // Pending chunks with a number above `after`, ascending, at most `max`; fewer = the end. What
+  // `out` held is overwritten, so that its memory is used again.
   virtual std::error_code scan_pending(ChunkNumber after, std::size_t max,
                                        std::vector<PendingChunk>& out) = 0;
   // The blobs of the chunks, in the order asked for. Errc::not_found if one is missing,
