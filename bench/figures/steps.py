@@ -198,6 +198,7 @@ STEPS = [
     syslog_step("syslog_batch", SyslogLoad(1_000_000, 100, 4)),
     undici_step("strings"),
     undici_step("buffers"),
+    undici_step("made"),
     deliver("batch100_targets1000"),
     deliver("batch100_targets1_tls"),
     syslog_step("syslog_1000", SyslogLoad(100_000, 100, 1, 1000)),

@@ -176,7 +176,7 @@ def run_curl(setting, batch, loop, handles):
 
 
 def run_undici(setting, batch, form):
-    """`form`: "strings" or "buffers", how the batches are held ready."""
+    """`form`: "strings", "buffers" or "made", how the batches are held ready."""
     if shutil.which("node") is None:
         raise NotAvailable("nodejs is not installed")
     if not (setting.node_modules / "undici").exists():

@@ -4,8 +4,8 @@
 Every round runs each of them once, in turn with Postbag, so that ratios are of the same minute; the
 order is reversed from round to round. Of a program with several settings the best by median is
 shown; --json gives all. `Postbag/peer` is the median of the rounds' ratios of hooks per second.
-undici has its batches ready in one of two forms: arrays of strings that it joins for each
-request, or whole bodies in Buffers. syslog-ng 3.38 has no URL per message: 1,000 targets are 1,000
+undici has its batches ready as arrays of strings that it joins for each request, or as whole bodies
+in Buffers, or makes the hooks as text for each request, as an application would. syslog-ng 3.38 has no URL per message: 1,000 targets are 1,000
 destinations behind filters. "Durable" is fsync with Postbag; syslog-ng's disk buffer does not sync. syslog-ng reads lines from
 TCP, the others have their bodies ready, and Postbag is given hook by hook through the library.
 Usually started by `bench/run peers`, which builds and installs what is needed.
@@ -54,10 +54,11 @@ def curl_peers(workload, batch):
 
 
 def undici_peers(workload, batch):
-    """The two forms are shown apart: what is ready is not the same."""
+    """The forms are shown apart: what is ready is not the same."""
     return [Peer(workload, f"undici 7 Pool, {words}", "50 connections",
                  lambda setting, form=form: programs.run_undici(setting, batch, form))
-            for form, words in (("strings", "strings joined"), ("buffers", "ready Buffers"))]
+            for form, words in (("strings", "strings joined"), ("buffers", "ready Buffers"),
+                                ("made", "hooks made"))]
 
 
 def syslog_peer(workload, load, reliable=False):
