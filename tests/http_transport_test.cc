@@ -47,6 +47,23 @@ TEST(HttpTransport, DeliversBytesAsTheyAreAndKeepsTheConnection) {
   EXPECT_GT(stats.bytes_sent, expected.size());
 }
 
+// Small requests are copied into one piece, larger ones gathered: the limit is passed here.
+TEST(HttpTransport, DeliversRequestsOfEverySizeAroundTheLimitOfCopying) {
+  FaultReceiver receiver;
+  TransportHarness harness;
+  const auto destination = TransportHarness::destination(receiver);
+  std::vector<std::string> bodies;
+  for (std::size_t size = 1900; size < 2100; size += 7) {
+    const std::vector<std::string> pieces = {"[\"", std::string(size, 'a'), "", "b\"", "]"};
+    ASSERT_TRUE(harness.deliver(destination, pieces).delivered());
+    bodies.push_back("[\"" + std::string(size, 'a') + "b\"]");
+  }
+  const auto requests = receiver.requests();
+  ASSERT_EQ(requests.size(), bodies.size());
+  for (std::size_t i = 0; i < bodies.size(); ++i) EXPECT_EQ(requests[i].body, bodies[i]);
+  EXPECT_EQ(receiver.connection_count(), 1u);
+}
+
 TEST(HttpTransport, DeliversABodyLargerThanTheSocketBuffers) {
   FaultReceiver receiver;
   TransportHarness harness;

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <system_error>
+#include <vector>
 
 namespace postbag {
 namespace {
@@ -104,6 +105,23 @@ TEST_F(PollerTest, NothingIsToldAfterStop) {
   run_once();
   io.poll();
   EXPECT_EQ(first.reads + second.reads, 1);
+}
+
+TEST_F(PollerTest, ARoundHasANumberWhileItLasts) {
+  PairOfSockets pair;
+  ASSERT_TRUE(poller->add(pair.watched(), pair));
+  std::vector<std::uint64_t> rounds;
+  pair.on_ready = [&] { rounds.push_back(poller->round()); };
+  pair.make_readable();
+  EXPECT_EQ(poller->round(), 0u);
+  run_once();
+  EXPECT_EQ(poller->round(), 0u);
+  run_once();
+  ASSERT_EQ(rounds.size(), 2u);
+  EXPECT_NE(rounds[0], 0u);
+  EXPECT_NE(rounds[1], 0u);
+  EXPECT_NE(rounds[0], rounds[1]);
+  poller->remove(pair.watched(), pair);
 }
 
 // More sockets than one round hands out.

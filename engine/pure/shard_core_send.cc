@@ -13,6 +13,29 @@ namespace {
 
 constexpr std::uint32_t batch_id_index = 16'383;  // no hook has it: batch_size_max is lower
 
+constexpr std::size_t fetched_bytes_max = 512;  // the processor goes on by itself
+
+// Inlined always: g++ 12 takes a function that only prefetches for one without effect and drops the
+// call.
+[[gnu::always_inline]] inline void fetch(const void* memory, std::size_t bytes) {
+  constexpr std::size_t line_bytes = 64;
+  const auto* at = static_cast<const char*>(memory);
+  for (std::size_t done = 0; done < bytes; done += line_bytes) __builtin_prefetch(at + done);
+}
+
+// What waited in a backlog has left the caches, and a request that waits for each of its lines
+// costs a tenth more. So it is fetched ahead: the hooks of the batch whose turn is next, and of the
+// one behind it the object, which the next call reads.
+[[gnu::always_inline]] inline void fetch_ahead(const Bag& bag) {
+  const Batch* const next = bag.queue_head;
+  if (next == nullptr) return;
+  if (next->first_segment != nullptr) {
+    const std::uint64_t bytes = sizeof(Segment) + next->body_bytes;
+    fetch(next->first_segment, std::min<std::uint64_t>(bytes, fetched_bytes_max));
+  }
+  if (next->next != nullptr) fetch(next->next, sizeof(Batch));
+}
+
 std::string pool_key_of(const Url& url, const TargetPolicy& policy) {
   std::string key = url.scheme + "://" + url.host + ":" + std::to_string(url.port);
   key += policy.network.allow_http ? "|http|" : "||";
@@ -99,6 +122,7 @@ Batch* ShardCore::next_batch(TargetState& target) {
     }
     Batch* batch = bag.queue_head;
     queue_remove(*batch);
+    fetch_ahead(bag);
     return batch;
   }
   return nullptr;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cstring>
 
 namespace postbag {
 namespace {
@@ -52,16 +53,27 @@ std::string request_head_start(const Url& url, const DeliveryPolicy& delivery,
 }
 
 void write_request_head(std::string& out, std::string_view start, const RequestHeadFields& fields) {
+  // For every request: one append in the end is cheaper than one a field.
+  char tail[128];
+  char* at = tail;
+  const auto put = [&at](std::string_view text) {
+    std::memcpy(at, text.data(), text.size());
+    at += text.size();
+  };
+  const auto put_number = [&](std::uint64_t number) {
+    at = std::to_chars(at, at + 20, number).ptr;  // no 64-bit number has more
+  };
+  put("\r\nPostbag-Batch-Size: ");
+  put_number(fields.batch_size);
+  put("\r\nPostbag-Attempt: ");
+  put_number(fields.attempt);
+  put("\r\nContent-Length: ");
+  put_number(fields.content_length);
+  put("\r\n\r\n");
   out.assign(start);
   out += "Postbag-Batch-Id: ";
   out += fields.batch_id;
-  out += "\r\nPostbag-Batch-Size: ";
-  append_number(out, fields.batch_size);
-  out += "\r\nPostbag-Attempt: ";
-  append_number(out, fields.attempt);
-  out += "\r\nContent-Length: ";
-  append_number(out, fields.content_length);
-  out += "\r\n\r\n";
+  out.append(tail, at);
 }
 
 }  // namespace postbag

@@ -208,12 +208,11 @@ void Shard::start_attempts() {
     free_slots_.pop_back();
     slot->batch = batch;
     wire_pieces(*batch, slot->pieces);
-    std::string batch_id;
-    batch_id.reserve(36);
-    append_to(batch_id, core_.batch_id(*batch));
+    batch_id_.clear();
+    append_to(batch_id_, core_.batch_id(*batch));
     const std::uint64_t body_bytes = wire_bytes(*batch);
     write_request_head(slot->head, core_.head_start(*batch),
-                       {batch_id, batch->hooks, batch->attempts, body_bytes});
+                       {batch_id_, batch->hooks, batch->attempts, body_bytes});
     transport_->start(slot, {core_.destination(*batch), slot->head, slot->pieces, body_bytes});
   }
   core_.sends().clear();
@@ -241,7 +240,9 @@ void Shard::attempt_done(AttemptToken token, AttemptResult result) {
   free_slots_.push_back(slot);
   if (result.reason == Reason::shutdown) result.counted = false;  // we broke it off, not the peer
   if (!result.delivered()) log_attempt(batch, result);
-  core_.attempt_done(batch, std::move(result), clock_now());
+  // Answers that came together share a reading; the interval of a retry counts from its own.
+  if (!cycle_pending_ || !result.delivered()) done_at_ = clock_now();
+  core_.attempt_done(batch, std::move(result), done_at_);
   need_cycle();
 }
 

@@ -137,10 +137,11 @@ class Shard : public AttemptSink, public Wakeable {
   bool held_ = false;                                       // under inbox_mutex_
   Inbox taken_;
   bool cycle_pending_ = false;
+  Now done_at_{};  // of the latest outcome
 
   std::deque<InFlight> slots_;
   std::vector<InFlight*> free_slots_;
-  std::vector<std::string> blobs_;
+  std::string batch_id_;  // scratch
   CoreCounters published_;
   ShardStats stats_;
   RateMeter rates_;

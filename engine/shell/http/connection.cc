@@ -15,6 +15,8 @@
 namespace postbag {
 namespace {
 
+// Up to here a copy is cheaper than the pieces of a gathered write.
+constexpr std::size_t copied_request_bytes_max = 2048;
 constexpr std::size_t tls_output_bytes_max = 64 * 1024;  // encrypted ahead of the socket
 
 iovec to_piece(std::string_view bytes) {
@@ -92,9 +94,24 @@ void Connection::advance(std::size_t count) {
   }
 }
 
+// What is left of a small request, as one piece.
+std::size_t Connection::gather_copied() {
+  auto& copy = owner_->record;
+  std::size_t used = 0;
+  std::size_t offset = piece_offset_;
+  for (std::size_t i = piece_; i <= attempt_->request.body.size(); ++i, offset = 0) {
+    used += piece(i).substr(offset).copy(copy.data() + used, copy.size() - used);
+  }
+  owner_->pieces.front() = {copy.data(), used};
+  return used > 0 ? 1 : 0;
+}
+
 // Head and body as they lie in memory, as many pieces as one system call takes.
 std::size_t Connection::gather_plain() {
   std::size_t count = 0;
+  if (attempt_->request.head.size() + attempt_->request.body_bytes <= copied_request_bytes_max) {
+    return gather_copied();
+  }
   std::size_t offset = piece_offset_;
   const std::size_t end = attempt_->request.body.size() + 1;
   for (std::size_t i = piece_; i < end && count < owner_->pieces.size(); ++i, offset = 0) {
@@ -162,12 +179,14 @@ void Connection::write_some() {
 
 // False: errno says why.
 bool Connection::send_pieces(std::size_t count, std::size_t& sent) {
+  const iovec& first = owner_->pieces.front();
   msghdr message{};
   message.msg_iov = owner_->pieces.data();
   message.msg_iovlen = count;
   ssize_t result = 0;
   do {
-    result = sendmsg(socket_, &message, MSG_NOSIGNAL);
+    result = count == 1 ? ::send(socket_, first.iov_base, first.iov_len, MSG_NOSIGNAL)
+                        : sendmsg(socket_, &message, MSG_NOSIGNAL);
   } while (result < 0 && errno == EINTR);
   if (result < 0) return false;
   sent = static_cast<std::size_t>(result);
@@ -329,7 +348,7 @@ void Connection::fail(Reason reason, std::string detail) {
 }
 
 // Ends the attempt, whatever it came to, and the connection with it.
-void Connection::fail_with(AttemptResult result) {
+void Connection::fail_with(AttemptResult&& result) {
   Attempt& attempt = *std::exchange(attempt_, nullptr);
   HttpTransport& owner = *owner_;
   close();

@@ -108,6 +108,7 @@ class Connection final
   void begin_exchange();
   void write_some();
   std::size_t gather_plain();
+  std::size_t gather_copied();
   bool encrypt();
   std::size_t copy_request(char* to, std::size_t room);
   void advance(std::size_t count);
@@ -123,7 +124,7 @@ class Connection final
   void on_end(const Error& error);
   void finish_answer(bool reusable);
   void fail(Reason reason, std::string detail);
-  void fail_with(AttemptResult result);
+  void fail_with(AttemptResult&& result);
   Reason phase_timeout() const;
 
   HttpTransport* owner_;  // nothing once closed

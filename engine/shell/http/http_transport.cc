@@ -64,10 +64,18 @@ HttpTransport::~HttpTransport() {
   poller_->stop();
 }
 
+// What happens in one round of the poller happens at one time.
+void HttpTransport::read_clock() {
+  const std::uint64_t round = poller_->round();
+  if (round != 0 && round == round_of_now_) return;
+  round_of_now_ = round;
+  now_ = clock_();
+}
+
 void HttpTransport::arm(AttemptDeadline& node, Duration delay) {
   const TimePoint before = deadlines_.next();
   node.unlink();
-  now_ = clock_();
+  read_clock();
   deadlines_.add(node, now_, delay);
   if (deadlines_.next() < before && !quiet_) wake_();
 }
@@ -184,7 +192,7 @@ void HttpTransport::serve_waiting() {
   serving_ = false;
 }
 
-void HttpTransport::complete(Attempt& attempt, AttemptResult result) {
+void HttpTransport::complete(Attempt& attempt, AttemptResult&& result) {
   const AttemptToken token = attempt.token;
   attempt.deadline.unlink();
   attempt.connection = nullptr;
@@ -199,7 +207,7 @@ void HttpTransport::complete(Attempt& attempt, AttemptResult result) {
   tell_sink(token, std::move(result));
 }
 
-void HttpTransport::tell_sink(AttemptToken token, AttemptResult result) {
+void HttpTransport::tell_sink(AttemptToken token, AttemptResult&& result) {
   in_sink_ = true;
   sink_.attempt_done(token, std::move(result));
   in_sink_ = false;
@@ -220,7 +228,7 @@ void HttpTransport::abort_all(Reason reason) {
   for (const boost::intrusive_ptr<Connection>& connection : connections) connection->abort(reason);
   AttemptResult aborted;
   aborted.reason = reason;
-  for (Attempt* attempt : waiting) complete(*attempt, aborted);
+  for (Attempt* attempt : waiting) complete(*attempt, AttemptResult(aborted));
   serving_ = false;
 }
 

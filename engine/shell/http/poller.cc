@@ -52,6 +52,7 @@ void Poller::wait() {
 
 void Poller::dispatch() {
   next_ = 0;
+  ++rounds_;
   count_ = std::max(0, epoll_wait(epoll_.native_handle(), events_.data(), events_max, 0));
   while (next_ < count_) {
     const epoll_event& event = events_[static_cast<std::size_t>(next_++)];
@@ -62,6 +63,7 @@ void Poller::dispatch() {
     client->ready(readable, writable);
     if (stopped_) return;
   }
+  count_ = 0;
   wait();
 }
 

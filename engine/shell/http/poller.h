@@ -35,6 +35,8 @@ class Poller : public std::enable_shared_from_this<Poller> {
   bool add(int descriptor, PollerClient& client);
   void watch_writing(int descriptor, PollerClient& client, bool wanted);
   void remove(int descriptor, PollerClient& client);
+  // Of those in which events are handed out: its number while one is under way, else 0.
+  std::uint64_t round() const { return count_ > 0 ? rounds_ : 0; }
   // Nothing is called afterwards.
   void stop();
 
@@ -53,6 +55,7 @@ class Poller : public std::enable_shared_from_this<Poller> {
   bool stopped_ = false;
   int next_ = 0;  // of events_, while they are handed out
   int count_ = 0;
+  std::uint64_t rounds_ = 0;
   std::array<epoll_event, events_max> events_;
 };
 

@@ -25,10 +25,11 @@ bool is_token_char(char c) {
   return token_table[static_cast<unsigned char>(c)];
 }
 
-bool is_control(char c) {
+// An object, not a function: algorithms inline it.
+constexpr auto is_control = [](char c) {
   const auto byte = static_cast<unsigned char>(c);
   return (byte < 0x20 && byte != '\t') || byte == 0x7f;
-}
+};
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';

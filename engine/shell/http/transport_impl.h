@@ -54,7 +54,7 @@ class HttpTransport final : public Transport {
 
   void became_idle(Connection& connection);
   void closed(Connection& connection);
-  void complete(Attempt& attempt, AttemptResult result);
+  void complete(Attempt& attempt, AttemptResult&& result);
   // Sends the attempt again on a new connection.
   void resend(Attempt& attempt);
 
@@ -84,8 +84,9 @@ class HttpTransport final : public Transport {
   static void deliver(const std::shared_ptr<Mailbox>& mailbox, std::uint64_t lookup,
                       ResolveResultPtr result);
   static void collect(const std::shared_ptr<Mailbox>& mailbox);
+  void read_clock();
   void post_results();
-  void tell_sink(AttemptToken token, AttemptResult result);
+  void tell_sink(AttemptToken token, AttemptResult&& result);
   static void hand_over_results(const std::shared_ptr<Mailbox>& mailbox);
   Attempt& take_attempt();
   bool place(Attempt& attempt);
@@ -104,6 +105,7 @@ class HttpTransport final : public Transport {
 
   Deadlines deadlines_;
   TimePoint now_{};  // the latest reading
+  std::uint64_t round_of_now_ = 0;
   std::deque<Attempt> attempts_;
   std::vector<Attempt*> free_attempts_;
   std::list<Attempt*> waiting_;
