@@ -7,7 +7,7 @@
 #include <random>
 
 #include "engine/pure/disk_run.h"
-#include "tests/support/core_world.h"
+#include "tests/support/core_fixture.h"
 
 namespace postbag::test {
 namespace {
@@ -16,18 +16,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::IsEmpty;
-
-const std::string url_a = "https://a.example/hooks";
-const std::string url_b = "https://b.example/hooks";
-
-TargetPolicy plain(std::uint32_t size) {
-  TargetPolicy policy;
-  policy.batch.size = size;
-  policy.batch.time = seconds(10);
-  policy.retry.retries = 3;
-  policy.retry.retry_interval = seconds(5);
-  return policy;
-}
 
 // --- DiskRun
 
@@ -136,17 +124,12 @@ TEST(DiskRun, TakesFurtherChunksOfItsNewestBatch) {
 
 // --- ShardCore
 
-class ShardCoreSpillTest : public testing::Test {
+class ShardCoreSpillTest : public CoreFixture {
  protected:
   void make(const TargetPolicy& policy) {
     config_.durable = true;
     config_.options.defaults = policy;
-    world_ = std::make_unique<CoreWorld>(config_);
-  }
-  void TearDown() override {
-    if (world_ != nullptr) {
-      EXPECT_THAT(world_->violations, IsEmpty());
-    }
+    make_world();
   }
 
   void give(int from, int to, const std::string& url = url_a,
@@ -166,11 +149,6 @@ class ShardCoreSpillTest : public testing::Test {
   void let_go() {
     world_->network = [](const WorldRequest&) { return answer(200); };
   }
-  std::vector<std::string> bodies() const {
-    std::vector<std::string> all;
-    for (const WorldRequest& request : world_->requests()) all.push_back(request.body);
-    return all;
-  }
   static std::vector<std::string> singles(int from, int to) {
     std::vector<std::string> all;
     for (int number = from; number < to; ++number)
@@ -184,8 +162,6 @@ class ShardCoreSpillTest : public testing::Test {
     EXPECT_LE(world_->memory_bytes(), world_->core().targets() * (sizeof(TargetState) + 200));
   }
 
-  WorldConfig config_;
-  std::unique_ptr<CoreWorld> world_;
   std::vector<std::shared_ptr<WorldCall>> calls_;
 };
 

@@ -5,7 +5,7 @@
 
 #include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
-#include "tests/support/core_world.h"
+#include "tests/support/core_fixture.h"
 
 namespace postbag::test {
 namespace {
@@ -15,29 +15,15 @@ using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-const std::string url_a = "https://a.example/hooks";
-const std::string url_b = "https://b.example/hooks";
-
-TargetPolicy plain(std::uint32_t size, Duration time = seconds(10)) {
-  TargetPolicy policy;
-  policy.batch.size = size;
-  policy.batch.time = time;
-  policy.retry.retries = 3;
-  policy.retry.retry_interval = seconds(5);
-  return policy;
-}
-
-class ShardCoreStoreTest : public testing::Test {
+class ShardCoreStoreTest : public CoreFixture {
  protected:
   void make(const TargetPolicy& policy) {
     config_.durable = true;
     config_.commit_time = milliseconds(10);
     config_.options.defaults = policy;
-    world_ = std::make_unique<CoreWorld>(config_);
+    make_world();
     world_->store_fault = [this] { return disk_; };
-    start_ = world_->now().steady;
   }
-  void TearDown() override { EXPECT_THAT(world_->violations, IsEmpty()); }
 
   std::shared_ptr<WorldCall> give(const std::string& body, const std::string& url = url_a,
                                   const std::string& id = "") {
@@ -47,25 +33,8 @@ class ShardCoreStoreTest : public testing::Test {
     hook.id = id;
     return world_->submit({hook});
   }
-  std::vector<std::string> bodies() const {
-    std::vector<std::string> all;
-    for (const WorldRequest& request : world_->requests()) all.push_back(request.body);
-    return all;
-  }
-  std::vector<std::string> failed_bodies() const {
-    std::vector<std::string> all;
-    for (const auto& [key, row] : world_->durable().failed) all.push_back(row.body);
-    return all;
-  }
-  void always(const Reply& reply) {
-    world_->network = [reply](const WorldRequest&) { return reply; };
-  }
-  Duration at(std::size_t request) const { return world_->requests()[request].started - start_; }
 
-  WorldConfig config_;
-  std::unique_ptr<CoreWorld> world_;
   StoreFault disk_ = StoreFault::none;
-  TimePoint start_{};
 };
 
 // --- Committing

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/pure/hook_id.h"
-#include "tests/support/core_world.h"
+#include "tests/support/core_fixture.h"
 
 namespace postbag::test {
 namespace {
@@ -17,26 +17,12 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-const std::string url_a = "https://a.example/hooks";
-const std::string url_b = "https://b.example/hooks";
-
-TargetPolicy plain(std::uint32_t size, Duration time = seconds(10)) {
-  TargetPolicy policy;
-  policy.batch.size = size;
-  policy.batch.time = time;
-  policy.retry.retries = 3;
-  policy.retry.retry_interval = seconds(5);
-  return policy;
-}
-
-class ShardCoreTest : public testing::Test {
+class ShardCoreTest : public CoreFixture {
  protected:
   void make(const TargetPolicy& policy) {
     config_.options.defaults = policy;
-    world_ = std::make_unique<CoreWorld>(config_);
-    start_ = world_->now().steady;
+    make_world();
   }
-  void TearDown() override { EXPECT_THAT(world_->violations, IsEmpty()); }
 
   std::shared_ptr<WorldCall> give(const std::string& body, const std::string& group = "",
                                   const std::string& url = url_a) {
@@ -45,20 +31,6 @@ class ShardCoreTest : public testing::Test {
     hook.body = body;
     hook.group = group;
     return world_->submit({hook});
-  }
-  std::vector<std::string> bodies() const {
-    std::vector<std::string> all;
-    for (const WorldRequest& request : world_->requests()) all.push_back(request.body);
-    return all;
-  }
-  std::vector<std::string> failed_bodies() const {
-    std::vector<std::string> all;
-    for (const auto& [key, row] : world_->durable().failed) all.push_back(row.body);
-    return all;
-  }
-  Duration at(std::size_t request) const { return world_->requests()[request].started - start_; }
-  void always(const Reply& reply) {
-    world_->network = [reply](const WorldRequest&) { return reply; };
   }
   void in_turn(std::vector<Reply> replies) {
     world_->network = [replies, next = std::size_t{0}](const WorldRequest&) mutable {
@@ -73,10 +45,6 @@ class ShardCoreTest : public testing::Test {
     }
     return {};
   }
-
-  WorldConfig config_;
-  std::unique_ptr<CoreWorld> world_;
-  TimePoint start_{};
 };
 
 // --- Cutting

@@ -112,6 +112,7 @@ void SimOracle::on_request(const WorldRequest& request) {
       bags_[{batch.target, request.group}].unresolved.insert(request.batch_id);
     }
   }
+  if (!request.is_retried_rows) check_recovered(request);
   batch.attempt = request.attempt;
   batch.life = request.life;
   batch.in_flight = true;
@@ -186,6 +187,18 @@ void SimOracle::check_repeat(const WorldRequest& request, const SentBatch& batch
   } else if (request.attempt > batch.attempt + 1) {
     wrong("an attempt was skipped over a crash");
   }
+}
+
+// Attempts made are kept over a start, and the schedule goes on (I5).
+void SimOracle::check_recovered(const WorldRequest& request) {
+  const auto found = recovered_.find(request.batch);
+  if (found == recovered_.end()) return;
+  if (request.attempt != found->second.attempts + 1) {
+    wrong("attempt " + std::to_string(request.attempt) + " after a start that found " +
+          std::to_string(found->second.attempts));
+  }
+  if (request.started < found->second.not_before) wrong("retried before its time after a start");
+  recovered_.erase(found);
 }
 
 void SimOracle::check_limits(const WorldRequest& request, const SentBatch& batch) {
@@ -271,9 +284,19 @@ void SimOracle::crashed() {
   std::fill(unresolved_.begin(), unresolved_.end(), 0);
   // More than the bound can be found: one whose outcome was known but not stored (seed 8678).
   std::fill(recovered_retrying_.begin(), recovered_retrying_.end(), 0);
+  recovered_.clear();
+  const Now now = world_.now();
   for (const auto& [number, chunk] : world_.durable().chunks) {
-    if (number != chunk.batch || chunk.attempts == 0) continue;
-    recovered_retrying_[target_index_.at(chunk.target)] += 1;
+    if (number != chunk.batch) continue;
+    const std::uint32_t target = target_index_.at(chunk.target);
+    Recovered& recovered = recovered_[number];
+    recovered.attempts = chunk.attempts;
+    if (chunk.attempts == 0) continue;
+    recovered_retrying_[target] += 1;
+    // A wall clock that was set cannot make the wait longer than it ever was: twice the interval at
+    // least.
+    const auto left = std::chrono::milliseconds(chunk.next_attempt_ms - now.wall_ms);
+    recovered.not_before = now.steady + std::min<Duration>(left, 2 * targets[target].interval_min);
   }
   in_flight_hooks_ = 0;
   delivered_in_life_ = 0;

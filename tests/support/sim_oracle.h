@@ -76,6 +76,11 @@ class SimOracle {
     bool in_flight = false, delivered = false, counted = true, resolved = false;
     TimePoint ended{};
   };
+  // What the store said at the last start of a batch that has not been sent since.
+  struct Recovered {
+    std::uint32_t attempts = 0;
+    TimePoint not_before{};
+  };
   struct BagState {
     std::uint64_t next_number = 0;  // first sends only go up
     std::set<std::string> unresolved;
@@ -87,6 +92,7 @@ class SimOracle {
   std::vector<std::uint64_t> parse(const WorldRequest& request);
   void check_first_send(const WorldRequest& request, SentBatch& batch);
   void check_repeat(const WorldRequest& request, const SentBatch& batch);
+  void check_recovered(const WorldRequest& request);
   void check_limits(const WorldRequest& request, const SentBatch& batch);
   void check_cut(const WorldRequest& request, const SentBatch& batch);
   std::uint64_t number_in(std::string_view body) const;
@@ -99,7 +105,8 @@ class SimOracle {
   std::map<std::pair<std::uint32_t, std::string>, BagState> bags_;
   std::map<std::string, std::uint32_t> target_index_;
   std::vector<std::uint32_t> shard_in_flight_;
-  std::vector<std::uint32_t> unresolved_;          // by target
+  std::vector<std::uint32_t> unresolved_;  // by target
+  std::unordered_map<BatchNumber, Recovered> recovered_;
   std::vector<std::uint32_t> recovered_retrying_;  // by target: found at the last start
   std::uint64_t added_in_life_ = 0, delivered_in_life_ = 0, in_flight_hooks_ = 0;
   bool was_drained_ = false;
