@@ -379,6 +379,7 @@ void IntakeConnection::linger() {
   socket_.shutdown(Socket::shutdown_send, ignored);
   forget_request();
   enter(State::lingering, shared_->limits.linger_timeout);
+  linger_end_ = steady_now() + shared_->limits.body_timeout;
   in_begin_ = in_end_ = 0;
   if (finishing_) return close();
   read_to_discard();
@@ -390,6 +391,10 @@ void IntakeConnection::read_to_discard() {
                             if (self->state_ != State::lingering) return;
                             self->discarded_ += bytes;
                             if (error || self->discarded_ > discard_max) return self->close();
+                            // It still sends, and reads the answer only afterwards.
+                            self->deadline_ =
+                                std::min(steady_now() + self->shared_->limits.linger_timeout,
+                                         self->linger_end_);
                             self->read_to_discard();
                           });
 }

@@ -19,7 +19,8 @@ struct ConnectionLimits {
   Duration body_timeout = std::chrono::seconds(30);   // for the whole body
   Duration write_timeout = std::chrono::seconds(30);  // for an answer, or a piece of one
   Duration idle_timeout = std::chrono::seconds(75);   // between requests
-  Duration linger_timeout = std::chrono::seconds(2);  // for the peer to read the last answer
+  // For the peer to read the last answer, from its last byte on; as long as a body at most.
+  Duration linger_timeout = std::chrono::seconds(2);
 };
 
 // One connection of a client: reads a request, has it answered, writes the answer, and only then
@@ -113,6 +114,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   bool close_after_ = false;
   bool finishing_ = false;
   std::size_t discarded_ = 0;
+  TimePoint linger_end_{};
   std::function<void()> peer_gone_;
   bool watching_ = false;
 };
