@@ -39,7 +39,7 @@ constexpr const char* usage =
 constexpr double rss_mb_max = 256 + 128;
 constexpr double patience_s = 60;
 // What may be left of the file and its log once the backlog is gone.
-constexpr std::uint64_t empty_bytes_max = 48 << 20;
+constexpr std::uint64_t empty_bytes_max = 64 << 20;
 
 struct Setting {
   std::string program;
