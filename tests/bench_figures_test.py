@@ -88,7 +88,7 @@ class FiguresTest(unittest.TestCase):
 
     def test_noise(self):
         before = host_noise.parse_stat("cpu  10 1 5 100 4 0 3 2 0 0\ncpu0 1 1 1 1 1 1 1 1\n")
-        self.assertEqual(before, (125, 16, 2))
+        self.assertEqual(before, (125, 19, 2))
         with self.assertRaises(ValueError):
             host_noise.parse_stat("intr 5\n")
 

@@ -6,12 +6,13 @@ import resource
 
 
 def parse_stat(text):
-    """Ticks of all cores from /proc/stat: (all, at work in processes, stolen by the host)."""
+    """Ticks of all cores from /proc/stat: (all, at work, stolen by the host)."""
     for line in text.splitlines():
         if line.startswith("cpu "):
             user, nice, system, idle, iowait, irq, softirq, steal = map(int, line.split()[1:9])
             everything = user + nice + system + idle + iowait + irq + softirq + steal
-            return everything, user + nice + system, steal
+            # Interrupts too: most kernels count them as time of the process that they stop.
+            return everything, everything - idle - iowait - steal, steal
     raise ValueError("no line for all cores in /proc/stat")
 
 
