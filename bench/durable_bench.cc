@@ -45,7 +45,7 @@ struct Setting {
 
 // At one instant of a run.
 struct Sample {
-  double at_s = 0, store_cpu_s = 0, engine_cpu_s = 0;
+  double at_s = 0, sync_s = 0, store_cpu_s = 0, engine_cpu_s = 0;
   std::uint64_t accepted = 0, delivered = 0, syncs = 0, pending = 0, store_bytes = 0;
 };
 
@@ -153,6 +153,7 @@ Sample take_sample(const Engine& engine, ReceiverProcess& receiver, const Steady
   sample.accepted = feeder.accepted();
   sample.delivered = receiver.counters().hooks;
   sample.syncs = slow_sync_count();
+  sample.sync_s = slow_sync_seconds();
   sample.store_cpu_s = named_thread_cpu_s("postbag-store");
   sample.engine_cpu_s = process_cpu_s() - feeder.cpu_s();
   const EngineStatus status = engine.status();
@@ -219,6 +220,7 @@ bool report_case(const Setting& setting, std::uint64_t sync_ms, bool json, const
       .number("accepted_per_s", accepted / seconds)
       .number("delivered_per_s", delivered / seconds)
       .number("syncs_per_s", syncs / seconds, 1)
+      .number("time_in_syncs", (to.sync_s - from.sync_s) / seconds, 2)
       .number("hooks_per_sync", accepted / std::max(syncs, 1.0))
       .number("store_cpu_us_per_hook", (to.store_cpu_s - from.store_cpu_s) * each, 3)
       .number("engine_cpu_us_per_hook", (to.engine_cpu_s - from.engine_cpu_s) * each, 3)

@@ -75,7 +75,7 @@ struct Measured {
   LatencySteps steps;
   std::uint64_t refused = 0, syncs = 0, rows_done = 0, left = 0;
   double behind_ms = 0;  // the longest that the feeder was behind its schedule
-  double beside_s = 0;
+  double beside_s = 0, sync_s = 0;
 };
 
 // Offers calls when they are due, on the caller's thread.
@@ -185,6 +185,7 @@ int run_measured(const Setting& setting, std::uint64_t sync_ms, Measured& measur
     beside.join();
     measured.refused = feeder.refused();
     measured.syncs = slow_sync_count();
+    measured.sync_s = slow_sync_seconds();
     engine.flush();
     idle = engine.wait_idle(std::chrono::seconds(30));
     engine.drain(std::chrono::seconds(5));
@@ -213,6 +214,10 @@ bool run_case(const Setting& setting, std::uint64_t sync_ms) {
       .number("refused", static_cast<double>(measured.refused))
       .number("feeder_behind_ms", measured.behind_ms, 2)
       .number("syncs", static_cast<double>(measured.syncs))
+      .number(
+          "sync_ms_each",
+          measured.sync_s * 1000 / static_cast<double>(std::max<std::uint64_t>(1, measured.syncs)),
+          2)
       .number("rows_done", static_cast<double>(measured.rows_done))
       .number("beside_s", measured.beside_s, 2)
       .number("peak_rss_mb", end.peak_rss_mb, 1)

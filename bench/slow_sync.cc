@@ -14,7 +14,7 @@
 namespace postbag {
 namespace {
 
-std::atomic<std::uint64_t> syncs{0};
+std::atomic<std::uint64_t> syncs{0}, sync_ns{0};
 
 using SyncFunction = int (*)(int);
 
@@ -26,7 +26,15 @@ std::atomic<long>& delay() {
   return delay_ms;
 }
 
+std::uint64_t steady_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
 int delayed_sync(SyncFunction real, int fd) {
+  const std::uint64_t start = steady_ns();
   syncs.fetch_add(1, std::memory_order_relaxed);
   const long delay_ms = delay().load(std::memory_order_relaxed);
   if (delay_ms > 0) {
@@ -34,7 +42,11 @@ int delayed_sync(SyncFunction real, int fd) {
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {
     }
   }
-  return real(fd);
+  const int result = real(fd);
+  const int error = errno;
+  sync_ns.fetch_add(steady_ns() - start, std::memory_order_relaxed);
+  errno = error;
+  return result;
 }
 
 SyncFunction next(const char* name) {
@@ -45,6 +57,10 @@ SyncFunction next(const char* name) {
 
 std::uint64_t slow_sync_count() {
   return syncs.load(std::memory_order_relaxed);
+}
+
+double slow_sync_seconds() {
+  return static_cast<double>(sync_ns.load(std::memory_order_relaxed)) * 1e-9;
 }
 
 void set_sync_delay_ms(std::uint64_t delay_ms) {
