@@ -266,8 +266,8 @@ class SqliteStore::PurgeRuns {
   std::vector<std::pair<BatchNumber, std::uint64_t>> responses_;
 };
 
-void SqliteStore::purge(const PurgeRuns& runs) {
-  Transaction transaction(*this, CommitLevel::sync);
+void SqliteStore::purge(const PurgeRuns& runs, bool is_last) {
+  Transaction transaction(*this, is_last ? CommitLevel::sync : CommitLevel::no_sync);
   runs.delete_from(*this);
   transaction.commit();
 }
@@ -306,10 +306,10 @@ std::error_code SqliteStore::purge_failed(const FailedFilter& filter,
         budget.took(bytes);
       }
     }
-    if (runs.rows() > 0) purge(runs);
+    if (runs.rows() > 0 || (!stopped_at && ledger_.unsynced())) purge(runs, !stopped_at);
   });
   if (error == Errc::disk_low && disk_room_.release()) {
-    error = writing([&] { purge(runs); });
+    error = writing([&] { purge(runs, !stopped_at); });
   }
   if (error) return error;
   purged = runs.rows();

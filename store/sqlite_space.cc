@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "store/sqlite_schema.h"
 #include "store/sqlite_store_impl.h"
@@ -11,10 +12,13 @@ namespace postbag {
 namespace {
 
 constexpr std::uint64_t wal_frame_bytes = sqlite_page_bytes + 24;
-// From here maintain() makes a checkpoint. SQLite can only make whole ones, so the length of the
-// log is what bounds the time; longer means fewer writes, as pages written several times go over
-// once.
-constexpr std::uint64_t checkpoint_bytes = 4 << 20;
+// From the first maintain() makes a checkpoint if that is but a small part of the time, from the
+// second in any case. SQLite can only make whole ones, so the length of the log bounds the time;
+// but pages written several times go over once, and each costs two syncs and the next commit a
+// third: where a sync takes long, fewer are better.
+constexpr std::uint64_t checkpoint_bytes_min = 4 << 20;
+constexpr std::uint64_t checkpoint_bytes_max = 32 << 20;
+constexpr int checkpoint_share = 5;  // one part of so many
 // From here commit() does.
 constexpr std::uint64_t checkpoint_forced_bytes = 64 << 20;
 constexpr std::uint64_t spare_bytes = 32
@@ -64,20 +68,21 @@ bool SqliteStore::has_room(const StoreGroup& group) {
 
 // True: the log is in the file, and the next commit begins it anew.
 bool SqliteStore::checkpoint() {
+  hold_syncs();
+  if (failed_) return false;
   int in_log = 0, done = 0;
+  const auto begin = std::chrono::steady_clock::now();
   const int code =
       sqlite3_wal_checkpoint_v2(db_.getHandle(), "main", SQLITE_CHECKPOINT_PASSIVE, &in_log, &done);
+  const auto end = std::chrono::steady_clock::now();
+  next_checkpoint_ = end + (end - begin) * (checkpoint_share - 1);
   if (code == SQLITE_OK) {
     vacuumed_ = false;
     if (in_log != done) return false;
     wal_pages_ = 0;
     // Synced before the log may be overwritten, at both levels.
-    unsynced_ = false;
-    if (synced_ != counts_.sequence) {
-      synced_ = counts_.sequence;
-      write_witness();
-    }
-    witness_.sync_if_due();
+    ledger_.all_synced(witness_record());
+    ledger_.sync_witness_if_due();
     return true;
   }
   // Nothing is lost as long as the log stands; it is tried again.
@@ -96,6 +101,12 @@ bool SqliteStore::checkpoint() {
   }
 }
 
+bool SqliteStore::wants_checkpoint() const {
+  if (wal_bytes() < std::min(checkpoint_bytes_min, max_bytes_ / 16)) return false;
+  if (wal_bytes() >= std::min(checkpoint_bytes_max, max_bytes_ / 16)) return true;
+  return std::chrono::steady_clock::now() >= next_checkpoint_;
+}
+
 bool SqliteStore::wants_vacuum() {
   const std::uint64_t free = free_pages();
   if (free <= std::min(spare_bytes, max_bytes_ / 16) / sqlite_page_bytes) return false;
@@ -107,13 +118,15 @@ bool SqliteStore::maintain() {
   bool more = false;
   disk_room_.restore_if_due();
   (void)writing([&] {
-    if (wal_bytes() >= std::min(checkpoint_bytes, max_bytes_ / 16)) {
+    if (wants_checkpoint()) {
       checkpoint();
       more = wants_vacuum();
     } else if (wants_vacuum()) {
       set_level(CommitLevel::no_sync);
-      unsynced_ = vacuumed_ = true;
+      if (wal_pages_ == 0) hold_syncs();
+      vacuumed_ = true;
       db_.exec("PRAGMA incremental_vacuum(" + std::to_string(vacuum_pages) + ")");
+      ledger_.changed();
       more = true;
     } else if (vacuumed_) {
       checkpoint();  // this is what makes the file shorter

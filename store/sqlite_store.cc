@@ -45,10 +45,9 @@ SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
       side_files_(options.side_files),
       db_(std::move(opened.db)),
       sql_(db_.getHandle()),
-      unsynced_(opened.was_unclean),
-      synced_(opened.synced),
       file_(identity_of(path_)),
       log_(identity_of(log_path_)),
+      ledger_(opened.was_unclean, opened.synced),
       disk_room_(path_, side_files_ ? std::min(options.ballast_bytes, max_bytes_ / 16) : 0,
                  options.min_free_bytes) {
   const auto on_commit = [](void* store, sqlite3*, const char*, int pages) {
@@ -59,8 +58,20 @@ SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
   load_counts();
   opened_.warnings = opened.warnings;
   if (side_files_) begin_witness(opened);
+  find_log();
   if (failed_)
     throw StoreError(Errc::store_io, "store " + path_ + ": input/output error at the start");
+}
+
+// The first sync of a new log syncs its directory, too, and changes the file's state in SQLite: it
+// is made here, where no other thread is.
+void SqliteStore::find_log() {
+  sqlite3_file_control(db_.getHandle(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &log_file_);
+  if (log_file_ == nullptr || log_file_->pMethods == nullptr) {
+    log_file_ = nullptr;
+  } else if (log_file_->pMethods->xSync(log_file_, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
+    failed_ = true;
+  }
 }
 
 SqliteStore::~SqliteStore() {
@@ -118,14 +129,18 @@ void SqliteStore::set_tag(std::uint16_t tag) {
 }
 
 void SqliteStore::set_level(CommitLevel level) {
-  if (level == level_) return;
-  db_.exec(level == CommitLevel::sync ? "PRAGMA synchronous = FULL"
-                                      : "PRAGMA synchronous = NORMAL");
-  level_ = level;
+  const bool full = level == CommitLevel::sync;
+  if (full == full_) return;
+  db_.exec(full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
+  full_ = full;
 }
 
 SqliteStore::Transaction::Transaction(SqliteStore& store, CommitLevel level)
     : store_(store), level_(level) {
+  if (level == CommitLevel::sync || store_.wal_pages_ == 0) {
+    store_.hold_syncs();
+    if (store_.failed_) throw SQLite::Exception("a sync failed", SQLITE_IOERR_FSYNC);
+  }
   store_.set_level(level);
   store_.sql_.begin.run();
   store_.work_ = store_.counts_;
@@ -150,14 +165,14 @@ void SqliteStore::Transaction::commit() {
     meta.bind(4, work.sequence).bind(5, work.taken_hooks).bind(6, work.last_number).run();
   }
   // A commit without a change syncs nothing, and so leaves commits before it to a power loss.
-  if (level_ == CommitLevel::sync && store_.unsynced_ &&
+  if (level_ == CommitLevel::sync && store_.ledger_.unsynced() &&
       sqlite3_total_changes64(store_.db_.getHandle()) == changes_before_) {
     store_.sql_.touch_meta.run();
   }
   store_.sql_.commit.run();
   done_ = true;
   store_.counts_ = work;
-  store_.note_commit(level_, advanced);
+  store_.ledger_.committed(store_.witness_record(), advanced, level_);
 }
 
 // SQLite knows a full disk, not a used up quota or file size limit.
@@ -187,9 +202,24 @@ std::error_code SqliteStore::commit(const StoreGroup& group, CommitLevel level) 
   return try_commit(group, level);
 }
 
+std::error_code SqliteStore::sync() {
+  const SyncLedger::Covered covered = ledger_.covered();
+  const std::lock_guard lock(sync_mutex_);
+  if (failed_) return Errc::store_failed;
+  // A checkpoint has synced it meanwhile; it may also have begun the log anew.
+  if (ledger_.is_synced(covered)) return {};
+  // As a commit with synchronous = FULL would.
+  if (log_file_->pMethods->xSync(log_file_, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
+    failed_ = true;
+    return Errc::store_failed;
+  }
+  ledger_.synced(covered);
+  return {};
+}
+
 std::error_code SqliteStore::try_commit(const StoreGroup& group, CommitLevel level) {
   // An empty group with `sync` is how the level `os` gets its commits of the last second on disk.
-  if (!failed_ && group.empty() && !(level == CommitLevel::sync && unsynced_)) return {};
+  if (!failed_ && group.empty() && !(level == CommitLevel::sync && ledger_.unsynced())) return {};
   bool room = true;
   const std::error_code error = writing([&] {
     room = has_room(group);

@@ -2,7 +2,10 @@
 
 #include <SQLiteCpp/Database.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,7 +19,7 @@
 #include "store/failed_match.h"
 #include "store/sqlite_open.h"
 #include "store/sqlite_statements.h"
-#include "store/witness.h"
+#include "store/sync_ledger.h"
 
 namespace postbag {
 
@@ -43,6 +46,8 @@ class SqliteStore final : public Store {
 
   StoreInfo info() const override;
   std::error_code commit(const StoreGroup& group, CommitLevel level) override;
+  bool syncs_later() const override { return log_file_ != nullptr; }
+  std::error_code sync() override;
   std::error_code scan_pending(ChunkNumber after, std::size_t max,
                                std::vector<PendingChunk>& out) override;
   std::error_code read_chunks(std::span<const ChunkNumber> chunks,
@@ -84,6 +89,25 @@ class SqliteStore final : public Store {
   };
   static FileIdentity identity_of(const std::string& path);
 
+  // Held by each of the two threads while it syncs the log and until it has noted an error: the
+  // kernel tells of one only once. SQLite syncs in checkpoints, in commits with `sync`, and before
+  // the first frame of a log that begins anew.
+  class SyncHold {
+   public:
+    explicit SyncHold(SqliteStore& store) : store_(store) {}
+    ~SyncHold() {
+      if (store_.hold_.owns_lock()) store_.hold_.unlock();
+    }
+    SyncHold(const SyncHold&) = delete;
+    SyncHold& operator=(const SyncHold&) = delete;
+
+   private:
+    SqliteStore& store_;
+  };
+  void hold_syncs() {
+    if (!hold_.owns_lock()) hold_.lock();
+  }
+
   // BEGIN IMMEDIATE to COMMIT; without the latter everything is taken back.
   class Transaction {
    public:
@@ -115,11 +139,11 @@ class SqliteStore final : public Store {
 
   // The witness. At open, for a commit, at close.
   void begin_witness(const OpenedStore& opened);
-  void note_commit(CommitLevel level, bool advanced);
-  void write_witness(bool empty = false);
+  WitnessRecord witness_record() const;
   void close_witness();
 
   void load_counts();
+  void find_log();
   void set_level(CommitLevel level);
   void apply(const StoreGroup& group);
   void settle(const std::vector<ChunkNumber>& chunks);
@@ -131,7 +155,7 @@ class SqliteStore final : public Store {
   void insert_failed(const FailBatch& batch, std::string_view reason, BatchNumber response,
                      const FailedHookView& hook);
   void delete_failed(const std::vector<FailedKey>& keys);
-  void purge(const PurgeRuns& runs);
+  void purge(const PurgeRuns& runs, bool is_last);
   void drop_response(BatchNumber batch, std::uint64_t hooks);
   std::uint64_t response_bytes(BatchNumber batch);
   FailedHook failed_row(Statement& row, bool bodies);
@@ -146,6 +170,7 @@ class SqliteStore final : public Store {
   std::uint64_t wal_bytes() const;
   bool has_room(const StoreGroup& group);
   bool checkpoint();
+  bool wants_checkpoint() const;
   bool wants_vacuum();
 
   const std::string path_, log_path_;
@@ -154,20 +179,22 @@ class SqliteStore final : public Store {
   SQLite::Database db_;
   SqliteStatements sql_;
   StoreInfo opened_;
-  Counts counts_;          // committed
-  Counts work_;            // in the running transaction
-  bool failed_ = false;    // for good
-  bool unsynced_ = false;  // commits that a power loss can take
-  bool appended_ = false;  // since the last maintain()
-  bool vacuumed_ = false;  // since the last checkpoint
-  CommitLevel level_ = CommitLevel::sync;
-  std::uint64_t wal_pages_ = 0;  // in the log and not in the file yet
+  Counts counts_;                                            // committed
+  Counts work_;                                              // in the running transaction
+  std::atomic<bool> failed_ = false;                         // for good
+  bool appended_ = false;                                    // since the last maintain()
+  bool vacuumed_ = false;                                    // since the last checkpoint
+  bool full_ = true;                                         // `synchronous`, as it is set
+  std::uint64_t wal_pages_ = 0;                              // in the log and not in the file yet
+  std::chrono::steady_clock::time_point next_checkpoint_{};  // not before, if it can wait
   // Of what the running transaction appends; 0: nothing.
   ChunkNumber first_appended_ = 0, last_appended_ = 0;
   std::uint64_t epoch_ = 0;
-  std::uint64_t synced_ = 0;  // the sequence up to which no power loss can take a commit
   FileIdentity file_, log_;
-  WitnessWriter witness_;
+  sqlite3_file* log_file_ = nullptr;  // SQLite's; for sync()
+  std::mutex sync_mutex_;
+  std::unique_lock<std::mutex> hold_{sync_mutex_, std::defer_lock};  // the committing thread's
+  SyncLedger ledger_;
   DiskRoom disk_room_;
   std::string blob_;                  // recycled
   std::vector<ChunkNumber> settled_;  // recycled
@@ -189,6 +216,7 @@ std::error_code SqliteStore::reading(Work work) {
 template <typename Work>
 std::error_code SqliteStore::writing(Work work) {
   if (failed_) return Errc::store_failed;
+  const SyncHold hold(*this);
   try {
     work();
     return failed_ ? make_error_code(Errc::store_failed) : std::error_code();

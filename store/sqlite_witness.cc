@@ -19,7 +19,7 @@ std::uint64_t random_epoch() {
 void SqliteStore::begin_witness(const OpenedStore& opened) {
   const bool anew = opened.needs_epoch || epoch_ == 0;
   // The old one goes first: without a witness nobody is accused.
-  if (!witness_.open(witness_path(path_), anew)) {
+  if (!ledger_.open_witness(witness_path(path_), anew)) {
     opened_.warnings.push_back("store " + path_ +
                                ": the witness beside it cannot be written; the loss of accepted "
                                "hooks would not be noticed at the next start");
@@ -31,47 +31,34 @@ void SqliteStore::begin_witness(const OpenedStore& opened) {
   Statement update(db_.getHandle(), "UPDATE meta SET epoch = ?1, reserved_below = ?2");
   update.bind(1, epoch_).bind(2, counts_.reserved_below).run();
   // Into the file itself: a log that is cut short later must not take the epoch with it.
+  const SyncHold hold(*this);
   checkpoint();
-  unsynced_ = false;
-  synced_ = counts_.sequence;
-  write_witness();
-  witness_.sync();
+  ledger_.begin_or_end(witness_record());
+  ledger_.sync_witness();
 }
 
-void SqliteStore::note_commit(CommitLevel level, bool advanced) {
-  const bool was_unsynced = unsynced_;
-  unsynced_ = level == CommitLevel::no_sync;
-  if (!unsynced_ && synced_ != counts_.sequence) {
-    synced_ = counts_.sequence;
-    advanced = true;
-  }
-  if (advanced) write_witness();
-  if (was_unsynced && !unsynced_) witness_.sync_if_due();
-}
-
-void SqliteStore::write_witness(bool empty) {
+WitnessRecord SqliteStore::witness_record() const {
   WitnessRecord record;
   record.epoch = epoch_;
   record.sequence = counts_.sequence;
-  record.synced = synced_;
   record.hooks = counts_.taken_hooks;
   record.first = first_appended_;
   record.last = last_appended_;
   record.reserved_below = counts_.reserved_below;
   record.store_tag = opened_.store_tag;
-  record.empty = empty;
-  witness_.write(record);
+  return record;
 }
 
 void SqliteStore::close_witness() {
   (void)writing([&] {
-    if (unsynced_ || wal_pages_ > 0) checkpoint();
-    if (unsynced_ || failed_) return;
-    synced_ = counts_.sequence;
+    if (ledger_.unsynced() || wal_pages_ > 0) checkpoint();
+    if (ledger_.unsynced() || failed_) return;
     Statement pending(db_.getHandle(), "SELECT 1 FROM chunk LIMIT 1");
     first_appended_ = last_appended_ = 0;
-    write_witness(counts_.failed_hooks == 0 && !pending.step());
-    witness_.sync();
+    WitnessRecord record = witness_record();
+    record.empty = counts_.failed_hooks == 0 && !pending.step();
+    ledger_.begin_or_end(record);
+    ledger_.sync_witness();
   });
 }
 

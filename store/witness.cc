@@ -171,7 +171,7 @@ void WitnessWriter::sync() {
 }
 
 void WitnessWriter::sync_if_due() {
-  if (std::chrono::steady_clock::now() - last_sync_ >= std::chrono::seconds(1)) sync();
+  if (std::chrono::steady_clock::now() - last_sync_.load() >= std::chrono::seconds(1)) sync();
 }
 
 }  // namespace postbag

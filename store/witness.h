@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -55,13 +56,13 @@ class WitnessWriter {
   bool open(const std::string& path, bool anew);
   void write(const WitnessRecord& record);
   void sync();
-  // A sync, but at most one a second.
+  // A sync, but at most one a second. Any thread, as sync().
   void sync_if_due();
 
  private:
   int file_ = -1;
   std::uint64_t next_slot_ = 0;
-  std::chrono::steady_clock::time_point last_sync_{};
+  std::atomic<std::chrono::steady_clock::time_point> last_sync_{};
 };
 
 }  // namespace postbag

@@ -18,7 +18,10 @@ class EngineStore : public testing::Test {
     engine = std::make_unique<Engine>(options, std::make_unique<FailingStore>(store, control));
     return *engine;
   }
-  ~EngineStore() override { control->release(); }
+  ~EngineStore() override {
+    control->release();
+    control->release_syncs();
+  }
 
   // When no engine writes.
   std::uint64_t pending_in_store() {
@@ -59,6 +62,60 @@ TEST_F(EngineStore, NoByteIsSentBeforeTheCommit) {
   EXPECT_TRUE(engine->wait_idle(patience));
   EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]", "[2]"));
   EXPECT_FALSE(too_early);
+}
+
+// What is committed waits for its sync, as the next group is committed already.
+TEST_F(EngineStore, NoByteIsSentBeforeTheSync) {
+  std::atomic<bool> too_early = false;
+  FaultReceiver receiver(replying([&](const FaultRequest&) {
+    if (control->holds_syncs()) too_early = true;
+    return FaultReply::status(200);
+  }));
+  options.defaults.batch.size = 1;
+  control->sync_later();
+  start();
+  control->hold_syncs();
+  auto first = submit_async(*engine, hooks_to(receiver.url(), {"1"}));
+  ASSERT_TRUE(control->wait_sync_held());
+  auto second = submit_async(*engine, hooks_to(receiver.url(), {"2"}));
+  ASSERT_TRUE(control->wait_appends(2));
+  EXPECT_EQ(engine->targets().at(0).waiting, 2u);  // both are in bags
+  EXPECT_EQ(engine->status().in_flight, 0u);
+  EXPECT_EQ(engine->status().accepted, 0u);
+  EXPECT_EQ(first.wait_for(Duration::zero()), std::future_status::timeout);
+  EXPECT_EQ(second.wait_for(Duration::zero()), std::future_status::timeout);
+  EXPECT_EQ(receiver.connection_count(), 0u);
+  control->release_syncs();
+  EXPECT_TRUE(first.get().ok());
+  EXPECT_TRUE(second.get().ok());
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]", "[2]"));
+  EXPECT_FALSE(too_early);
+}
+
+TEST_F(EngineStore, ASyncThatFailsEndsIntakeAndNothingIsAccepted) {
+  FaultReceiver receiver;
+  control->sync_later();
+  start();
+  std::promise<std::error_code> fatal;
+  engine->on_fatal([&](std::error_code error) { fatal.set_value(error); });
+  control->hold_syncs();
+  auto first = submit_async(*engine, hooks_to(receiver.url(), {"1"}));
+  ASSERT_TRUE(control->wait_sync_held());
+  auto second = submit_async(*engine, hooks_to(receiver.url(), {"2"}));
+  ASSERT_TRUE(control->wait_appends(2));
+  control->refuse_syncs(Errc::store_failed);
+  control->release_syncs();
+  EXPECT_EQ(first.get().error, Errc::store_failed);
+  EXPECT_EQ(second.get().error, Errc::store_failed);
+  auto told = fatal.get_future();
+  ASSERT_EQ(told.wait_for(patience), std::future_status::ready);
+  EXPECT_EQ(told.get(), Errc::store_failed);
+  EXPECT_EQ(engine->submit(receiver.url(), "3").error, Errc::store_failed);
+  EXPECT_EQ(engine->status().accepted, 0u);
+  EXPECT_FALSE(engine->status().healthy);
+  engine.reset();
+  EXPECT_EQ(receiver.request_count(), 0u);
 }
 
 TEST_F(EngineStore, ADuplicateIsAcceptedWithTheFirst) {

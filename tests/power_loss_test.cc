@@ -108,11 +108,21 @@ class Workload {
     // How "os" gets its last second on disk when nothing new comes.
     if (os_ && wants_sync && maker_.random(2) == 0) made = &maker_.begin();
     const StoreGroup& group = *made;
-    const CommitLevel level = wants_sync ? CommitLevel::sync : CommitLevel::no_sync;
+    // As the store thread does: what is committed is promised when a later sync ends.
+    const bool later = wants_sync && maker_.random(2) == 0;
+    const CommitLevel level = later        ? CommitLevel::sync_later
+                              : wants_sync ? CommitLevel::sync
+                                           : CommitLevel::no_sync;
     const std::error_code error = store.commit(group, level);
     ASSERT_FALSE(error) << error.message();
     model_.apply(group);
-    note(begin, wants_sync);
+    note(begin, wants_sync && !later);
+    if (!store.syncs_later()) FAIL() << "there is nothing to sync";
+    if (later && maker_.random(2) == 0) return;
+    if (!later && maker_.random(8) > 0) return;
+    const std::size_t sync_begin = log_.now();
+    ASSERT_FALSE(store.sync());
+    note(sync_begin, true);
   }
 
   void purge(Store& store, std::size_t begin) {

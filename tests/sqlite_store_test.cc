@@ -8,12 +8,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iterator>
 #include <string>
+#include <thread>
 
 #include "postbag/error.h"
 #include "store/crc32c.h"
@@ -467,6 +469,36 @@ TEST_F(SqliteStoreTest, ACommitThatFailsIsForGood) {
   EXPECT_EQ(store_->scan_pending(0, 10, chunks), Errc::store_failed);
   open();  // nothing of the group is there
   EXPECT_THAT(pending(), ElementsAre(1));
+}
+
+// One thread commits and makes checkpoints, so that the log begins anew time and again; another
+// syncs.
+TEST_F(SqliteStoreTest, SyncsBesideCommits) {
+  open();
+  ASSERT_TRUE(store_->syncs_later());
+  std::atomic<bool> done = false;
+  std::uint64_t syncs = 0;
+  std::thread syncer([&] {
+    while (!done) {
+      EXPECT_FALSE(store_->sync());
+      ++syncs;
+    }
+  });
+  const std::string data(100'000, 'x');
+  for (ChunkNumber number = 1; number <= 300; ++number) {
+    test::GroupBuilder group;
+    group.append(number, number, {data});
+    StoreGroup with_settle = group.group();
+    if (number > 3) with_settle.settle = {number - 3};
+    EXPECT_FALSE(store_->commit(with_settle, CommitLevel::sync_later));
+    if (number % 10 == 0) store_->maintain();
+  }
+  done = true;
+  syncer.join();
+  EXPECT_GT(syncs, 0u);
+  EXPECT_FALSE(store_->sync());
+  open();
+  EXPECT_THAT(pending(), ElementsAre(298, 299, 300));
 }
 
 TEST_F(SqliteStoreTest, SpaceGoesBackToTheFileSystem) {

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/shell/clock.h"
 #include "engine/shell/store_group.h"
@@ -17,6 +18,10 @@ constexpr std::uint64_t reservation = 1 << 22;
 constexpr Duration os_sync_interval = std::chrono::milliseconds(900);
 constexpr Duration maintenance_interval = std::chrono::milliseconds(20);
 constexpr Duration forgetting_interval = std::chrono::seconds(1);
+// Beside a load, slices get one part of so many of the time. It is quiet when no group came so
+// long.
+constexpr int slice_share = 5;
+constexpr Duration quiet_after = std::chrono::milliseconds(50);
 constexpr Duration disk_low_pause = std::chrono::milliseconds(500);
 constexpr Duration place_check_interval = std::chrono::seconds(10);
 constexpr Duration room_line_interval = std::chrono::seconds(10);
@@ -33,13 +38,13 @@ StoreThread::StoreThread(Store& store, Durability durability, Answer answer,
     : store_(store),
       durability_(durability),
       store_tag_(store.info().store_tag),
-      answer_(std::move(answer)),
       fatal_(std::move(fatal)),
       logger_(std::move(logger)),
       next_number_(store.info().next_number),
       reserved_below_(store.info().next_number),
       last_place_check_(steady_now()),
-      stats_(store.stats()) {
+      stats_(store.stats()),
+      answers_(store, std::move(answer), [this](std::error_code error) { note_error(error); }) {
   for (const std::string& warning : store.info().warnings) {
     logger_.log(LogLevel::warning, warning);
   }
@@ -64,10 +69,18 @@ void StoreThread::push(std::unique_ptr<StorePart> part) {
   wake_.notify_one();
 }
 
-void StoreThread::push_job(std::function<void(Store&)> job) {
+void StoreThread::push_job(Job job) {
   {
     const std::lock_guard lock(mutex_);
     jobs_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+}
+
+void StoreThread::push_slice(Job slice) {
+  {
+    const std::lock_guard lock(mutex_);
+    slices_.push_back(std::move(slice));
   }
   wake_.notify_one();
 }
@@ -91,35 +104,36 @@ StoreStats StoreThread::stats() const {
   return stats_;
 }
 
+bool StoreThread::take_work(Work& work) {
+  std::unique_lock lock(mutex_);
+  const auto slice_is_due = [&] {
+    return !slices_.empty() && (stop_ || steady_now() >= next_slice_);
+  };
+  while (parts_.empty() && jobs_.empty() && !slice_is_due()) {
+    if (stop_) return false;
+    const TimePoint until = slices_.empty() ? wake_time() : std::min(wake_time(), next_slice_);
+    if (until == time_point_never) {
+      wake_.wait(lock);
+    } else if (wake_.wait_until(lock, until) == std::cv_status::timeout) {
+      break;
+    }
+  }
+  const auto take_first = [](std::deque<Job>& from, Job& to) {
+    to = std::move(from.front());
+    from.pop_front();
+  };
+  work.parts.swap(parts_);
+  if (!jobs_.empty()) take_first(jobs_, work.job);
+  if (slice_is_due()) take_first(slices_, work.slice);
+  return true;
+}
+
 void StoreThread::loop() {
-  for (;;) {
-    std::vector<std::unique_ptr<StorePart>> parts;
-    std::function<void(Store&)> job;
-    {
-      std::unique_lock lock(mutex_);
-      const auto has_work = [&] { return !parts_.empty() || !jobs_.empty() || stop_; };
-      if (const TimePoint until = wake_time(); until != time_point_never) {
-        wake_.wait_until(lock, until, has_work);
-      } else {
-        wake_.wait(lock, has_work);
-      }
-      if (stop_ && parts_.empty() && jobs_.empty()) break;
-      parts.swap(parts_);
-      if (!jobs_.empty()) {
-        job = std::move(jobs_.front());
-        jobs_.pop_front();
-      }
-    }
-    const bool is_busy = !parts.empty() || job;
-    if (!parts.empty()) commit(parts);
-    if (job) {
-      if (next_number_.load() + reservation / 2 > reserved_below_) {
-        StoreGroup group;
-        note_error(commit_group(group, false));
-      }
-      job(store_);
-      maintenance_left_ = true;
-    }
+  for (Work work; take_work(work); work = {}) {
+    const bool is_busy = !work.parts.empty() || work.job || work.slice;
+    if (!work.parts.empty()) commit(work.parts);
+    if (work.job) run_job(work.job);
+    if (work.slice) run_slice(work.slice);
     sync_if_due();
     housekeeping(is_busy);
   }
@@ -127,6 +141,23 @@ void StoreThread::loop() {
     last_sync_ = {};
     sync_if_due();
   }
+}
+
+void StoreThread::run_job(const Job& job) {
+  if (next_number_.load() + reservation / 2 > reserved_below_) {
+    StoreGroup group;
+    note_error(commit_group(group, false));
+  }
+  job(store_);
+  maintenance_left_ = true;
+}
+
+void StoreThread::run_slice(const Job& slice) {
+  const TimePoint begin = steady_now();
+  run_job(slice);
+  const TimePoint end = steady_now();
+  const bool is_quiet = last_group_ == TimePoint::min() || begin - last_group_ > quiet_after;
+  next_slice_ = is_quiet ? end : end + (end - begin) * (slice_share - 1);
 }
 
 TimePoint StoreThread::wake_time() const {
@@ -186,13 +217,14 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
   note_error(error);
   // Whoever learns that a hook failed finds it counted.
   if (!group.fail.empty() || !group.delete_failed.empty()) refresh_stats();
-  for (auto& part : parts) {
+  for (const auto& part : parts) {
     if (part->append_error == Errc::ok) part->append_error = to_errc(append_error);
     const bool has_hooks = !part->append.empty() || !part->calls.empty();
     if (part->append_error != Errc::ok && has_hooks) poisoned_epoch_[part->shard] = part->epoch;
     part->error = to_errc(error);
-    answer_(std::move(part));
   }
+  answers_.push(std::move(parts), std::exchange(awaits_sync_, false));
+  last_group_ = steady_now();
 }
 
 std::error_code StoreThread::commit_group(StoreGroup& group, bool wants_sync) {
@@ -203,21 +235,28 @@ std::error_code StoreThread::commit_group(StoreGroup& group, bool wants_sync) {
   if (group.empty()) return {};
   const bool syncs_soon = unsynced_ || durability_ == Durability::os || !group.append.empty();
   const bool is_due = syncs_soon && steady_now() - last_sync_ >= os_sync_interval;
-  const CommitLevel level = wants_sync || is_due ? CommitLevel::sync : CommitLevel::no_sync;
-  const std::error_code error = store_.commit(group, level);
+  const bool syncs = wants_sync || is_due;
+  const std::error_code error = store_.commit(group, syncs ? sync_level() : CommitLevel::no_sync);
   if (error) return error;
   if (reserve != 0) reserved_below_ = reserve;
-  if (level == CommitLevel::sync) last_sync_ = steady_now();
-  unsynced_ = syncs_soon && level != CommitLevel::sync;
+  if (syncs) last_sync_ = steady_now();
+  awaits_sync_ = awaits_sync_ || (syncs && sync_level() == CommitLevel::sync_later);
+  unsynced_ = syncs_soon && !syncs;
   maintenance_left_ = true;
   return {};
 }
 
+CommitLevel StoreThread::sync_level() const {
+  return store_.syncs_later() ? CommitLevel::sync_later : CommitLevel::sync;
+}
+
 void StoreThread::sync_if_due() {
-  if (!unsynced_ || steady_now() - last_sync_ < os_sync_interval) return;
-  StoreGroup group;  // a small write, so that there is something to sync
-  group.reserve_below = reserved_below_;
-  note_error(commit_group(group, true));
+  if (unsynced_ && steady_now() - last_sync_ >= os_sync_interval) {
+    StoreGroup group;  // a small write, so that there is something to sync
+    group.reserve_below = reserved_below_;
+    note_error(commit_group(group, true));
+  }
+  if (std::exchange(awaits_sync_, false)) answers_.push({}, true);
 }
 
 void StoreThread::housekeeping(bool is_busy) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/pure/shard_core.h"
+#include "engine/shell/part_answers.h"
 #include "engine/shell/retention.h"
 #include "postbag/logger.h"
 #include "postbag/options.h"
@@ -19,14 +20,17 @@
 
 namespace postbag {
 
-// The one thread that talks to the store. It drains what is queued, commits it as one group,
-// answers; the running commit is the wait for the next group, so groups grow with the load. Other
-// work is cut into slices that run between groups.
+// The one thread that works with the store. It drains what is queued, commits it as one group and
+// goes on with the next while that is synced and answered (PartAnswers); the running commit is the
+// wait for the next group, so groups grow with the load. Other work is cut into slices that run
+// between groups.
 class StoreThread {
  public:
-  using Answer = std::function<void(std::unique_ptr<StorePart>)>;
+  using Answer = PartAnswers::Answer;
+  using Job = std::function<void(Store&)>;
 
-  // `answer` is called on this thread for every part; `fatal` once, when the store failed for good.
+  // `answer` is called for every part, on this thread or that of the syncs; `fatal` once, when the
+  // store failed for good, on either.
   StoreThread(Store& store, Durability durability, Answer answer,
               std::function<void(std::error_code)> fatal, Logger logger);
   // Finishes everything queued.
@@ -34,13 +38,14 @@ class StoreThread {
 
   void push(std::unique_ptr<StorePart> part);
   // A slice of other work: about 5 ms at most. Runs between groups, in order.
-  void push_job(std::function<void(Store&)> job);
-  // Runs a slice and waits for its result. Not from this thread.
+  void push_job(Job job);
+  // Runs a slice for somebody who waits and can wait longer: as long as parts come, slices get a
+  // small part of the time only. Not from this thread.
   template <class Function>
   auto run(Function function) -> std::invoke_result_t<Function, Store&> {
     std::packaged_task<std::invoke_result_t<Function, Store&>(Store&)> task(std::move(function));
     auto result = task.get_future();
-    push_job([&task](Store& store) { task(store); });
+    push_slice([&task](Store& store) { task(store); });
     return result.get();
   }
 
@@ -63,10 +68,21 @@ class StoreThread {
   bool failed() const { return failed_.load(std::memory_order_relaxed); }
 
  private:
+  struct Work {
+    std::vector<std::unique_ptr<StorePart>> parts;
+    Job job, slice;
+  };
+
+  void push_slice(Job slice);
   void loop();
+  // Waits for work, or until it is time for housekeeping. False: there is none, and the end.
+  bool take_work(Work& work);
+  void run_job(const Job& job);
+  void run_slice(const Job& slice);
   void commit(std::vector<std::unique_ptr<StorePart>>& parts);
   void refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts);
   std::error_code commit_group(StoreGroup& group, bool wants_sync);
+  CommitLevel sync_level() const;
   void housekeeping(bool is_busy);
   void check_place(TimePoint now);
   void run_retention();
@@ -80,20 +96,22 @@ class StoreThread {
   Store& store_;
   const Durability durability_;
   const std::uint16_t store_tag_;
-  Answer answer_;
   std::function<void(std::error_code)> fatal_;
   Logger logger_;
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<std::unique_ptr<StorePart>> parts_;
-  std::deque<std::function<void(Store&)>> jobs_;
+  std::deque<Job> jobs_, slices_;
   bool stop_ = false;
+
+  TimePoint next_slice_ = TimePoint::min(), last_group_ = TimePoint::min();  // this thread's
 
   std::atomic<ChunkNumber> next_number_;
   ChunkNumber reserved_below_;                                       // this thread's
   std::unordered_map<std::uint32_t, std::uint32_t> poisoned_epoch_;  // by shard
-  bool unsynced_ = false;  // a call was answered whose hooks are not synced yet
+  bool unsynced_ = false;     // a call was answered whose hooks are not synced yet
+  bool awaits_sync_ = false;  // what was committed since parts were answered last
   TimePoint last_sync_{};
   TimePoint last_maintenance_{};
   TimePoint last_forgetting_{};
@@ -109,6 +127,7 @@ class StoreThread {
   StoreStats stats_;
   std::atomic<TimePoint> disk_low_until_{TimePoint::min()};
   std::atomic<bool> failed_ = false;
+  PartAnswers answers_;
   std::thread thread_;
 };
 

@@ -132,6 +132,19 @@ bool IoBench::commit(CommitLevel level) {
                  level == CommitLevel::sync, [&](StoreModel& model) { model.apply(group); });
 }
 
+bool IoBench::sync() {
+  const std::error_code error = call([](Store& store) { return store.sync(); });
+  if (!error) {
+    if (failed_) found("synced by a store that had failed for good");
+    synced_ = history_.size() - 1;
+    return true;
+  }
+  if (error == std::errc::not_enough_memory) return false;
+  if (error != Errc::store_failed) found("a sync was answered " + error.message());
+  failed_ = true;
+  return false;
+}
+
 bool IoBench::read(const std::function<std::error_code(Store& store)>& work) {
   const std::error_code error = call(work);
   if (error == Errc::store_failed) {

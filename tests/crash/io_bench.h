@@ -53,6 +53,8 @@ class IoBench {
   bool changed(std::error_code error, bool synced, const std::function<void(StoreModel&)>& change);
   // Commits what the maker has.
   bool commit(CommitLevel level);
+  // What was committed is on disk, if true.
+  bool sync();
   // A call that only reads. True: it has an answer.
   bool read(const std::function<std::error_code(Store& store)>& work);
 

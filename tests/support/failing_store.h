@@ -49,6 +49,40 @@ class StoreControl {
     const std::lock_guard lock(mutex_);
     return holds_;
   }
+  // Before the engine starts: groups are synced after their commit, by Store::sync().
+  void sync_later() { syncs_later_ = true; }
+  bool syncs_later() const { return syncs_later_; }
+  // sync() waits until release_syncs(), or ends with this error.
+  void hold_syncs() {
+    const std::lock_guard lock(mutex_);
+    holds_syncs_ = true;
+  }
+  void release_syncs() {
+    const std::lock_guard lock(mutex_);
+    holds_syncs_ = false;
+    changed_.notify_all();
+  }
+  bool holds_syncs() const {
+    const std::lock_guard lock(mutex_);
+    return holds_syncs_;
+  }
+  void refuse_syncs(Errc error) {
+    const std::lock_guard lock(mutex_);
+    syncs_ = error;
+  }
+  // Until a sync() waits for release_syncs(). False: none came in 20 s.
+  bool wait_sync_held() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return syncs_held_ > 0; });
+  }
+  // Until so many commits have begun that append hooks. False: not in 20 s.
+  bool wait_appends(std::ptrdiff_t count) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(20), [&] {
+      return std::count_if(commits_.begin(), commits_.end(),
+                           [](const Commit& commit) { return commit.appended > 0; }) >= count;
+    });
+  }
   // Until a commit waits for release(). False: none came in 20 s.
   bool wait_held() {
     std::unique_lock lock(mutex_);
@@ -94,6 +128,14 @@ class StoreControl {
     refused_ += error != Errc::ok;
     return error == Errc::ok ? std::error_code() : make_error_code(error);
   }
+  std::error_code enter_sync() {
+    std::unique_lock lock(mutex_);
+    syncs_held_ += 1;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return !holds_syncs_; });
+    syncs_held_ -= 1;
+    return syncs_ == Errc::ok ? std::error_code() : make_error_code(syncs_);
+  }
 
  private:
   mutable std::mutex mutex_;
@@ -101,7 +143,9 @@ class StoreControl {
   std::condition_variable changed_;
   Errc appends_ = Errc::ok, all_ = Errc::ok;
   bool holds_ = false;
-  std::size_t held_ = 0, refused_ = 0;
+  bool syncs_later_ = false, holds_syncs_ = false;
+  Errc syncs_ = Errc::ok;
+  std::size_t held_ = 0, refused_ = 0, syncs_held_ = 0;
   std::vector<Commit> commits_;
 };
 
@@ -116,9 +160,14 @@ class FailingStore : public Store {
   StoreInfo info() const override { return store_->info(); }
   std::error_code commit(const StoreGroup& group, CommitLevel level) override {
     if (const std::error_code error =
-            control_->enter(group.append.size(), level == CommitLevel::sync))
+            control_->enter(group.append.size(), level != CommitLevel::no_sync))
       return error;
     return store_->commit(group, level);
+  }
+  bool syncs_later() const override { return control_->syncs_later(); }
+  std::error_code sync() override {
+    const std::error_code error = control_->enter_sync();
+    return error ? error : store_->sync();
   }
   std::error_code scan_pending(ChunkNumber after, std::size_t max,
                                std::vector<PendingChunk>& out) override {

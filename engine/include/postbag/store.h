@@ -15,8 +15,8 @@
 
 namespace postbag {
 
-// The seam to durable storage. Everything is blocking and called by one thread at a time (the
-// engine's store thread once it runs; the opener before and after). Implementations:
+// The seam to durable storage. Everything but sync() is blocking and called by one thread at a time
+// (the engine's store thread once it runs; the opener before and after). Implementations:
 // store/sqlite_store.cc, store/memory_store.cc; both pass tests/store_contract_test.cc.
 //
 // Words: a *chunk* is one row: the hooks that one batch got in one commit group, in an encoding the
@@ -107,8 +107,9 @@ struct StoreGroup {
   }
 };
 
-// How hard a commit is: `sync` = on disk when commit() returns (SQLite synchronous=FULL).
-enum class CommitLevel : std::uint8_t { no_sync, sync };
+// How hard a commit is: `sync` = on disk when commit() returns (SQLite synchronous=FULL);
+// `sync_later` = on disk once a Store::sync() that began after it has returned.
+enum class CommitLevel : std::uint8_t { no_sync, sync, sync_later };
 
 // A chunk found at start: everything but its hooks.
 struct PendingChunk {
@@ -189,6 +190,13 @@ class Store {
   // throws but std::bad_alloc.
   virtual std::error_code commit(const StoreGroup& group, CommitLevel level) = 0;
 
+  // Whether there is sync(); if not, `sync_later` is as `sync`.
+  virtual bool syncs_later() const { return false; }
+  // Returns when all that was committed before is on disk. The one call that a second thread may
+  // make while the first works with the store; one at a time, not during the destructor.
+  // Errc::store_failed, for good.
+  virtual std::error_code sync() { return {}; }
+
   // Pending chunks with a number above `after`, ascending, at most `max`; fewer = the end. What
   // `out` held is overwritten, so that its memory is used again.
   virtual std::error_code scan_pending(ChunkNumber after, std::size_t max,
@@ -204,8 +212,8 @@ class Store {
   virtual std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
                                       const SliceLimits& limits, FailedPage& page) = 0;
   virtual std::optional<FailedHook> find_failed(FailedKey key) = 0;
-  // Deletes one slice of what matches; `next` as in FailedPage. Its own transaction. Rows in
-  // `except` (sorted) stay.
+  // Deletes one slice of what matches; `next` as in FailedPage. Its own transaction; on disk with
+  // the last slice. Rows in `except` (sorted) stay.
   virtual std::error_code purge_failed(const FailedFilter& filter, std::optional<FailedKey> after,
                                        const SliceLimits& limits, std::span<const FailedKey> except,
                                        std::uint64_t& purged, std::optional<FailedKey>& next) = 0;

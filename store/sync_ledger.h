@@ -1,0 +1,60 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "postbag/store.h"
+#include "store/witness.h"
+
+namespace postbag {
+
+// Which commits of a store a power loss can take; and its witness, who is told of a commit when
+// that may be held against the store: at once if it was promised no more than that the process may
+// die, else when it is on disk. Shared by the thread that commits and the one that syncs.
+class SyncLedger {
+ public:
+  // `unsynced`: there may be commits from before. `sequence`: up to which none can be lost.
+  SyncLedger(bool unsynced, std::uint64_t sequence);
+
+  // False: cannot be.
+  bool open_witness(const std::string& path, bool anew) { return witness_.open(path, anew); }
+  void sync_witness() { witness_.sync(); }
+  void sync_witness_if_due() { witness_.sync_if_due(); }
+
+  bool unsynced() const { return commits_ != synced_commits_; }
+
+  // --- The thread that commits.
+  // A commit ended. `record.synced` is filled in here. `advanced`: it took something over.
+  void committed(const WitnessRecord& record, bool advanced, CommitLevel level);
+  // A change that no witness is told of.
+  void changed() { ++commits_; }
+  // All that was committed is on disk; `record` is the newest.
+  void all_synced(const WitnessRecord& record);
+  // As all_synced, and the witness hears of it in any case: at open and at close.
+  void begin_or_end(const WitnessRecord& record);
+
+  // --- The thread that syncs: what a sync that begins now covers, and that it ended well.
+  struct Covered {
+    std::uint64_t commits = 0;
+    WitnessRecord newest;
+  };
+  Covered covered();
+  bool is_synced(const Covered& covered) const { return covered.commits <= synced_commits_; }
+  void synced(const Covered& covered);
+
+ private:
+  void advance(std::uint64_t commits, const WitnessRecord& newest);
+  void write(WitnessRecord record);
+
+  std::atomic<std::uint64_t> commits_, synced_commits_{0};
+  std::mutex mutex_;                     // of all below
+  std::uint64_t synced_;                 // sequence
+  WitnessRecord newest_;                 // of the last commit
+  std::vector<WitnessRecord> withheld_;  // until they are on disk
+  WitnessWriter witness_;
+};
+
+}  // namespace postbag
