@@ -1,7 +1,5 @@
 #include "bench/intake_daemon.h"
 
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -9,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -21,19 +20,6 @@
 
 namespace postbag {
 namespace {
-
-// A port that was free a moment ago: the daemon has to be told one that we know.
-std::uint16_t free_port() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  bind(fd, reinterpret_cast<sockaddr*>(&address), length);
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-  close(fd);
-  return ntohs(address.sin_port);
-}
 
 // "name: NUMBER" in a file of /proc.
 std::uint64_t proc_number(const std::filesystem::path& file, std::string_view name) {
@@ -122,12 +108,9 @@ Child::End IntakeProcess::stop() {
 }
 
 ServeProcess::ServeProcess(const std::string& program, const std::string& durability, bool pin) {
-  std::string name = (std::filesystem::temp_directory_path() / "postbag-bench-XXXXXX").string();
-  if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
-  folder_ = name;
-  port_ = free_port();
-  const std::string config = (folder_ / "postbag.toml").string();
-  std::ofstream(config) << "[store]\npath = \"" << (folder_ / "postbag.db").string()
+  port_ = unused_port();
+  const std::string config = (folder_.path() / "postbag.toml").string();
+  std::ofstream(config) << "[store]\npath = \"" << (folder_.path() / "postbag.db").string()
                         << "\"\ndurability = \"" << durability
                         << "\"\n[intake]\nlisten = \"127.0.0.1:" << port_
                         << "\"\n[network]\nallow_http = true\nallow = "
@@ -141,10 +124,9 @@ ServeProcess::ServeProcess(const std::string& program, const std::string& durabi
   wait_ready();
 }
 
+// Before its folder goes.
 ServeProcess::~ServeProcess() {
   child_.reset();
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
 }
 
 void ServeProcess::wait_ready() {

@@ -1,11 +1,11 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "bench/bench_folder.h"
 #include "bench/bench_support.h"
 
 namespace postbag {
@@ -41,7 +41,7 @@ class ServeProcess : public IntakeProcess {
 
  private:
   void wait_ready();
-  std::filesystem::path folder_;
+  BenchFolder folder_;
 };
 
 // The same intake server in front of an engine that does nothing: the ceiling. A request to
