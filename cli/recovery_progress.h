@@ -14,16 +14,13 @@ namespace postbag {
 // Pure.
 class RecoveryProgress {
  public:
-  // `total`: hooks pending in the store.
-  RecoveryProgress(std::uint64_t total, TimePoint begin)
-      : total_(total), begin_(begin), said_(begin) {}
+  explicit RecoveryProgress(TimePoint begin) : begin_(begin), said_(begin) {}
 
   // `hooks` found so far. Nothing: it is too early for another line.
   std::optional<std::string> found(std::uint64_t hooks, TimePoint now) {
     if (now - said_ < std::chrono::seconds(1)) return std::nullopt;
     said_ = now;
-    return "recovering: " + std::to_string(hooks) + " of " + std::to_string(total_) +
-           " pending hooks read, " + rate(hooks, now);
+    return "recovering: " + std::to_string(hooks) + " pending hooks read, " + rate(hooks, now);
   }
   std::string done(std::uint64_t hooks, TimePoint now) const {
     return "recovered " + std::to_string(hooks) + " hooks of an earlier run, " + rate(hooks, now);
@@ -36,7 +33,6 @@ class RecoveryProgress {
            "/s";
   }
 
-  const std::uint64_t total_;
   const TimePoint begin_;
   TimePoint said_;
 };

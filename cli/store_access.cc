@@ -72,12 +72,14 @@ ControlClient require_daemon(const Options& options, const std::string& command)
   return std::move(*daemon);
 }
 
-std::unique_ptr<Store> open_store_alone(const Options& options, bool create, bool accept_loss) {
+std::unique_ptr<Store> open_store_alone(const Options& options, bool create, bool accept_loss,
+                                        bool count_pending) {
   SqliteStoreOptions store;
   store.path = options.store.path;
   store.max_bytes = options.store.max_bytes;
   store.create = create;
   store.accept_loss = accept_loss;
+  store.count_pending = count_pending;
   try {
     return open_sqlite_store(store);
   } catch (const StoreError& error) {

@@ -36,7 +36,7 @@ struct StoreHolder {
 StoreHolder open_daemon_or_store(const Options& options, bool create);
 // `accept_loss`: also where accepted hooks are missing, see SqliteStoreOptions.
 std::unique_ptr<Store> open_store_alone(const Options& options, bool create,
-                                        bool accept_loss = false);
+                                        bool accept_loss = false, bool count_pending = true);
 
 // The answer of the daemon if it is a success, else CommandError with its message and the code that
 // fits.

@@ -56,6 +56,7 @@ SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
   };
   sqlite3_wal_hook(db_.getHandle(), on_commit, this);
   load_counts();
+  if (options.count_pending) count_pending();
   opened_.warnings = opened.warnings;
   if (side_files_) begin_witness(opened);
   find_log();
@@ -101,12 +102,6 @@ void SqliteStore::load_counts() {
   counts_.sequence = meta.number(5);
   counts_.taken_hooks = meta.number(6);
   counts_.last_number = meta.number(7);
-  // length() does not read the overflow pages.
-  Statement pending(db, "SELECT count(*), sum(hooks), sum(length(data)) FROM chunk");
-  pending.step();
-  opened_.pending_chunks = pending.number(0);
-  opened_.pending_hooks = pending.number(1);
-  opened_.pending_bytes = pending.number(2);
   Statement retries(db, "SELECT count(*) FROM retry");
   retries.step();
   counts_.retries = retries.number(0);
@@ -114,6 +109,16 @@ void SqliteStore::load_counts() {
   ids.step();
   counts_.remembered = ids.number(0);
   opened_.durable = true;
+}
+
+// Reads all of the table.
+void SqliteStore::count_pending() {
+  // length() does not read the overflow pages.
+  Statement pending(db_.getHandle(), "SELECT count(*), sum(hooks), sum(length(data)) FROM chunk");
+  pending.step();
+  opened_.pending_chunks = pending.number(0);
+  opened_.pending_hooks = pending.number(1);
+  opened_.pending_bytes = pending.number(2);
 }
 
 StoreInfo SqliteStore::info() const {

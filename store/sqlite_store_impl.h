@@ -144,6 +144,7 @@ class SqliteStore final : public Store {
 
   void load_counts();
   void find_log();
+  void count_pending();
   void set_level(CommitLevel level);
   void apply(const StoreGroup& group);
   void settle(const std::vector<ChunkNumber>& chunks);

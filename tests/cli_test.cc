@@ -769,21 +769,20 @@ TEST(DemoTest, TableSumsItsRows) {
 
 TEST(RecoveryProgress, SaysAtMostOneLineASecondWithCountAndRate) {
   const TimePoint begin{seconds(5)};
-  RecoveryProgress progress(1'000'000, begin);
+  RecoveryProgress progress(begin);
   EXPECT_EQ(progress.found(100'000, begin + milliseconds(999)), std::nullopt);
   EXPECT_EQ(progress.found(200'000, begin + milliseconds(1000)),
-            "recovering: 200000 of 1000000 pending hooks read, 200000/s");
+            "recovering: 200000 pending hooks read, 200000/s");
   EXPECT_EQ(progress.found(300'000, begin + milliseconds(1999)), std::nullopt);
   EXPECT_EQ(progress.found(300'000, begin + milliseconds(2000)),
-            "recovering: 300000 of 1000000 pending hooks read, 150000/s");
+            "recovering: 300000 pending hooks read, 150000/s");
   EXPECT_EQ(progress.done(1'000'000, begin + milliseconds(2500)),
             "recovered 1000000 hooks of an earlier run, 400000/s");
 }
 
 TEST(RecoveryProgress, WhatTakesNoTimeHasARateToo) {
   const TimePoint begin{};
-  EXPECT_EQ(RecoveryProgress(7, begin).done(7, begin),
-            "recovered 7 hooks of an earlier run, 7000/s");
+  EXPECT_EQ(RecoveryProgress(begin).done(7, begin), "recovered 7 hooks of an earlier run, 7000/s");
 }
 
 }  // namespace

@@ -157,6 +157,10 @@ TEST_F(SqliteStoreTest, KeepsEverythingOverAReopen) {
   EXPECT_EQ(info.pending_hooks, 7u);
   EXPECT_EQ(info.pending_bytes, 7u);
   EXPECT_EQ(info.failed_hooks, 1u);
+  store_.reset();
+  store_ = open_sqlite_store({.path = path_, .count_pending = false});
+  EXPECT_EQ(store_->info().pending_hooks, 0u);
+  EXPECT_EQ(store_->info().failed_hooks, 1u);
   std::vector<PendingChunk> chunks;
   ASSERT_FALSE(store_->scan_pending(0, 10, chunks));
   ASSERT_EQ(chunks.size(), 2u);

@@ -162,11 +162,10 @@ class Daemon {
     return options;
   }
   std::unique_ptr<Store> opened_store() {
-    auto store = open_store_alone(options_, true, arguments_.accept_loss);
-    const StoreInfo info = store->info();
-    pending_at_start_ = info.pending_hooks;
-    log_.info("store " + options_.store.path + ": " + std::to_string(info.pending_hooks) +
-              " hooks pending, " + std::to_string(info.failed_hooks) + " failed");
+    // Recovery counts what is pending: to read a large store twice would take twice as long.
+    auto store = open_store_alone(options_, true, arguments_.accept_loss, false);
+    log_.info("store " + options_.store.path + ": " + std::to_string(store->info().failed_hooks) +
+              " hooks failed");
     return store;
   }
   IntakeServerOptions server_options() const {
@@ -182,7 +181,7 @@ class Daemon {
   }
 
   void recover() {
-    RecoveryProgress progress(pending_at_start_, std::chrono::steady_clock::now());
+    RecoveryProgress progress(std::chrono::steady_clock::now());
     const std::uint64_t found = engine_.recover(
         [&](std::uint64_t hooks) {
           if (const auto line = progress.found(hooks, std::chrono::steady_clock::now())) {
@@ -249,7 +248,6 @@ class Daemon {
   DaemonEvents& events_;
   const Log& log_;
   Console& console_;
-  std::uint64_t pending_at_start_ = 0;
   Engine engine_;
   EngineBackend backend_;
   IntakeServer server_;

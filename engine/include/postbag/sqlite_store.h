@@ -38,6 +38,8 @@ struct SqliteStoreOptions {
   // A file `<path>.ballast` that is deleted when the disk is full, so that settling goes on; at
   // most a sixteenth of max_bytes. 0: none.
   std::uint64_t ballast_bytes = 16 << 20;
+  // False: StoreInfo does not say what is pending, and a large store opens at once.
+  bool count_pending = true;
   // False: no witness and no ballast, for a copy that is to be moved elsewhere.
   bool side_files = true;
 };
