@@ -540,6 +540,33 @@ TEST_F(ShardCoreStoreTest, ARetryThatIsStillBeingReadWhenADrainBeginsIsNotSent) 
   EXPECT_EQ(world_->requests().back().attempt, 2u);
 }
 
+// Found by the simulation, seed 2660.
+TEST_F(ShardCoreStoreTest, ACancelReachesBatchesThatAreStillBeingRead) {
+  config_.load_time = seconds(2);
+  make(plain(1));
+  always(answer(200, seconds(100)));
+  give("1");
+  give("2");
+  world_->run_for(seconds(1));
+  ASSERT_EQ(world_->requests().size(), 1u);
+  world_->crash();  // the first is being read now
+  EXPECT_EQ(world_->core().batches_in_flight(), 1u);
+  EXPECT_EQ(world_->cancel("*"), 2u);
+  EXPECT_EQ(world_->core().batches_in_flight(), 0u);
+  EXPECT_EQ(world_->cancel("*"), 0u);
+  std::size_t rows_then = 99;
+  world_->add_barrier([&] { rows_then = world_->durable().failed.size(); });
+  always(answer(200));
+  give("3");
+  world_->run_idle();
+  EXPECT_EQ(rows_then, 2u);
+  EXPECT_THAT(bodies(), ElementsAre("[1]", "[3]"));
+  EXPECT_THAT(failed_bodies(), ElementsAre("1", "2"));
+  for (const auto& [key, row] : world_->durable().failed) EXPECT_EQ(row.attempts, 0u);
+  EXPECT_THAT(world_->durable().chunks, IsEmpty());
+  EXPECT_EQ(world_->hooks_held(), 0u);
+}
+
 // --- Rows of retry-failed-hooks
 
 TEST_F(ShardCoreStoreTest, RowsAreBatchedByKeyAndBothOutcomesReachTheStore) {

@@ -5,6 +5,7 @@
 
 #include "engine/pure/check.h"
 #include "engine/pure/disk_run.h"
+#include "engine/pure/packed_run.h"
 #include "engine/pure/varint.h"
 
 namespace postbag {
@@ -61,7 +62,7 @@ void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook, std::s
   batch.hooks += 1;
 
   char flags = 0;
-  if (hook.event != batch.last_event || batch.name_event) flags |= flag_event;
+  if (hook.event != batch.last_event() || batch.name_event) flags |= flag_event;
   batch.name_event = false;
   if (!hook.id.empty()) flags |= flag_id;
   if (!hook.content_type.empty()) flags |= flag_content_type;
@@ -71,7 +72,8 @@ void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook, std::s
   if (flags == 0) return;
   if (flags & flag_event) {
     put_text(batch.meta, hook.event);
-    batch.last_event = hook.event;
+    batch.event_bytes = static_cast<std::uint32_t>(hook.event.size());
+    batch.event_at = static_cast<std::uint32_t>(batch.meta.size()) - batch.event_bytes;
   }
   if (flags & flag_id) put_text(batch.meta, hook.id);
   if (flags & flag_content_type) put_text(batch.meta, hook.content_type);
@@ -101,10 +103,12 @@ void truncate_to(Batch& batch, SegmentPool& pool, const BatchMark& mark) {
   batch.hooks = mark.hooks;
   batch.body_bytes = mark.body_bytes;
   // The event that the meta repeats is the last one that is still in it.
-  batch.last_event.clear();
-  std::string event;
-  for_each_hook(batch, [&](const BatchedHook& hook) { event = hook.event; });
-  batch.last_event = event;
+  batch.event_at = batch.event_bytes = 0;
+  for_each_hook(batch, [&](const BatchedHook& hook) {
+    batch.event_at =
+        hook.event.empty() ? 0 : static_cast<std::uint32_t>(hook.event.data() - batch.meta.data());
+    batch.event_bytes = static_cast<std::uint32_t>(hook.event.size());
+  });
 }
 
 void drop_hooks(Batch& batch, SegmentPool& pool) {
@@ -115,6 +119,7 @@ void drop_hooks(Batch& batch, SegmentPool& pool) {
   }
   batch.first_segment = batch.last_segment = nullptr;
   std::string().swap(batch.meta);
+  batch.event_at = batch.event_bytes = 0;
 }
 
 void for_each_hook(const Batch& batch, const std::function<void(const BatchedHook&)>& each) {

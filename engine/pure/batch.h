@@ -16,6 +16,7 @@ namespace postbag {
 
 struct Bag;
 class DiskRun;
+class PackedRun;
 
 // Takes part in a call's answer: told by the shard which id a hook got, and once per shard that all
 // of the call's hooks of that shard are accepted. Implemented by the shell; called on the shard's
@@ -83,8 +84,9 @@ struct Batch {
   Batch* next = nullptr;         // in the bag's queue, or among the due ones
   Batch* before = nullptr;       // in the bag's queue
   std::unique_ptr<DiskRun> run;  // in the bag's queue: batches right behind it, on disk only
+  // The same of batches in memory; never beside a `run`.
+  std::unique_ptr<PackedRun> packed;
   BatchNumber number = 0;
-  WallMs opened_ms = 0;
 
   Segment* first_segment = nullptr;
   Segment* last_segment = nullptr;
@@ -94,19 +96,23 @@ struct Batch {
 
   std::uint32_t attempts = 0;
   std::uint16_t uses = 0;
+  std::uint16_t uncommitted = 0;  // chunks not yet committed, the dirty one included
+  std::int16_t last_status = 0;
+  Reason last_reason = Reason::none;
   BatchState state = BatchState::open;
   bool resident = true;  // false: the hooks are in the store only
   bool corrupt = false;  // the store could not give them back
   bool dirty = false;    // its last chunk is not handed to the store yet
   bool attempted = false;
-  bool is_retry = false;          // the attempt that is under way
-  bool cancelled = false;         // by an operator, before its commit
-  bool stored = false;            // its chunks are, or will be, rows of the store
-  std::uint16_t uncommitted = 0;  // chunks not yet committed, the dirty one included
-  ChunkInfo chunk;                // the first one; the only one of nearly every batch
+  bool is_retry = false;    // the attempt that is under way
+  bool cancelled = false;   // by an operator, before its commit
+  bool stored = false;      // its chunks are, or will be, rows of the store
+  bool name_event = false;  // the next hook is the first of a chunk
+  ChunkInfo chunk;          // the first one; the only one of nearly every batch
   std::unique_ptr<std::vector<ChunkInfo>> more_chunks;
-  std::string last_event;   // the meta repeats an event only when it changes...
-  bool name_event = false;  // ...and for the first hook of a chunk, which is read back on its own
+  // The meta repeats an event only when it changes, and for the first hook of a chunk, which is
+  // read back on its own. The last event is where the meta has it.
+  std::uint32_t event_at = 0, event_bytes = 0;
 
   // Who wants to know what becomes of single hooks.
   struct Watcher {
@@ -117,14 +123,16 @@ struct Batch {
   std::unique_ptr<std::vector<Watcher>> watchers;
   std::unique_ptr<std::vector<std::uint32_t>>
       taken_over;  // hooks that a listener answers for, ascending
-  Reason last_reason = Reason::none;
-  int last_status = 0;
 
   Batch();
   ~Batch();
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
 
+  WallMs opened_ms() const { return chunk.accepted_ms; }
+  std::string_view last_event() const {
+    return std::string_view(meta).substr(event_at, event_bytes);
+  }
   const ChunkInfo& last_chunk() const { return more_chunks ? more_chunks->back() : chunk; }
   ChunkInfo& last_chunk() { return more_chunks ? more_chunks->back() : chunk; }
   void for_each_chunk(const std::function<void(const ChunkInfo&)>& each) const;

@@ -18,7 +18,14 @@ constexpr std::size_t entry_overhead_bytes = 48;
 constexpr std::size_t table_places_kept = 16'384;
 
 std::size_t target_bytes(const TargetState& target) {
-  return sizeof(TargetState) + target.url.capacity() + entry_overhead_bytes;
+  return sizeof(TargetState) + target.url.size() + entry_overhead_bytes;
+}
+
+// Of one with a key.
+std::size_t bag_bytes(const Bag& bag) {
+  const BagKey& key = *bag.key;
+  return sizeof(Bag) + sizeof(BagKey) + key.place->size() + key.group.size() + key.headers.size() +
+         entry_overhead_bytes;
 }
 
 }  // namespace
@@ -84,14 +91,13 @@ void ShardCore::add(const Parcel& parcel, const Now& now) {
 }
 
 TargetState& ShardCore::target_of(std::string_view url) {
-  if (auto found = targets_.find(url); found != targets_.end()) return *found->second;
-  auto made = std::make_unique<TargetState>();
-  made->url = url;
+  if (auto found = targets_.find(url); found != targets_.end()) return **found;
+  auto made = TargetState::make(url);
   made->policy = policies_->find(url);
   made->default_bag.target = made.get();
   overhead_bytes_ += target_bytes(*made);
   TargetState& target = *made;
-  targets_.emplace(std::string_view(target.url), std::move(made));
+  targets_.insert(std::move(made));
   list_push(target, TargetState::List::idle);
   return target;
 }
@@ -112,12 +118,9 @@ Bag& ShardCore::bag_of(TargetState& target, std::string_view group, const std::s
   if (!place) {
     place = std::make_unique<Bag>();
     place->target = &target;
-    place->key = &other_key;
-    place->group = group;
-    place->headers = headers;
-    place->retry = parcel.retry;
-    place->retries = parcel.retries;
-    overhead_bytes_ += sizeof(Bag) + other_key.size() + headers.size() + entry_overhead_bytes;
+    place->key = std::make_unique<BagKey>(
+        BagKey{std::string(group), headers, parcel.retry, parcel.retries, &other_key});
+    overhead_bytes_ += bag_bytes(*place);
   }
   return *place;
 }
@@ -141,7 +144,7 @@ FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parc
   chunk.hooks += 1;
   const FailedKey place = failed_key(chunk.number, index - chunk.first_hook);
   bag.target->hooks_waiting += 1;
-  if (bag.retry == nullptr) hooks_held_ += 1;
+  if (!bag.is_retry()) hooks_held_ += 1;
   if (parcel.listener) {
     if (!batch.watchers) batch.watchers = std::make_unique<std::vector<Batch::Watcher>>();
     batch.watchers->push_back({index, call_index, parcel.listener});
@@ -193,7 +196,6 @@ Batch& ShardCore::make_batch(Bag& bag) {
 void ShardCore::open_batch(Bag& bag, const Now& now) {
   Batch& batch = new_batch(bag);
   batch.number = take_number();
-  batch.opened_ms = now.wall_ms;
   batch.chunk.accepted_ms = now.wall_ms;
   batch.chunk.number = batch.number;
   by_number_.emplace(batch.number, &batch);
@@ -233,6 +235,7 @@ void ShardCore::cut(Bag& bag, Cut why) {
   counters_.cut_by_order += why == Cut::order;
   note_sheddable(batch);
   bag_changed(bag);
+  pack(batch);
 }
 
 void ShardCore::free_batch(Batch& batch) {
@@ -245,7 +248,7 @@ void ShardCore::free_batch(Batch& batch) {
 }
 
 void ShardCore::destroy_batch(Batch& batch) {
-  check(batch.uses == 0 && !batch.deadline.armed() && !batch.dirty && !batch.run);
+  check(batch.uses == 0 && !batch.deadline.armed() && !batch.dirty && !batch.run && !batch.packed);
   if (batch.more_chunks) overhead_bytes_ -= batch.more_chunks->size() * sizeof(ChunkInfo);
   overhead_bytes_ -= sizeof(Batch) + entry_overhead_bytes + batch.meta.capacity();
   drop_hooks(batch, pool_);
@@ -263,9 +266,9 @@ void ShardCore::unuse(Batch& batch) {
 
 void ShardCore::remove_bag_if_unused(Bag& bag) {
   if (bag.batches != 0 || bag.key == nullptr || bag.in_ready) return;
-  overhead_bytes_ -= sizeof(Bag) + bag.key->size() + bag.headers.size() + entry_overhead_bytes;
+  overhead_bytes_ -= bag_bytes(bag);
   auto& bags = *bag.target->other_bags;
-  bags.erase(bags.find(*bag.key));
+  bags.erase(bags.find(*bag.key->place));
 }
 
 // A target without batches is kept for a while for its statistics, with none of its caches.
@@ -280,7 +283,7 @@ void ShardCore::touch_idle(TargetState& target) {
   }
   target.ready_bags_tail = nullptr;
   target.destination.reset();
-  std::string().swap(target.default_bag.head_start);
+  target.default_bag.head_start.reset();
   if (target.list == TargetState::List::none) list_push(target, TargetState::List::idle);
 }
 
@@ -313,7 +316,7 @@ void ShardCore::evict_idle_targets() {
     TargetState& oldest = *idle_head_;
     list_remove(oldest);
     overhead_bytes_ -= target_bytes(oldest);
-    targets_.erase(std::string_view(oldest.url));
+    targets_.erase(targets_.find(oldest.url));
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/unordered/unordered_flat_map.hpp>
+#include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -14,6 +15,7 @@
 #include "engine/pure/batch.h"
 #include "engine/pure/deadline_queue.h"
 #include "engine/pure/disk_run.h"
+#include "engine/pure/packed_run.h"
 #include "engine/pure/policy_table.h"
 #include "engine/pure/segment.h"
 #include "engine/pure/target.h"
@@ -93,6 +95,8 @@ class ShardCore {
     std::uint16_t store_tag = 0;
     std::uint32_t max_connections = 1024;
     std::uint64_t random_seed = 1;
+    // Only while there are more batches than this do waiting ones give up being objects.
+    std::size_t unpacked_batches = 8192;
   };
   ShardCore(const Config& config, std::shared_ptr<const PolicyTable> policies);
   ~ShardCore();
@@ -158,6 +162,7 @@ class ShardCore {
   const std::string& head_start(Batch& batch);
   const std::shared_ptr<const Destination>& destination(Batch& batch);
   HookId batch_id(const Batch& batch) const;
+  std::uint32_t retries_of(const Batch& batch) const;
 
   // --- Looking
   const CoreCounters& counters() const { return counters_; }
@@ -176,9 +181,17 @@ class ShardCore {
                                       std::optional<BatchNumber> batch) const;
 
  private:
+  using TargetPtr = std::unique_ptr<TargetState>;
   struct UrlHash {
     using is_transparent = void;
     std::size_t operator()(std::string_view url) const;
+    std::size_t operator()(const TargetPtr& target) const { return (*this)(target->url); }
+  };
+  struct UrlEqual {
+    using is_transparent = void;
+    static std::string_view url_of(std::string_view url) { return url; }
+    static std::string_view url_of(const TargetPtr& target) { return target->url; }
+    bool operator()(const auto& a, const auto& b) const { return url_of(a) == url_of(b); }
   };
   struct Dirty {
     Batch* batch = nullptr;
@@ -193,7 +206,7 @@ class ShardCore {
   FailedKey add_hook(Bag& bag, const HookView& hook, const Parcel& parcel, std::uint32_t call_index,
                      FailedKey row, const Now& now);
   // Its hooks are in the store from their acceptance on (retried rows are there anyway).
-  bool is_stored(const Bag& bag) const { return config_.durable && bag.retry == nullptr; }
+  bool is_stored(const Bag& bag) const { return config_.durable && !bag.is_retry(); }
   void open_batch(Bag& bag, const Now& now);
   void open_chunk(Batch& batch, const Now& now);
   void cut(Bag& bag, Cut why);
@@ -230,7 +243,6 @@ class ShardCore {
   void give_up(Batch& batch, AttemptResult result, WallMs at);
   void tell_watchers(Batch& batch, const HookOutcome& outcome);
   void resolved(Batch& batch);
-  std::uint32_t retries_of(const Batch& batch) const;
 
   // shard_core_store.cc: what goes to the store and comes back
   StorePart& part();
@@ -277,6 +289,19 @@ class ShardCore {
   Batch& add_recovered_retry(Bag& bag, const PendingChunk& found, const DiskBatch& places,
                              const Now& now);
 
+  // shard_core_pack.cc
+  bool can_pack(const Batch& batch) const;
+  void pack(Batch& batch);
+  void give_packed(Batch& carrier, std::unique_ptr<PackedRun> run);
+  std::unique_ptr<PackedRun> take_packed(Batch& carrier);
+  Batch& unpack_front(Bag& bag, PackedRun& run);
+  void unpack_next(Batch& carrier);
+  Batch* unpack_batch(ChunkNumber chunk, std::uint32_t index);
+  const Bag* find_packed(ChunkNumber chunk, std::uint32_t index, bool& is_cancelled) const;
+  std::uint64_t cancel_packed(Batch& carrier, const Now& now);
+  void cancel_more_packed(std::size_t fails_max);
+  void unpack_all();
+
   // shard_core_admin.cc
   void cancel_batch(Batch& batch, const Now& now);
   void cancel_ended(std::uint64_t batches = 1);
@@ -292,7 +317,7 @@ class ShardCore {
   SegmentPool pool_;
   DeadlineQueue deadlines_;
   std::mt19937_64 random_;
-  boost::unordered_flat_map<std::string_view, std::unique_ptr<TargetState>, UrlHash> targets_;
+  boost::unordered_flat_set<TargetPtr, UrlHash, UrlEqual> targets_;
   boost::unordered_flat_map<BatchNumber, Batch*> by_number_;
   TargetState* ready_head_ = nullptr;
   TargetState* ready_tail_ = nullptr;
@@ -320,6 +345,14 @@ class ShardCore {
   std::deque<CancelledRun> cancelled_runs_;           // out of their queues, read a part at a time
   std::vector<Batch*> carriers_;                      // every batch with a run
   std::vector<std::function<void()>> held_barriers_;  // until there are none
+
+  std::vector<PackedRun*> packed_;  // every one that a batch carries
+  struct CancelledPacked {
+    Bag* bag = nullptr;
+    std::unique_ptr<PackedRun> run;
+    WallMs at = 0;
+  };
+  std::deque<CancelledPacked> cancelled_packed_;  // out of their queues, on their way to `fail`
 
   struct NumberRange {
     ChunkNumber next = 0, end = 0;

@@ -124,10 +124,10 @@ std::uint64_t ShardCore::flush(std::optional<std::string_view> url, const Now& n
   std::uint64_t bags = 0;
   if (url) {
     if (auto found = targets_.find(*url); found != targets_.end()) {
-      bags = cut_all(*found->second, Cut::order);
+      bags = cut_all(**found, Cut::order);
     }
   } else {
-    for (auto& [key, target] : targets_) bags += cut_all(*target, Cut::order);
+    for (const TargetPtr& target : targets_) bags += cut_all(*target, Cut::order);
   }
   advance(now);
   return bags;
@@ -136,7 +136,8 @@ std::uint64_t ShardCore::flush(std::optional<std::string_view> url, const Now& n
 void ShardCore::flush_retry(const RetrySink* sink, const Now& now) {
   std::vector<Bag*> bags;
   for (auto& [number, batch] : by_number_) {
-    if (batch->bag->retry.get() == sink && batch->bag->open == batch) bags.push_back(batch->bag);
+    if (batch->bag->is_retry() && batch->bag->key->retry.get() == sink && batch->bag->open == batch)
+      bags.push_back(batch->bag);
   }
   std::sort(bags.begin(), bags.end(),
             [](const Bag* a, const Bag* b) { return a->open->number < b->open->number; });
@@ -206,7 +207,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
   for (auto& [number, batch] : by_number_) {
     const bool is_waiting =
         batch->state != BatchState::in_flight && batch->state != BatchState::failing;
-    if (!is_waiting || batch->cancelled || batch->bag->retry != nullptr) continue;
+    if (!is_waiting || batch->cancelled || batch->bag->is_retry()) continue;
     if (glob_match(target_glob, batch->bag->target->url)) batches.push_back(batch);
   }
   std::sort(batches.begin(), batches.end(),
@@ -216,6 +217,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
     TargetState& target = *batch->bag->target;
     hooks += batch->hooks;
     if (batch->run) hooks += cancel_run(*batch);
+    if (batch->packed) hooks += cancel_packed(*batch, now);
     if (batch->uncommitted > 0) {  // goes as soon as it is committed; what comes later is not meant
       batch->cancelled = true;
       cancels_open_ += 1;
@@ -242,7 +244,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
 
 void ShardCore::drain(const Now& now) {
   draining_ = true;
-  for (auto& [url, target] : targets_) {
+  for (const TargetPtr& target : targets_) {
     cut_all(*target, Cut::order);
     target_changed(*target);
   }
@@ -258,6 +260,7 @@ bool ShardCore::drained() const {
 std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
   check(!recovered_);
   refuse_dirty(Errc::stopping, now);
+  unpack_all();
   std::vector<Batch*> batches;
   for (auto& [number, batch] : by_number_) {
     if (batch->state != BatchState::failing) batches.push_back(batch);
@@ -269,7 +272,7 @@ std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
   for (Batch* batch : batches) {
     if (batch->uses > 0) continue;
     take_out(*batch);
-    if (const std::shared_ptr<RetrySink> sink = batch->bag->retry) {
+    if (const std::shared_ptr<RetrySink> sink = batch->bag->retry()) {
       const std::vector<FailedKey> rows = rows_of(*batch);
       resolved(*batch);
       free_batch(*batch);
@@ -305,12 +308,12 @@ void ShardCore::renew_open(Bag& bag, const BatchPolicy& before, const Now& now) 
 
 void ShardCore::set_policies(std::shared_ptr<const PolicyTable> policies, const Now& now) {
   policies_ = std::move(policies);
-  for (auto& [url, target] : targets_) {
+  for (const TargetPtr& target : targets_) {
     const std::shared_ptr<const ResolvedPolicy> old =
-        std::exchange(target->policy, policies_->find(url));
+        std::exchange(target->policy, policies_->find(target->url));
     target->destination.reset();
     const auto renew = [&, &batch_before = old->policy.batch](Bag& bag) {
-      bag.head_start.clear();
+      bag.head_start.reset();
       if (bag.open != nullptr) renew_open(bag, batch_before, now);
     };
     renew(target->default_bag);
@@ -323,7 +326,7 @@ void ShardCore::set_policies(std::shared_ptr<const PolicyTable> policies, const 
 }
 
 void ShardCore::remember_delivered(const Batch& batch) {
-  if (batch.bag->retry != nullptr) return;
+  if (batch.bag->is_retry()) return;
   batch.for_each_chunk([&](const ChunkInfo& chunk) {
     if (recent_.size() < recent_max) recent_.emplace_back();
     Recent& recent = recent_[recent_next_];
@@ -360,9 +363,12 @@ bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call
   std::uint32_t place = 0;
   Batch* batch = batch_with(chunk, index, place);
   if (batch == nullptr) batch = unfold_batch(chunk, index, place);
+  if (batch == nullptr && (batch = unpack_batch(chunk, index)) != nullptr) place = index;
   if (batch == nullptr) {
     bool is_cancelled = false;
-    if (!find_in_runs(chunk, index, is_cancelled)) return false;
+    if (!find_in_runs(chunk, index, is_cancelled) && !find_packed(chunk, index, is_cancelled)) {
+      return false;
+    }
     listener->hook_done(call_index, {false, Reason::cancelled, 0});
     return true;
   }
@@ -376,7 +382,7 @@ bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call
 }
 
 void ShardCore::collect_targets(std::vector<TargetStatus>& out) const {
-  for (const auto& [url, target] : targets_) {
+  for (const TargetPtr& target : targets_) {
     TargetStatus status;
     status.url = target->url;
     status.state = target->retrying > 0 ? "retrying" : target->batches > 0 ? "ok" : "idle";
@@ -422,7 +428,9 @@ std::optional<HookStatus> ShardCore::find_hook(ChunkNumber chunk, std::uint32_t 
     return status;
   }
   bool is_cancelled = false;
-  if (const Bag* bag = find_in_runs(chunk, index, is_cancelled)) {
+  const Bag* bag = find_in_runs(chunk, index, is_cancelled);
+  if (bag == nullptr) bag = find_packed(chunk, index, is_cancelled);
+  if (bag != nullptr) {
     status.target = bag->target->url;
     status.state = is_cancelled ? "failed" : "waiting";
     return status;

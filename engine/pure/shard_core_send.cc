@@ -190,7 +190,7 @@ void ShardCore::attempt_done(Batch& batch, AttemptResult result, const Now& now)
   } else {
     counters_.attempts_failed += 1;
     batch.last_reason = result.reason;
-    batch.last_status = result.status;
+    batch.last_status = static_cast<std::int16_t>(result.status);
     if (!result.counted) batch.attempts -= 1;
     if (result.final || attempts_used_up(retries_of(batch), batch.attempts)) {
       give_up(batch, std::move(result), now.wall_ms);
@@ -203,7 +203,9 @@ void ShardCore::attempt_done(Batch& batch, AttemptResult result, const Now& now)
 }
 
 std::uint32_t ShardCore::retries_of(const Batch& batch) const {
-  return batch.bag->retries.value_or(batch.bag->target->policy->policy.retry.retries);
+  const Bag& bag = *batch.bag;
+  const std::uint32_t usual = bag.target->policy->policy.retry.retries;
+  return bag.key ? bag.key->retries.value_or(usual) : usual;
 }
 
 void ShardCore::wait_for_retry(Batch& batch, const Now& now) {
@@ -232,8 +234,8 @@ void ShardCore::delivered(Batch& batch) {
   counters_.delivered += batch.hooks;
   tell_watchers(batch, {true, Reason::none, target.last_status});
   remember_delivered(batch);
-  if (batch.bag->retry != nullptr) {
-    part().delivered_rows.push_back({batch.bag->retry, rows_of(batch)});
+  if (batch.bag->is_retry()) {
+    part().delivered_rows.push_back({batch.bag->retry(), rows_of(batch)});
   } else {
     settle(batch);
     counters_.left += batch.hooks;
@@ -247,11 +249,11 @@ void ShardCore::delivered(Batch& batch) {
 void ShardCore::give_up(Batch& batch, AttemptResult result, WallMs at) {
   batch.bag->target->given_up += batch.hooks;
   batch.last_reason = result.reason;
-  batch.last_status = result.status;
+  batch.last_status = static_cast<std::int16_t>(result.status);
   tell_watchers(batch, {false, result.reason, result.status});
   resolved(batch);
   const std::size_t taken = batch.taken_over ? batch.taken_over->size() : 0;
-  if (batch.bag->retry == nullptr && (taken == batch.hooks || !policies_->keep_failed())) {
+  if (!batch.bag->is_retry() && (taken == batch.hooks || !policies_->keep_failed())) {
     settle(batch);
     counters_.given_up += batch.hooks;
     counters_.discarded += batch.hooks - taken;
@@ -292,13 +294,14 @@ void ShardCore::resolved(Batch& batch) {
 
 const std::string& ShardCore::head_start(Batch& batch) {
   Bag& bag = *batch.bag;
-  if (bag.head_start.empty()) {
+  if (!bag.head_start) {
     std::string error;
     const auto url = parse_url(bag.target->url, error);
     check(url.has_value());  // only canonical URLs get into the core
-    bag.head_start = request_head_start(*url, bag.target->policy->policy.delivery, bag.headers);
+    bag.head_start = std::make_unique<std::string>(
+        request_head_start(*url, bag.target->policy->policy.delivery, bag.headers()));
   }
-  return bag.head_start;
+  return *bag.head_start;
 }
 
 const std::shared_ptr<const Destination>& ShardCore::destination(Batch& batch) {
@@ -323,7 +326,7 @@ const std::shared_ptr<const Destination>& ShardCore::destination(Batch& batch) {
 }
 
 HookId ShardCore::batch_id(const Batch& batch) const {
-  return make_hook_id(batch.opened_ms, batch.number, batch_id_index, config_.store_tag);
+  return make_hook_id(batch.opened_ms(), batch.number, batch_id_index, config_.store_tag);
 }
 
 }  // namespace postbag

@@ -99,6 +99,7 @@ void ShardCore::queue_unlink(Batch& batch) {
 
 // The next of its run takes its place, and the rest of the run.
 void ShardCore::queue_remove(Batch& batch) {
+  if (batch.packed) unpack_next(batch);
   if (batch.run) {
     std::unique_ptr<DiskRun> run = take_run(batch);
     const DiskBatch places = run->pop_front();
@@ -118,7 +119,6 @@ Batch& ShardCore::batch_on_disk(Bag& bag, const DiskBatch& places, BatchNumber n
   batch.stored = true;
   batch.state = BatchState::queued;
   batch.chunk = places.chunk;
-  batch.opened_ms = places.chunk.accepted_ms;
   if (!places.more_chunks.empty()) {
     batch.more_chunks = std::make_unique<std::vector<ChunkInfo>>(places.more_chunks);
     overhead_bytes_ += batch.more_chunks->size() * sizeof(ChunkInfo);
@@ -249,6 +249,7 @@ std::uint64_t ShardCore::cancel_run(Batch& carrier) {
 // Reads the next hooks of cancelled runs: their failed rows want them. A few at a time, for they
 // are in memory until the store has the rows.
 void ShardCore::cancel_more() {
+  cancel_more_packed(cancel_loads_max);
   while (!cancelled_runs_.empty() && cancel_loads_ < cancel_loads_max &&
          (!part_ || part_->fail.size() < cancel_loads_max)) {
     auto& [bag, run] = cancelled_runs_.front();

@@ -204,7 +204,7 @@ void ShardCore::fail_stored(StorePart& done) {
   for (const StorePart::Fail& fail : done.fail) {
     Batch& batch = *fail.batch;
     unuse(batch);
-    if (const std::shared_ptr<RetrySink> sink = batch.bag->retry) {
+    if (const std::shared_ptr<RetrySink> sink = batch.bag->retry()) {
       const std::vector<FailedKey> rows = rows_of(batch);
       free_batch(batch);
       sink->rows_done(rows, false);

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 #include "engine/pure/batch.h"
@@ -14,15 +17,22 @@ namespace postbag {
 
 struct TargetState;
 
-// The hooks of one batch key. Batches that are cut and were never attempted stand in its queue,
-// oldest first; of those on disk only, many may be coded in the run of the one before them.
-struct Bag {
-  TargetState* target = nullptr;
+// What tells a bag from its target's default one.
+struct BagKey {
   std::string group;
   std::string headers;
   // Set: a bag of retry-failed-hooks; its hooks are rows of the store.
   std::shared_ptr<RetrySink> retry;
   std::optional<std::uint32_t> retries;  // instead of the policy's
+  const std::string* place = nullptr;    // in the target's other_bags
+};
+
+// The hooks of one batch key. Batches that are cut and were never attempted stand in its queue,
+// oldest first; of those on disk only, many may be coded in the run of the one before them.
+struct Bag {
+  TargetState* target = nullptr;
+  std::unique_ptr<const BagKey> key;        // null: the default bag, and so of nearly every target
+  std::unique_ptr<std::string> head_start;  // see wire.h; made when first needed
 
   Batch* open = nullptr;
   Batch* queue_head = nullptr;
@@ -33,13 +43,25 @@ struct Bag {
       0;  // body bytes of the last full batch: the next one gets its memory in one piece
   bool in_ready = false;
   Bag* ready_next = nullptr;
-  std::string head_start;            // see wire.h; made when first needed
-  const std::string* key = nullptr;  // in the target's other_bags; null: the default bag
+
+  std::string_view group() const { return key ? std::string_view(key->group) : ""; }
+  std::string_view headers() const { return key ? std::string_view(key->headers) : ""; }
+  std::shared_ptr<RetrySink> retry() const { return key ? key->retry : nullptr; }
+  bool is_retry() const { return key && key->retry != nullptr; }
 };
 
-// Everything about a target, on the one shard it belongs to.
+// Everything about a target, on the one shard it belongs to. Made by make(): its url stands behind
+// it, for there may be a million.
 struct TargetState {
-  std::string url;
+  static std::unique_ptr<TargetState> make(std::string_view url) {
+    return std::unique_ptr<TargetState>(new (url.size()) TargetState(url));
+  }
+  static void operator delete(void* memory) { ::operator delete(memory); }
+  static void operator delete(void* memory, std::size_t) { ::operator delete(memory); }
+  TargetState(const TargetState&) = delete;
+  TargetState& operator=(const TargetState&) = delete;
+
+  std::string_view url;
   std::shared_ptr<const ResolvedPolicy> policy;
   std::shared_ptr<const Destination> destination;  // made when first needed
 
@@ -67,6 +89,15 @@ struct TargetState {
   Reason last_reason = Reason::none;
   int last_status = 0;
   WallMs last_attempt_ms = 0;
+
+ private:
+  explicit TargetState(std::string_view text)
+      : url(reinterpret_cast<char*>(this + 1), text.size()) {
+    std::memcpy(reinterpret_cast<char*>(this + 1), text.data(), text.size());
+  }
+  static void* operator new(std::size_t bytes, std::size_t url_bytes) {
+    return ::operator new(bytes + url_bytes);
+  }
 };
 
 }  // namespace postbag

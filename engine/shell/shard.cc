@@ -248,8 +248,7 @@ void Shard::attempt_done(AttemptToken token, AttemptResult result) {
 
 void Shard::log_attempt(const Batch& batch, const AttemptResult& result) {
   if (!logger_.enabled(LogLevel::warning)) return;
-  const std::uint32_t retries =
-      batch.bag->retries.value_or(batch.bag->target->policy->policy.retry.retries);
+  const std::uint32_t retries = core_.retries_of(batch);
   const bool gives_up = result.final || (result.counted && batch.attempts > retries);
   std::string line = gives_up ? "given up: " : "attempt failed: ";
   line += log_url(batch.bag->target->url) + " " + reason_token(result.reason, result.status);

@@ -10,7 +10,7 @@ namespace postbag {
 namespace {
 
 BatchKeyView key_of(const Batch& batch) {
-  return {batch.bag->target->url, batch.bag->group, batch.bag->headers};
+  return {batch.bag->target->url, batch.bag->group(), batch.bag->headers()};
 }
 
 FailedHookView failed_hook(const Batch& batch, const BatchedHook& hook, std::uint16_t store_tag,
@@ -68,7 +68,7 @@ void add_fail(const StorePart::Fail& fail, bool durable, std::uint16_t store_tag
     each_failed(batch, store_tag, each);
   };
   group.fail.push_back(std::move(row));
-  if (durable && batch.bag->retry == nullptr) {
+  if (durable && !batch.bag->is_retry()) {
     batch.for_each_chunk([&](const ChunkInfo& chunk) { group.settle.push_back(chunk.number); });
   }
 }

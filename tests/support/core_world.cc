@@ -81,6 +81,7 @@ void CoreWorld::make_cores() {
     core.durable = config_.durable;
     core.store_tag = store_tag;
     core.max_connections = config_.max_connections;
+    core.unpacked_batches = config_.unpacked_batches;
     core.random_seed = config_.seed * 1000 + life_ * 16 + shard;
     cores_.push_back(std::make_unique<ShardCore>(core, policies_));
   }
@@ -189,14 +190,14 @@ void CoreWorld::start_attempt(std::uint32_t shard, Batch& batch) {
   WorldRequest request;
   request.started = now_;
   request.target = batch.bag->target->url;
-  request.group = batch.bag->group;
+  request.group = batch.bag->group();
   request.batch_id = to_string(core.batch_id(batch));
   request.batch = batch.number;
   request.shard = shard;
   request.attempt = batch.attempts;
   request.size = batch.hooks;
   request.life = life_;
-  request.is_retried_rows = batch.bag->retry != nullptr;
+  request.is_retried_rows = batch.bag->is_retry();
   std::vector<std::string_view> pieces;
   wire_pieces(batch, pieces);
   request.body = joined(pieces);

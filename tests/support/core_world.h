@@ -93,6 +93,7 @@ struct WorldConfig {
   bool durable = false;
   std::uint64_t seed = 1;
   std::uint32_t max_connections = 1024;
+  std::size_t unpacked_batches = 8192;
   Duration commit_time = std::chrono::milliseconds(2);
   Duration load_time = std::chrono::milliseconds(1);
 };

@@ -1,0 +1,110 @@
+#include "engine/pure/packed_run.h"
+
+#include <cstring>
+
+#include "engine/pure/check.h"
+#include "engine/pure/varint.h"
+
+namespace postbag {
+namespace {
+
+// Five numbers of at most ten bytes.
+constexpr std::size_t packed_head_bytes_max = 50;
+
+char* put_number(char* at, std::uint64_t value) {
+  for (; value >= 0x80; value >>= 7) *at++ = static_cast<char>(value | 0x80);
+  *at++ = static_cast<char>(value);
+  return at;
+}
+
+}  // namespace
+
+std::size_t PackedRun::bytes_of(const Batch& batch) {
+  return packed_head_bytes_max + batch.meta.size() + batch.body_bytes;
+}
+
+PackedRun::PackedRun(SegmentPool& pool, std::size_t bytes)
+    : pool_(pool), segment_(pool.take(bytes)) {}
+
+PackedRun::~PackedRun() {
+  pool_.give_back(segment_);
+}
+
+// Differences are taken modulo 2^64: a clock that was set back costs some bytes, no more.
+bool PackedRun::push_back(const Batch& batch) {
+  if (segment_->room() < bytes_of(batch)) return false;
+  const Place place{batch.number, batch.chunk.accepted_ms};
+  if (batches_ == 0) {
+    segment_->used = taken_ = 0;
+    first_ = last_ = {place.number - 1, place.accepted_ms};
+  }
+  check(place.number > last_.number);
+  char* const begin = segment_->data() + segment_->used;
+  char* at = put_number(begin, place.number - last_.number);
+  at = put_number(at, static_cast<std::uint64_t>(place.accepted_ms) -
+                          static_cast<std::uint64_t>(last_.accepted_ms));
+  at = put_number(at, batch.hooks);
+  at = put_number(at, batch.meta.size());
+  at = put_number(at, batch.body_bytes);
+  std::memcpy(at, batch.meta.data(), batch.meta.size());
+  at += batch.meta.size();
+  for (const Segment* from = batch.first_segment; from != nullptr; from = from->next) {
+    std::memcpy(at, from->data(), from->used);
+    at += from->used;
+  }
+  segment_->used += static_cast<std::uint32_t>(at - begin);
+  last_ = place;
+  batches_ += 1;
+  hooks_ += batch.hooks;
+  return true;
+}
+
+PackedRun::PackedBatch PackedRun::take(std::string_view& code, const Place& last) {
+  PackedBatch batch;
+  batch.place.number = last.number + take_varint(code);
+  batch.place.accepted_ms =
+      static_cast<WallMs>(static_cast<std::uint64_t>(last.accepted_ms) + take_varint(code));
+  batch.hooks = static_cast<std::uint32_t>(take_varint(code));
+  const std::uint64_t meta_bytes = take_varint(code);
+  const std::uint64_t body_bytes = take_varint(code);
+  check(meta_bytes + body_bytes <= code.size());
+  batch.meta = code.substr(0, meta_bytes);
+  batch.body = code.substr(meta_bytes, body_bytes);
+  code.remove_prefix(meta_bytes + body_bytes);
+  return batch;
+}
+
+void PackedRun::pop_front(Batch& batch) {
+  check(batches_ > 0 && batch.first_segment == nullptr);
+  std::string_view code = segment_->text().substr(taken_);
+  const PackedBatch packed = take(code, first_);
+  taken_ = segment_->used - static_cast<std::uint32_t>(code.size());
+  first_ = packed.place;
+  batches_ -= 1;
+  hooks_ -= packed.hooks;
+
+  Segment* segment = pool_.take(packed.body.size());
+  std::memcpy(segment->data(), packed.body.data(), packed.body.size());
+  segment->used = static_cast<std::uint32_t>(packed.body.size());
+  batch.first_segment = batch.last_segment = segment;
+  batch.meta = packed.meta;
+  batch.body_bytes = packed.body.size();
+  batch.hooks = packed.hooks;
+  batch.number = packed.place.number;
+  batch.chunk = {packed.place.number, packed.place.accepted_ms, 0, packed.hooks};
+  batch.state = BatchState::queued;
+}
+
+bool PackedRun::has(ChunkNumber chunk, std::uint32_t index) const {
+  if (batches_ == 0 || chunk <= first_.number || chunk > last_.number) return false;
+  std::string_view code = segment_->text().substr(taken_);
+  Place last = first_;
+  for (std::uint64_t at = 0; at < batches_; ++at) {
+    const PackedBatch packed = take(code, last);
+    if (packed.place.number == chunk) return index < packed.hooks;
+    last = packed.place;
+  }
+  return false;
+}
+
+}  // namespace postbag

@@ -1,0 +1,156 @@
+// Memory mode: what waits behind much else need not be objects. Where there are many batches, a
+// small one that is cut behind another of its bag is copied into the run of that one, and becomes a
+// batch again when the one before it leaves the queue or somebody wants to watch it. The copies
+// cost less than the memory of the objects; a queue that is short never sees them.
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "engine/pure/check.h"
+#include "engine/pure/shard_core.h"
+
+namespace postbag {
+namespace {
+
+// Beside a larger body the object is small.
+constexpr std::uint64_t packed_body_bytes_max = 4096;
+// The first run of a bag is small, each after it twice as large.
+constexpr std::size_t packed_run_bytes_min = 1024;
+constexpr std::size_t packed_run_bytes_max = segment_bytes_max - sizeof(Segment);
+constexpr std::size_t packed_run_overhead_bytes = sizeof(PackedRun) + sizeof(PackedRun*);
+
+}  // namespace
+
+// Nothing is known of it but what a run tells.
+bool ShardCore::can_pack(const Batch& batch) const {
+  return batch.state == BatchState::queued && !batch.stored && batch.resident && batch.uses == 0 &&
+         batch.uncommitted == 0 && !batch.cancelled && !batch.watchers && !batch.taken_over &&
+         !batch.more_chunks && !batch.run && !batch.packed && !batch.bag->is_retry() &&
+         batch.number == batch.chunk.number && batch.body_bytes <= packed_body_bytes_max;
+}
+
+// The last of its queue, just cut. It may be no object any more afterwards.
+void ShardCore::pack(Batch& batch) {
+  Batch* before = batch.before;
+  if (by_number_.size() <= config_.unpacked_batches || before == nullptr) return;
+  if (!before->resident || !can_pack(batch)) return;
+  if (!before->packed) {
+    const Batch* earlier = before->before;
+    const std::size_t earlier_bytes =
+        earlier != nullptr && earlier->packed ? earlier->packed->capacity() : 0;
+    const std::size_t wanted =
+        std::max({2 * earlier_bytes, 2 * PackedRun::bytes_of(batch), packed_run_bytes_min});
+    give_packed(*before,
+                std::make_unique<PackedRun>(pool_, std::min(wanted, packed_run_bytes_max)));
+  }
+  if (!before->packed->push_back(batch)) return;  // carries the next run
+  queue_unlink(batch);
+  destroy_batch(batch);
+}
+
+void ShardCore::give_packed(Batch& carrier, std::unique_ptr<PackedRun> run) {
+  check(!carrier.packed);
+  overhead_bytes_ += packed_run_overhead_bytes;
+  run->carrier = &carrier;
+  run->slot = packed_.size();
+  packed_.push_back(run.get());
+  carrier.packed = std::move(run);
+}
+
+std::unique_ptr<PackedRun> ShardCore::take_packed(Batch& carrier) {
+  overhead_bytes_ -= packed_run_overhead_bytes;
+  PackedRun* last = packed_.back();
+  packed_.pop_back();
+  if (last != carrier.packed.get()) {
+    last->slot = carrier.packed->slot;
+    packed_[last->slot] = last;
+  }
+  return std::move(carrier.packed);
+}
+
+// In no queue yet.
+Batch& ShardCore::unpack_front(Bag& bag, PackedRun& run) {
+  Batch& batch = make_batch(bag);
+  overhead_bytes_ -= batch.meta.capacity();
+  run.pop_front(batch);
+  overhead_bytes_ += batch.meta.capacity();
+  by_number_.emplace(batch.number, &batch);
+  return batch;
+}
+
+// The one behind a carrier stands by itself again, and carries what is left.
+void ShardCore::unpack_next(Batch& carrier) {
+  std::unique_ptr<PackedRun> run = take_packed(carrier);
+  Batch& next = unpack_front(*carrier.bag, *run);
+  queue_insert(*carrier.bag, &carrier, next);
+  if (run->batches() > 0) give_packed(next, std::move(run));
+}
+
+// The batch of a hook out of the middle of a run, with all of the run behind it. Null: in none.
+Batch* ShardCore::unpack_batch(ChunkNumber chunk, std::uint32_t index) {
+  const auto found = std::find_if(packed_.begin(), packed_.end(),
+                                  [&](const PackedRun* run) { return run->has(chunk, index); });
+  if (found == packed_.end()) return nullptr;
+  Batch& carrier = *(*found)->carrier;
+  Bag& bag = *carrier.bag;
+  std::unique_ptr<PackedRun> behind = take_packed(carrier);
+  auto front = std::make_unique<PackedRun>(pool_, behind->capacity());
+  Batch* batch = &unpack_front(bag, *behind);
+  while (batch->number != chunk) {
+    check(front->push_back(*batch));
+    destroy_batch(*batch);
+    batch = &unpack_front(bag, *behind);
+  }
+  queue_insert(bag, &carrier, *batch);
+  if (front->batches() > 0) give_packed(carrier, std::move(front));
+  if (behind->batches() > 0) give_packed(*batch, std::move(behind));
+  return batch;
+}
+
+// The bag of a hook whose batch is in a run; null: in none.
+const Bag* ShardCore::find_packed(ChunkNumber chunk, std::uint32_t index,
+                                  bool& is_cancelled) const {
+  is_cancelled = false;
+  for (const PackedRun* run : packed_) {
+    if (run->has(chunk, index)) return run->carrier->bag;
+  }
+  is_cancelled = true;
+  for (const CancelledPacked& cancelled : cancelled_packed_) {
+    if (cancelled.run->has(chunk, index)) return cancelled.bag;
+  }
+  return nullptr;
+}
+
+// Takes the run of a batch out of the queue: its hooks are failing from now on. Returns how many.
+std::uint64_t ShardCore::cancel_packed(Batch& carrier, const Now& now) {
+  std::unique_ptr<PackedRun> run = take_packed(carrier);
+  const std::uint64_t hooks = run->hooks();
+  carrier.bag->target->hooks_waiting -= hooks;
+  cancels_open_ += run->batches();
+  cancelled_packed_.push_back({carrier.bag, std::move(run), now.wall_ms});
+  return hooks;
+}
+
+// Makes failed rows of cancelled runs while no more than so many wait for the store: these are
+// objects again.
+void ShardCore::cancel_more_packed(std::size_t fails_max) {
+  while (!cancelled_packed_.empty() && (!part_ || part_->fail.size() < fails_max)) {
+    auto& [bag, run, at] = cancelled_packed_.front();
+    Batch& batch = unpack_front(*bag, *run);
+    batch.state = BatchState::failing;
+    AttemptResult result;
+    result.reason = Reason::cancelled;
+    const WallMs cancelled_at = at;
+    if (run->batches() == 0) cancelled_packed_.pop_front();
+    give_up(batch, std::move(result), cancelled_at);
+    cancel_ended();
+  }
+}
+
+// At the end: all of them are objects again, and cancelled ones on their way to the store.
+void ShardCore::unpack_all() {
+  cancel_more_packed(std::numeric_limits<std::size_t>::max());
+  while (!packed_.empty()) unpack_next(*packed_.back()->carrier);
+}
+
+}  // namespace postbag

@@ -1,0 +1,287 @@
+// Memory mode: batches that wait behind much else are no objects, and still in order, found,
+// watched, cancelled and counted.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "engine/pure/hook_id.h"
+#include "engine/pure/packed_run.h"
+#include "tests/support/core_fixture.h"
+
+namespace postbag::test {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// --- PackedRun
+
+// A frozen batch in segments of its own.
+struct PoolBatch {
+  explicit PoolBatch(SegmentPool& its_pool) : pool(its_pool) {}
+  ~PoolBatch() { drop_hooks(batch, pool); }
+  void freeze(BatchNumber number, WallMs at) {
+    batch.number = number;
+    batch.chunk = {number, at, 0, batch.hooks};
+    batch.state = BatchState::queued;
+  }
+  std::string text() const {
+    std::string text = std::to_string(batch.number) + " " + std::to_string(batch.opened_ms());
+    text += " " + std::to_string(wire_bytes(batch));
+    for_each_hook(batch, [&](const BatchedHook& hook) {
+      text += " " + std::string(hook.body) + "/" + std::string(hook.event) + "/" +
+              std::string(hook.id) + "/" + std::string(hook.content_type);
+    });
+    return text;
+  }
+  SegmentPool& pool;
+  Batch batch;
+};
+
+TEST(PackedRun, GivesBackWhatItTook) {
+  std::mt19937_64 random(1);
+  SegmentPool pool;
+  std::vector<std::string> expected;
+  std::size_t taken = 0;
+  {
+    PackedRun run(pool, 20'000);
+    BatchNumber number = 1ull << 40;
+    WallMs wall_ms = 1'700'000'000'000;
+    for (int step = 0; step < 20'000; ++step) {
+      if (random() % 2 == 0) {
+        PoolBatch made(pool);
+        for (std::size_t hooks = 1 + random() % 5; hooks > 0; --hooks) {
+          const std::string body = "\"" + std::string(random() % 300, 'x') + "\"";
+          const std::string event = random() % 2 == 0 ? "e" + std::to_string(random() % 3) : "";
+          const std::string id = random() % 3 == 0 ? "id-" + std::to_string(step) : "";
+          append_hook(made.batch, pool, {body, event, id, random() % 5 == 0 ? "text/x" : ""}, 0);
+        }
+        number += 1 + random() % 1000;
+        wall_ms += static_cast<WallMs>(random() % 4000) - 500;  // a wall clock may go back
+        made.freeze(number, wall_ms);
+        if (!run.push_back(made.batch)) continue;
+        expected.push_back(made.text());
+        EXPECT_TRUE(run.has(number, made.batch.hooks - 1));
+        EXPECT_FALSE(run.has(number, made.batch.hooks));
+        EXPECT_FALSE(run.has(number + 1, 0));
+      } else if (run.batches() > 0) {
+        PoolBatch back(pool);
+        run.pop_front(back.batch);
+        ASSERT_EQ(back.text(), expected[taken++]);
+        EXPECT_FALSE(run.has(back.batch.number, 0));
+      }
+      ASSERT_EQ(run.batches(), expected.size() - taken);
+    }
+  }
+  EXPECT_GT(taken, 100u);
+  EXPECT_EQ(pool.live_bytes(), 0u);
+}
+
+// --- The core
+
+class CountedOutcomes : public OutcomeListener {
+ public:
+  bool hook_done(std::size_t, const HookOutcome& outcome) override {
+    (outcome.delivered ? delivered : failed) += 1;
+    return false;
+  }
+  int delivered = 0, failed = 0;
+};
+
+class ShardCorePackTest : public CoreFixture {
+ protected:
+  void make(std::uint32_t size = 1, std::size_t unpacked_batches = 0) {
+    config_.options.defaults = plain(size);
+    config_.unpacked_batches = unpacked_batches;
+    make_world();
+    hold();
+  }
+  void give(int from, int to, const std::string& url = url_a,
+            const std::shared_ptr<OutcomeListener>& listener = {}, const std::string& pad = "") {
+    for (int number = from; number < to; ++number) {
+      WorldHook hook;
+      hook.target = url;
+      hook.body = std::to_string(number) + pad;
+      ids_.push_back(world_->submit({hook}, listener)->ids[0]);
+    }
+    world_->run_for(milliseconds(20));
+  }
+  // The targets do not answer, so that all but the first wait.
+  void hold() {
+    world_->network = [](const WorldRequest&) { return answer(200, seconds(100)); };
+  }
+  void let_go() {
+    world_->network = [](const WorldRequest&) { return answer(200); };
+    world_->run_idle();
+  }
+  static std::vector<std::string> singles(int from, int to) {
+    std::vector<std::string> all;
+    for (int number = from; number < to; ++number)
+      all.push_back("[" + std::to_string(number) + "]");
+    return all;
+  }
+  void expect_all_gone() {
+    EXPECT_EQ(world_->hooks_held(), 0u);
+    EXPECT_EQ(world_->core().bags(), 0u);
+    EXPECT_LE(world_->memory_bytes(), world_->core().targets() * (sizeof(TargetState) + 200));
+  }
+
+  std::vector<HookId> ids_;
+};
+
+TEST_F(ShardCorePackTest, OrderIsKeptAndIdsAreTheSame) {
+  make();
+  give(0, 3000);
+  EXPECT_LT(world_->memory_bytes(), 3000u * 40);  // an object takes five times as much
+  EXPECT_EQ(world_->core().bags(), 3000u);
+  std::vector<TargetStatus> status;
+  world_->core().collect_targets(status);
+  EXPECT_EQ(status.at(0).waiting, 2999u);
+  let_go();
+  EXPECT_EQ(bodies(), singles(0, 3000));
+  for (std::size_t nth = 0; nth < ids_.size(); ++nth) {
+    const WorldRequest& request = world_->requests()[nth];
+    EXPECT_EQ(request.batch_id.substr(0, 13), to_string(ids_[nth]).substr(0, 13));  // the time
+    EXPECT_EQ(request.batch, locate(ids_[nth]).chunk);
+  }
+  expect_all_gone();
+}
+
+// As against objects: the same requests at the same times with the same heads.
+TEST_F(ShardCorePackTest, NobodyOutsideSeesIt) {
+  const auto run = [&](std::size_t unpacked) {
+    make(3, unpacked);
+    std::mt19937_64 random(7);
+    world_->network = [](const WorldRequest& request) {
+      return answer(request.batch % 7 == 0 ? 500 : 200, milliseconds(30));
+    };
+    for (int number = 0; number < 4000; ++number) {
+      WorldHook hook;
+      hook.target = random() % 2 == 0 ? url_a : url_b;
+      hook.body = "\"" + std::string(random() % (number % 50 == 0 ? 6000 : 30), 'x') + "\"";
+      if (random() % 4 == 0) hook.group = "g" + std::to_string(random() % 3);
+      world_->submit({hook});
+      if (random() % 20 == 0) world_->run_for(milliseconds(random() % 40));
+      if (number == 3000) world_->flush();
+    }
+    world_->run_idle();
+    std::vector<std::string> all;
+    for (const WorldRequest& request : world_->requests())
+      all.push_back(request.head + request.body);
+    expect_all_gone();
+    return std::pair(all, world_->trace_hash());
+  };
+  const auto packed = run(0);
+  const auto objects = run(1'000'000);
+  EXPECT_EQ(packed.first, objects.first);
+  EXPECT_EQ(packed.second, objects.second);
+}
+
+TEST_F(ShardCorePackTest, WhatIsLargeOrWatchedStaysAnObjectInItsPlace) {
+  make();
+  const auto listener = std::make_shared<CountedOutcomes>();
+  const std::string spaces(5000, ' ');
+  give(0, 10);
+  give(10, 12, url_a, {}, spaces);
+  give(12, 20);
+  give(20, 22, url_a, listener);
+  give(22, 40);
+  let_go();
+  std::vector<std::string> expected = singles(0, 40);
+  expected[10] = "[10" + spaces + "]";
+  expected[11] = "[11" + spaces + "]";
+  EXPECT_EQ(bodies(), expected);
+  EXPECT_EQ(listener->delivered, 2);
+  expect_all_gone();
+}
+
+TEST_F(ShardCorePackTest, PackedHooksAreFoundAndWatched) {
+  make();
+  give(0, 500);
+  ShardCore& core = world_->core();
+  const auto listener = std::make_shared<CountedOutcomes>();
+  std::vector<ChunkNumber> chunks;
+  for (const HookId& id : ids_) chunks.push_back(locate(id).chunk);
+  for (ChunkNumber number : chunks) {
+    ASSERT_TRUE(core.find_hook(number, 0, std::nullopt).has_value()) << number;
+    EXPECT_FALSE(core.find_hook(number, 1, std::nullopt).has_value());
+  }
+  EXPECT_EQ(core.find_hook(chunks[77], 0, chunks[77])->state, "waiting");
+  EXPECT_EQ(core.find_hook(chunks[77], 0, chunks[77])->target, url_a);
+  for (std::size_t nth : {150u, 77u, 78u, 499u, 2u, 1u, 78u}) {
+    EXPECT_TRUE(core.watch(chunks[nth], 0, 0, listener));
+    EXPECT_FALSE(core.watch(chunks[nth], 1, 0, listener));
+  }
+  EXPECT_FALSE(core.watch(chunks.back() + 1, 0, 0, listener));
+  let_go();
+  EXPECT_EQ(listener->delivered, 7);
+  EXPECT_EQ(bodies(), singles(0, 500));
+  expect_all_gone();
+}
+
+TEST_F(ShardCorePackTest, ACancelMakesRowsAPartAtATimeAndBarriersWaitForAll) {
+  make();
+  give(0, 3500);
+  give(0, 10, url_b);
+  const ChunkNumber last = locate(ids_[3499]).chunk;
+  bool is_over = false;
+  const std::uint64_t before = world_->memory_bytes();
+  EXPECT_EQ(world_->core().cancel("https://a.*", world_->now()), 3499u);
+  EXPECT_LT(world_->memory_bytes(), before + 1100 * 600);
+  EXPECT_EQ(world_->core().find_hook(last, 0, last)->state, "failed");
+  const auto listener = std::make_shared<CountedOutcomes>();
+  EXPECT_TRUE(world_->core().watch(last, 0, 0, listener));
+  EXPECT_EQ(listener->failed, 1);
+  world_->core().add_barrier([&] {
+    is_over = true;
+    EXPECT_EQ(world_->durable().failed.size(), 3499u);
+  });
+  world_->touch();
+  world_->run_for(seconds(10));
+  EXPECT_TRUE(is_over);
+  for (const auto& [key, row] : world_->durable().failed) {
+    ASSERT_EQ(row.reason, Reason::cancelled);
+    ASSERT_EQ(row.target, url_a);
+  }
+  let_go();
+  EXPECT_EQ(world_->requests().size(), 11u);
+  expect_all_gone();
+}
+
+TEST_F(ShardCorePackTest, AbandonStoresThemAsFailed) {
+  make(2);
+  give(0, 100);
+  world_->drain();
+  EXPECT_EQ(world_->core().cancel(url_b, world_->now()), 0u);
+  world_->core().stop_sending();
+  world_->run_for(seconds(200));
+  EXPECT_EQ(world_->abandon(), (std::pair<std::uint64_t, std::uint64_t>{0, 98}));
+  world_->run_idle();
+  ASSERT_EQ(world_->durable().failed.size(), 98u);
+  EXPECT_EQ(world_->durable().failed.begin()->second.body, "2");
+  for (const auto& [key, row] : world_->durable().failed) EXPECT_EQ(row.reason, Reason::shutdown);
+  EXPECT_EQ(world_->hooks_held(), 0u);
+}
+
+TEST_F(ShardCorePackTest, AWaitingHookTakesAFewBytesBesideItself) {
+  config_.max_connections = 1;
+  make(1, 1000);
+  const std::string pad(296, ' ');
+  for (int target = 0; target < 10; ++target) {
+    for (int number = 0; number < 5000; ++number) {
+      WorldHook hook;
+      hook.target = "https://t" + std::to_string(target) + ".example/";
+      hook.body = std::to_string(1000 + number) + pad;
+      world_->submit({hook});
+    }
+  }
+  const double bytes = static_cast<double>(world_->memory_bytes()) / 50'000 - 300;
+  RecordProperty("bytes_a_hook", std::to_string(bytes));
+  EXPECT_LT(bytes, 40);
+  let_go();
+  EXPECT_EQ(world_->requests().size(), 50'000u);
+}
+
+}  // namespace
+}  // namespace postbag::test
