@@ -32,7 +32,7 @@ TEST(SegmentPool, GivesAtLeastTheRoomAskedForAndWastesLittle) {
   for (std::size_t bytes = 1; bytes < 200'000; bytes += 1 + bytes / 50) {
     Segment* segment = pool.take(bytes);
     EXPECT_GE(segment->room(), bytes);
-    EXPECT_LE(segment->capacity, std::max<std::size_t>(128, (bytes + 16) * 5 / 4 + 1));
+    EXPECT_LE(segment->capacity, std::max<std::size_t>(128, (bytes + 16) * 9 / 8 + 1));
     EXPECT_EQ(segment->used, 0u);
     EXPECT_EQ(segment->next, nullptr);
     std::memset(segment->data(), 'x', segment->capacity);

@@ -18,6 +18,19 @@ constexpr char flag_id = 2;
 constexpr char flag_content_type = 4;
 constexpr char flag_row = 8;
 
+// Few pieces on the wire, and little unused if the batch stays as small as it is: many may wait.
+std::size_t next_segment_bytes(const Batch& batch, std::size_t expected_bytes) {
+  constexpr std::size_t whole_bytes_max = 4096;
+  constexpr std::size_t step_bytes_min = 2048;
+  const std::size_t body_bytes = batch.body_bytes;
+  constexpr std::size_t bytes_max = segment_bytes_max - sizeof(Segment);
+  if (body_bytes < expected_bytes) {
+    const std::size_t left = expected_bytes - body_bytes;
+    return std::min({left, std::max(expected_bytes / 4 + 1, whole_bytes_max), bytes_max});
+  }
+  return std::min({2 * body_bytes, std::max(body_bytes / 8, step_bytes_min), bytes_max});
+}
+
 void put_text(std::string& out, std::string_view text) {
   put_varint(out, text.size());
   out += text;
@@ -41,17 +54,13 @@ const ChunkInfo& Batch::chunk_of(std::uint32_t index) const {
   return after == more_chunks->begin() ? chunk : *(after - 1);
 }
 
-void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook, std::size_t first_bytes) {
+void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook,
+                 std::size_t expected_bytes) {
   const std::size_t needed = hook.body.size() + 1;
-  if (batch.last_segment == nullptr) {
-    batch.first_segment = batch.last_segment = pool.take(std::max(needed, first_bytes));
-  } else if (batch.last_segment->room() < needed) {
-    // Twice what is there: few pieces on the wire, little unused.
-    const std::size_t wanted =
-        std::min<std::size_t>(2 * batch.body_bytes, segment_bytes_max - sizeof(Segment));
-    Segment* grown = pool.take(std::max(needed, wanted));
-    batch.last_segment->next = grown;
-    batch.last_segment = grown;
+  if (batch.last_segment == nullptr || batch.last_segment->room() < needed) {
+    Segment* added = pool.take(std::max(needed, next_segment_bytes(batch, expected_bytes)));
+    (batch.last_segment != nullptr ? batch.last_segment->next : batch.first_segment) = added;
+    batch.last_segment = added;
   }
   Segment& segment = *batch.last_segment;
   char* place = segment.data() + segment.used;

@@ -148,13 +148,14 @@ inline std::uint64_t wire_bytes(const Batch& batch) {
   return batch.body_bytes + 1;
 }
 
-// Appends a hook: payload into the body, the rest into meta. `first_bytes` is how much room the
-// first segment should have.
+// Appends a hook: payload into the body, the rest into meta. `expected_bytes` is what the body will
+// perhaps become: that much lies in few pieces.
 struct HookFields {
   std::string_view body, event, id, content_type;
   FailedKey row = 0;
 };
-void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook, std::size_t first_bytes);
+void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook,
+                 std::size_t expected_bytes);
 
 BatchMark mark_of(const Batch& batch);
 // Back to an earlier mark: hooks behind it leave the batch.

@@ -6,18 +6,18 @@
 
 namespace postbag {
 
-// Class 4n+k holds total sizes up to 128 * 2^n * (4+k)/4.
+// Class 8n+k holds total sizes up to 128 * 2^n * (8+k)/8.
 std::size_t SegmentPool::class_of(std::size_t bytes) {
   if (bytes <= 128) return 0;
   const std::size_t doublings = std::bit_width((bytes - 1) / 128) - 1;
   const std::size_t base = std::size_t{128} << doublings;
-  const std::size_t quarter = (bytes - base + base / 4 - 1) / (base / 4);  // 1 to 4
-  return 4 * doublings + quarter;
+  const std::size_t eighth = (bytes - base + base / 8 - 1) / (base / 8);  // 1 to 8
+  return 8 * doublings + eighth;
 }
 
 std::size_t SegmentPool::class_bytes(std::size_t size_class) {
-  const std::size_t base = std::size_t{128} << (size_class / 4);
-  return base + (size_class % 4) * (base / 4);
+  const std::size_t base = std::size_t{128} << (size_class / 8);
+  return base + (size_class % 8) * (base / 8);
 }
 
 SegmentPool::~SegmentPool() {

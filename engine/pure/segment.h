@@ -41,8 +41,8 @@ class SegmentPool {
   std::size_t live_bytes() const { return live_bytes_; }
 
  private:
-  // Four classes a doubling from 128 bytes to segment_bytes_max: at most a quarter is wasted.
-  static constexpr std::size_t class_count = 4 * 9 + 1;
+  // Eight classes a doubling from 128 bytes to segment_bytes_max: at most an eighth is wasted.
+  static constexpr std::size_t class_count = 8 * 9 + 1;
   static std::size_t class_of(std::size_t bytes);
   static std::size_t class_bytes(std::size_t size_class);
 

@@ -1,6 +1,7 @@
 #include "engine/pure/shard_core.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "engine/pure/check.h"
 #include "engine/pure/failed_key.h"
@@ -226,7 +227,7 @@ void ShardCore::cut(Bag& bag, Cut why) {
   deadlines_.disarm(batch.deadline);
   batch.state = BatchState::queued;
   bag.size_hint = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(batch.body_bytes, segment_bytes_max - sizeof(Segment)));
+      std::min<std::uint64_t>(batch.body_bytes, std::numeric_limits<std::uint32_t>::max()));
   queue_insert(bag, bag.queue_tail, batch);
   counters_.batches += 1;
   counters_.cut_by_size += why == Cut::size;

@@ -39,8 +39,8 @@ struct Bag {
   Batch* queue_tail = nullptr;
   std::uint32_t batches = 0;     // all that exist, the open one and those in runs included
   std::uint32_t unresolved = 0;  // attempted, no outcome yet; `ordered` waits for 0
-  std::uint32_t size_hint =
-      0;  // body bytes of the last full batch: the next one gets its memory in one piece
+  // Body bytes of the last batch: the next one gets its memory in few pieces.
+  std::uint32_t size_hint = 0;
   bool in_ready = false;
   Bag* ready_next = nullptr;
 
