@@ -3,6 +3,21 @@
 #include <algorithm>
 
 namespace postbag {
+namespace {
+
+// Slots of 2^24 ns, 17 ms: a million waits over ten seconds are 1,700 in a slot.
+std::int64_t slot_of(TimePoint deadline) {
+  return deadline.time_since_epoch().count() >> 24;
+}
+
+}  // namespace
+
+void DeadlineQueue::Ring::push_back(DeadlineNode& node) {
+  node.prev = ends.prev;
+  node.next = &ends;
+  ends.prev->next = &node;
+  ends.prev = &node;
+}
 
 DeadlineQueue::DeadlineQueue() {
   lanes_.reserve(lanes_max);
@@ -15,26 +30,57 @@ void DeadlineQueue::arm(DeadlineNode& node, TimePoint now, Duration delay) {
   const std::size_t index = lane_for(delay);
   // A lane that would lose its order (never with a steady clock) is not used.
   if (index < lanes_.size()) {
-    DeadlineNode& ends = lanes_[index]->ends;
+    const DeadlineNode& ends = lanes_[index]->ends;
     if (lanes_[index]->empty() || ends.prev->deadline <= node.deadline) {
       node.lane = static_cast<std::int16_t>(index);
-      node.prev = ends.prev;
-      node.next = &ends;
-      ends.prev->next = &node;
-      ends.prev = &node;
+      lanes_[index]->push_back(node);
       return;
     }
   }
-  node.lane = odd_lane;
-  odd_.emplace(node.deadline, node.sequence, &node);
+  arm_odd(node);
 }
 
 void DeadlineQueue::arm_at(DeadlineNode& node, TimePoint deadline) {
   if (node.armed()) disarm(node);
   node.deadline = deadline;
   node.sequence = sequence_++;
-  node.lane = odd_lane;
-  odd_.emplace(node.deadline, node.sequence, &node);
+  arm_odd(node);
+}
+
+void DeadlineQueue::arm_odd(DeadlineNode& node) {
+  const std::int64_t slot = slot_of(node.deadline);
+  if (!near_.empty() && slot > near_slot_) {
+    node.lane = far_lane;
+    far_[slot].push_back(node);
+    return;
+  }
+  if (!near_.empty() && slot < near_slot_) {
+    Ring& ring = far_[near_slot_];
+    for (const auto& [deadline, sequence, later] : near_) {
+      later->lane = far_lane;
+      ring.push_back(*later);
+    }
+    near_.clear();
+  }
+  near_slot_ = slot;
+  node.lane = near_lane;
+  near_.emplace(node.deadline, node.sequence, &node);
+}
+
+void DeadlineQueue::refill_near() {
+  while (near_.empty() && !far_.empty()) {
+    const auto earliest = far_.begin();
+    near_slot_ = earliest->first;
+    DeadlineNode* const end = &earliest->second.ends;
+    for (DeadlineNode* node = end->next; node != end;) {
+      DeadlineNode* next = node->next;
+      node->lane = near_lane;
+      node->prev = node->next = nullptr;
+      near_.emplace(node->deadline, node->sequence, node);
+      node = next;
+    }
+    far_.erase(earliest);
+  }
 }
 
 std::size_t DeadlineQueue::lane_for(Duration delay) {
@@ -45,7 +91,6 @@ std::size_t DeadlineQueue::lane_for(Duration delay) {
   }
   if (lanes_.size() < lanes_max) {
     auto lane = std::make_unique<Lane>();
-    lane->ends.next = lane->ends.prev = &lane->ends;
     lanes_.push_back(std::move(lane));
     unused = lanes_.size() - 1;
   }
@@ -55,8 +100,9 @@ std::size_t DeadlineQueue::lane_for(Duration delay) {
 
 void DeadlineQueue::disarm(DeadlineNode& node) {
   if (!node.armed()) return;
-  if (node.lane == odd_lane) {
-    odd_.erase({node.deadline, node.sequence, &node});
+  if (node.lane == near_lane) {
+    near_.erase({node.deadline, node.sequence, &node});
+    refill_near();
   } else {
     node.prev->next = node.next;
     node.next->prev = node.prev;
@@ -67,7 +113,7 @@ void DeadlineQueue::disarm(DeadlineNode& node) {
 }
 
 TimePoint DeadlineQueue::next() const {
-  TimePoint earliest = odd_.empty() ? time_point_never : std::get<0>(*odd_.begin());
+  TimePoint earliest = near_.empty() ? time_point_never : std::get<0>(*near_.begin());
   for (const auto& lane : lanes_) {
     if (!lane->empty()) earliest = std::min(earliest, lane->ends.next->deadline);
   }
@@ -75,7 +121,7 @@ TimePoint DeadlineQueue::next() const {
 }
 
 DeadlineNode* DeadlineQueue::pop_due(TimePoint now) {
-  DeadlineNode* best = odd_.empty() ? nullptr : std::get<2>(*odd_.begin());
+  DeadlineNode* best = near_.empty() ? nullptr : std::get<2>(*near_.begin());
   for (const auto& lane : lanes_) {
     if (lane->empty()) continue;
     DeadlineNode* front = lane->ends.next;
