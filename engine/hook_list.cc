@@ -48,7 +48,8 @@ HookList& HookList::operator=(HookList&& other) noexcept {
   blocks_ = std::exchange(other.blocks_, {});
   free_ = std::exchange(other.free_, nullptr);
   free_bytes_ = std::exchange(other.free_bytes_, 0);
-  owners_ = std::exchange(other.owners_, {});
+  owner_ = std::exchange(other.owner_, {});
+  more_owners_ = std::exchange(other.more_owners_, {});
   body_bytes_ = std::exchange(other.body_bytes_, 0);
   return *this;
 }
@@ -111,7 +112,8 @@ void HookList::add(std::string_view target, std::string_view body) {
 }
 
 void HookList::adopt(std::shared_ptr<const void> owner) {
-  owners_.push_back(std::move(owner));
+  if (owner_) more_owners_.push_back(std::move(owner));
+  if (!owner_) owner_ = std::move(owner);
 }
 
 void HookList::add_checked_view(const HookView& hook) {
@@ -128,7 +130,8 @@ void HookList::set_target(std::size_t index, std::string_view canonical) {
 void HookList::clear() {
   entries_.clear();
   headers_.clear();
-  owners_.clear();
+  owner_.reset();
+  more_owners_.clear();
   body_bytes_ = 0;
   std::unique_ptr<char[]> keep;
   for (std::unique_ptr<char[]>& block : blocks_) {

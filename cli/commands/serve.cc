@@ -141,9 +141,12 @@ class Daemon {
       if (event.kind == DaemonEvents::Kind::reload) reload();
       if (event.kind == DaemonEvents::Kind::stop) return drain();
       if (event.kind == DaemonEvents::Kind::fatal) {
-        log_.error("the store failed, nothing is accepted any more: " + event.error.message());
+        const bool no_memory = event.error == std::errc::not_enough_memory;
+        log_.error((no_memory ? "the engine halts, nothing is accepted any more: "
+                              : "the store failed, nothing is accepted any more: ") +
+                   event.error.message());
         server_.stop();
-        return exit_io;
+        return no_memory ? exit_bug : exit_io;
       }
     }
   }

@@ -37,7 +37,22 @@ IntakeConnection::IntakeConnection(std::shared_ptr<IntakeLoop> loop, Socket sock
 }
 
 void IntakeConnection::start() {
-  next_request();
+  guard([this] { next_request(); });
+}
+
+template <typename Step>
+void IntakeConnection::guard(Step step) noexcept {
+  try {
+    step();
+  } catch (const std::exception& error) {
+    give_up(error.what());
+  }
+}
+
+void IntakeConnection::give_up(const char* what) noexcept {
+  if (state_ == State::closed) return;
+  shared_->on_give_up(what);
+  close();
 }
 
 void IntakeConnection::enter(State state, Duration timeout) {
@@ -59,7 +74,7 @@ void IntakeConnection::check_deadline(TimePoint now) {
     case State::reading_body: {
       error_code ignored;
       socket_.cancel(ignored);
-      return refuse(408, "timeout", "the request did not arrive in time");
+      return guard([this] { refuse(408, "timeout", "the request did not arrive in time"); });
     }
     case State::handling:
     case State::streaming:
@@ -78,7 +93,7 @@ void IntakeConnection::finish() {
   if (!answered) close();
 }
 
-void IntakeConnection::close() {
+void IntakeConnection::close() noexcept {
   if (state_ == State::closed) return;
   enter(State::closed);
   error_code ignored;
@@ -104,10 +119,11 @@ void IntakeConnection::read_more() {
     in_begin_ = 0;
   }
   if (in_end_ == in_.size()) in_.resize(std::min(in_.size() * 2, input_bytes_max));
-  socket_.async_read_some(asio::buffer(in_.data() + in_end_, in_.size() - in_end_),
-                          [self = shared_from_this()](error_code error, std::size_t bytes) {
-                            self->on_read(error, bytes);
-                          });
+  socket_.async_read_some(
+      asio::buffer(in_.data() + in_end_, in_.size() - in_end_),
+      HandlerIn(read_memory_, [self = shared_from_this()](error_code error, std::size_t bytes) {
+        self->guard([&] { self->on_read(error, bytes); });
+      }));
 }
 
 void IntakeConnection::on_read(error_code error, std::size_t bytes) {
@@ -150,7 +166,7 @@ void IntakeConnection::start_request(std::size_t head_bytes) {
     // What is not read of the body would be taken for the next request.
     if (request_.head.has_body()) verdict.refusal->close = true;
     enter(State::handling);
-    return answer(std::move(*verdict.refusal));
+    return answer_now(*verdict.refusal);
   }
   body_max_ = verdict.body_max;
   if (request_.head.content_length.value_or(0) > body_max_) {
@@ -179,22 +195,23 @@ void IntakeConnection::start_body() {
 
 void IntakeConnection::send_continue() {
   static constexpr std::string_view text = "HTTP/1.1 100 Continue\r\n\r\n";
-  asio::async_write(socket_, asio::buffer(text),
-                    [self = shared_from_this()](error_code error, std::size_t) {
-                      if (self->state_ != State::reading_body) return;
-                      if (error) return self->close();
-                      return self->chunked_ ? self->read_more() : self->read_sized_body();
-                    });
+  asio::async_write(
+      socket_, asio::buffer(text),
+      HandlerIn(write_memory_, [self = shared_from_this()](error_code error, std::size_t) {
+        if (self->state_ != State::reading_body) return;
+        if (error) return self->close();
+        self->guard([&] { self->chunked_ ? self->read_more() : self->read_sized_body(); });
+      }));
 }
 
 void IntakeConnection::read_sized_body() {
   RequestBody& body = *request_.body;
   // The handler keeps the body: it is being written to.
-  socket_.async_read_some(
-      asio::buffer(body.free_begin(), body.missing()),
-      [self = shared_from_this(), keep = request_.body](error_code error, std::size_t bytes) {
-        self->on_sized_body(error, bytes);
-      });
+  socket_.async_read_some(asio::buffer(body.free_begin(), body.missing()),
+                          HandlerIn(read_memory_, [self = shared_from_this(), keep = request_.body](
+                                                      error_code error, std::size_t bytes) {
+                            self->guard([&] { self->on_sized_body(error, bytes); });
+                          }));
 }
 
 void IntakeConnection::on_sized_body(error_code error, std::size_t bytes) {
@@ -241,7 +258,7 @@ void IntakeConnection::handle() {
   try {
     shared_->router.handle(shared_from_this());
   } catch (const std::exception&) {  // no memory, in the main
-    answer(error_answer({503, "full", "no room for the request", {}}));
+    answer_now(error_answer({503, "full", "no room for the request", {}}));
   }
 }
 
@@ -249,10 +266,14 @@ void IntakeConnection::refuse(int status, std::string_view code, std::string_vie
   enter(State::handling);
   Answer refusal = error_answer({status, std::string(code), std::string(message), {}});
   refusal.close = true;
-  answer(std::move(refusal));
+  answer_now(refusal);
 }
 
 void IntakeConnection::answer(Answer answer) {
+  guard([&] { answer_now(answer); });
+}
+
+void IntakeConnection::answer_now(const Answer& answer) {
   if (state_ != State::handling) return;
   if (std::exchange(watching_, false)) {
     error_code ignored;
@@ -296,7 +317,9 @@ void IntakeConnection::write_out() {
   writing_ = true;
   asio::async_write(
       socket_, asio::buffer(out_) + written,
-      [self = shared_from_this()](error_code error, std::size_t) { self->on_written(error); });
+      HandlerIn(write_memory_, [self = shared_from_this()](error_code error, std::size_t) {
+        self->guard([&] { self->on_written(error); });
+      }));
 }
 
 void IntakeConnection::on_written(error_code error) {
@@ -337,6 +360,10 @@ void IntakeConnection::forget_request() {
 
 void IntakeConnection::begin_stream(std::string_view content_type) {
   if (state_ != State::handling) return;
+  guard([&] { write_stream_head(content_type); });
+}
+
+void IntakeConnection::write_stream_head(std::string_view content_type) {
   stream_chunked_ = request_.head.minor_version == 1;
   close_after_ =
       close_after_ || !request_.head.keep_alive || !stream_chunked_ || shared_->router.stopping();
@@ -353,9 +380,11 @@ void IntakeConnection::begin_stream(std::string_view content_type) {
 
 void IntakeConnection::write_piece(std::string_view piece) {
   if (state_ != State::streaming || stream_ended_ || piece.empty()) return;
-  if (stream_chunked_) append_chunk(pending_, piece);
-  if (!stream_chunked_) pending_ += piece;
-  if (!writing_) on_written({});
+  guard([&] {
+    if (stream_chunked_) append_chunk(pending_, piece);
+    if (!stream_chunked_) pending_ += piece;
+    if (!writing_) on_written({});
+  });
 }
 
 void IntakeConnection::end_stream() {
@@ -366,8 +395,10 @@ void IntakeConnection::end_stream() {
     error_code ignored;
     if (!writing_) socket_.cancel(ignored);
   }
-  if (stream_chunked_) pending_ += "0\r\n\r\n";
-  if (!writing_) on_written({});
+  guard([&] {
+    if (stream_chunked_) pending_ += "0\r\n\r\n";
+    if (!writing_) on_written({});
+  });
 }
 
 // Closing
@@ -386,31 +417,33 @@ void IntakeConnection::linger() {
 }
 
 void IntakeConnection::read_to_discard() {
-  socket_.async_read_some(asio::buffer(in_.data(), in_.size()),
-                          [self = shared_from_this()](error_code error, std::size_t bytes) {
-                            if (self->state_ != State::lingering) return;
-                            self->discarded_ += bytes;
-                            if (error || self->discarded_ > discard_max) return self->close();
-                            // It still sends, and reads the answer only afterwards.
-                            self->deadline_ =
-                                std::min(steady_now() + self->shared_->limits.linger_timeout,
-                                         self->linger_end_);
-                            self->read_to_discard();
-                          });
+  socket_.async_read_some(
+      asio::buffer(in_.data(), in_.size()),
+      HandlerIn(read_memory_, [self = shared_from_this()](error_code error, std::size_t bytes) {
+        if (self->state_ != State::lingering) return;
+        self->discarded_ += bytes;
+        if (error || self->discarded_ > discard_max) return self->close();
+        // It still sends, and reads the answer only afterwards.
+        self->deadline_ =
+            std::min(steady_now() + self->shared_->limits.linger_timeout, self->linger_end_);
+        self->guard([&] { self->read_to_discard(); });
+      }));
 }
 
 void IntakeConnection::on_peer_gone(std::function<void()> gone) {
   if (state_ == State::closed) return gone();
   if (state_ != State::handling && state_ != State::streaming) return;
   peer_gone_ = std::move(gone);
-  if (input().empty()) watch_peer();  // else there is a next request, and somebody who sent it
+  if (input().empty())
+    guard([this] { watch_peer(); });  // else there is a next request, and somebody who sent it
 }
 
 void IntakeConnection::watch_peer() {
   watching_ = true;
-  socket_.async_wait(Socket::wait_read, [self = shared_from_this()](error_code error) {
-    self->on_peer_readable(error);
-  });
+  socket_.async_wait(Socket::wait_read,
+                     HandlerIn(read_memory_, [self = shared_from_this()](error_code error) {
+                       self->guard([&] { self->on_peer_readable(error); });
+                     }));
 }
 
 void IntakeConnection::on_peer_readable(error_code error) {

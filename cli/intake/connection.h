@@ -25,7 +25,8 @@ struct ConnectionLimits {
 
 // One connection of a client: reads a request, has it answered, writes the answer, and only then
 // looks at the next one. Lives on intake's thread alone. Whoever has an answer to give holds a
-// reference; after close() it only waits to be let go.
+// reference; after close() it only waits to be let go. Where memory runs out it gives up: no member
+// function that anybody else calls throws.
 class IntakeConnection : public Exchange, public std::enable_shared_from_this<IntakeConnection> {
  public:
   using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol,
@@ -36,8 +37,9 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
     Router& router;
     const ConnectionLimits& limits;
     std::shared_ptr<ByteBudget> budget;
-    const std::string& date_line;  // "Date: ...\r\n"
-    std::function<void(IntakeConnection&)> on_closed;
+    const std::string& date_line;                      // "Date: ...\r\n"
+    std::function<void(IntakeConnection&)> on_closed;  // must not throw
+    std::function<void(const char* what)> on_give_up;  // must not throw
     std::uint64_t requests = 0;
   };
 
@@ -48,11 +50,12 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   void check_deadline(TimePoint now);
   // The server ends: an answer that is being written is finished, everything else is closed.
   void finish();
-  void close();
+  void close() noexcept;
   bool local() const { return request_.local; }
 
   const Request& request() const override { return request_; }
   void answer(Answer answer) override;
+  void give_up() noexcept override { give_up("no memory for an answer"); }
   void begin_stream(std::string_view content_type) override;
   void write_piece(std::string_view piece) override;
   bool stream_busy() const override { return !pending_.empty() || state_ == State::closed; }
@@ -62,6 +65,11 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
  private:
   enum class State { reading_head, reading_body, handling, streaming, writing, lingering, closed };
 
+  // What it does is all or nothing: an exception ends the connection.
+  template <typename Step>
+  void guard(Step step) noexcept;
+  void give_up(const char* what) noexcept;
+  void answer_now(const Answer& answer);
   void enter(State state, Duration timeout);
   void enter(State state);
   void read_more();
@@ -76,6 +84,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   void handle();
   void refuse(int status, std::string_view code, std::string_view message);
   void write_answer(const Answer& answer);
+  void write_stream_head(std::string_view content_type);
   void write_out();
   void on_written(boost::system::error_code error);
   void next_request();
@@ -91,6 +100,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   void consume(std::size_t bytes);
 
   const std::shared_ptr<IntakeLoop> loop_;  // first: the socket needs its context to the end
+  HandlerMemory read_memory_, write_memory_;
   Socket socket_;
   Shared* shared_;  // null once closed: the server may be gone
   State state_ = State::reading_head;

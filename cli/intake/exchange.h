@@ -30,12 +30,14 @@ struct Answer {
 
 // A request and the way back. All member functions only on intake's thread. Answer exactly once:
 // answer(), or begin_stream(), any number of write_piece(), end_stream(). Where the peer is gone
-// all of them do nothing.
+// all of them do nothing; where memory runs out while they write, the connection ends.
 class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual const Request& request() const = 0;
   virtual void answer(Answer answer) = 0;
+  // Instead of an answer, where there is no memory for one: the connection ends.
+  virtual void give_up() noexcept = 0;
 
   virtual void begin_stream(std::string_view content_type) = 0;
   virtual void write_piece(std::string_view piece) = 0;

@@ -32,12 +32,18 @@ struct IntakeLoop::Guard {
 IntakeLoop::IntakeLoop()
     : context_(std::make_unique<asio::io_context>(1)), guard_(std::make_unique<Guard>(*context_)) {}
 
-IntakeLoop::~IntakeLoop() = default;
+IntakeLoop::~IntakeLoop() {
+  close();
+}
 
-void IntakeLoop::post(std::function<void()> work) {
+void IntakeLoop::post(std::shared_ptr<LoopWork> work) noexcept {
   const std::lock_guard lock(mutex_);
   if (closed_) return;
-  inbox_.push_back(std::move(work));
+  LoopWork* const node = work.get();
+  node->next_ = nullptr;
+  node->keep_ = std::move(work);
+  (inbox_tail_ != nullptr ? inbox_tail_->next_ : inbox_head_) = node;
+  inbox_tail_ = node;
   if (wake_ == Wake::sent) return;
   if (HeldWakes::active()) {
     if (wake_ == Wake::held) return;
@@ -49,38 +55,71 @@ void IntakeLoop::post(std::function<void()> work) {
   wake();
 }
 
+void IntakeLoop::post(std::function<void()> work) {
+  struct Function : LoopWork {
+    explicit Function(std::function<void()> wrapped) : function(std::move(wrapped)) {}
+    void run() override { function(); }
+    std::function<void()> function;
+  };
+  post(std::make_shared<Function>(std::move(work)));
+}
+
 void IntakeLoop::wake_now() {
   const std::lock_guard lock(mutex_);
   if (wake_ == Wake::held && !closed_) wake();
 }
 
+// Under mutex_. Allocates nothing: one wake is under way at a time.
 void IntakeLoop::wake() {
   wake_ = Wake::sent;
-  // Weak: work that waits in the context must not keep the context alive.
-  asio::post(*context_, [weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->drain_inbox();
-  });
+  asio::post(*context_, HandlerIn(wake_memory_, [this] { drain_inbox(); }));
 }
 
 void IntakeLoop::drain_inbox() {
-  std::vector<std::function<void()>> works;
+  LoopWork* node = nullptr;
   {
     const std::lock_guard lock(mutex_);
-    works.swap(inbox_);
+    node = std::exchange(inbox_head_, nullptr);
+    inbox_tail_ = nullptr;
     wake_ = Wake::none;
   }
-  for (auto& work : works) {
-    work();
-    work = nullptr;  // what it holds is let go before the next one runs
+  // Also when one throws: what comes behind it must run.
+  struct Rest {
+    ~Rest() {
+      if (node != nullptr) loop.put_back(node);
+    }
+    IntakeLoop& loop;
+    LoopWork*& node;
+  } rest{*this, node};
+  while (node != nullptr) {
+    const auto kept = std::move(node->keep_);  // let go before the next one runs
+    node = node->next_;
+    kept->run();
   }
 }
 
+void IntakeLoop::put_back(LoopWork* first) noexcept {
+  const std::lock_guard lock(mutex_);
+  LoopWork* last = first;
+  while (last->next_ != nullptr) last = last->next_;
+  last->next_ = inbox_head_;
+  inbox_head_ = first;
+  if (inbox_tail_ == nullptr) inbox_tail_ = last;
+  if (wake_ != Wake::sent) wake();
+}
+
 void IntakeLoop::close() {
-  std::vector<std::function<void()>> dropped;
+  LoopWork* dropped = nullptr;
   {
     const std::lock_guard lock(mutex_);
     closed_ = true;
-    dropped.swap(inbox_);
+    dropped = std::exchange(inbox_head_, nullptr);
+    inbox_tail_ = nullptr;
+  }
+  while (dropped != nullptr) {
+    LoopWork* const next = dropped->next_;
+    dropped->keep_.reset();
+    dropped = next;
   }
   guard_.reset();
 }
@@ -115,12 +154,10 @@ void IntakeLoop::begin_burst() {
   if (burst_) return;
   if (!burst_end_posted_) {
     // Comes behind everything that is ready by now.
-    asio::post(*context_, [weak = weak_from_this()] {
-      const auto self = weak.lock();
-      if (!self) return;
-      self->burst_end_posted_ = false;
-      self->end_burst();
-    });
+    asio::post(*context_, HandlerIn(burst_memory_, [this] {
+      burst_end_posted_ = false;
+      end_burst();
+    }));
     burst_end_posted_ = true;
   }
   burst_.emplace();

@@ -6,8 +6,8 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <vector>
 
+#include "engine/shell/handler_memory.h"
 #include "engine/shell/held_wakes.h"
 #include "postbag/time.h"
 
@@ -16,6 +16,19 @@ class io_context;
 }
 
 namespace postbag {
+
+// Work for intake's thread, made beforehand by whoever will have it: handing it over takes no
+// memory.
+class LoopWork {
+ public:
+  virtual ~LoopWork() = default;
+  virtual void run() = 0;
+
+ private:
+  friend class IntakeLoop;
+  std::shared_ptr<LoopWork> keep_;  // itself, while it waits
+  LoopWork* next_ = nullptr;
+};
 
 // The thread of intake as others see it: a place to post work to, and timers. Shared by whatever
 // may still hold on to it when the server is gone (an engine callback); after close() what is
@@ -30,7 +43,9 @@ class IntakeLoop : public Wakeable, public std::enable_shared_from_this<IntakeLo
   IntakeLoop& operator=(const IntakeLoop&) = delete;
 
   // Any thread. Runs on intake's thread, in the order of posting; many posts cost one wake. Never
-  // runs inside post().
+  // runs inside post(). The same work must not be posted again before it ran.
+  void post(std::shared_ptr<LoopWork> work) noexcept;
+  // The same, but needs memory; throws std::bad_alloc and has posted nothing then.
   void post(std::function<void()> work);
   // Any thread: from now on post() drops.
   void close();
@@ -41,7 +56,7 @@ class IntakeLoop : public Wakeable, public std::enable_shared_from_this<IntakeLo
   void begin_burst();
   void end_burst();
 
-  // Intake's thread only. A timer that was cancelled does not fire.
+  // Intake's thread only. A timer that was cancelled does not fire. Throws std::bad_alloc.
   TimerId after(Duration delay, std::function<void()> work);
   void cancel(TimerId timer);
   // Every timer fires now: at the end of the server nothing may wait any longer.
@@ -58,8 +73,10 @@ class IntakeLoop : public Wakeable, public std::enable_shared_from_this<IntakeLo
   struct Timer;
   struct Guard;
   void drain_inbox();
+  void put_back(LoopWork* first) noexcept;
   void wake();
 
+  HandlerMemory wake_memory_, burst_memory_;  // before the context, which lets go of them
   std::unique_ptr<boost::asio::io_context> context_;
   std::unique_ptr<Guard> guard_;
   std::map<TimerId, std::unique_ptr<Timer>> timers_;
@@ -69,7 +86,8 @@ class IntakeLoop : public Wakeable, public std::enable_shared_from_this<IntakeLo
   bool burst_end_posted_ = false;
 
   std::mutex mutex_;
-  std::vector<std::function<void()>> inbox_;
+  LoopWork* inbox_head_ = nullptr;  // each keeps itself
+  LoopWork* inbox_tail_ = nullptr;
   bool closed_ = false;
   enum class Wake { none, held, sent } wake_ = Wake::none;
 };

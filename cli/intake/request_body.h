@@ -2,7 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
+#include <forward_list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -45,7 +45,7 @@ class RequestBody {
   // What has been received.
   std::string_view view() const { return {bytes_.get(), received_}; }
   // Keeps a string as long as the body.
-  std::string_view keep(std::string text) { return kept_.emplace_back(std::move(text)); }
+  std::string_view keep(std::string text) { return kept_.emplace_front(std::move(text)); }
 
  private:
   std::shared_ptr<ByteBudget> budget_;
@@ -53,7 +53,7 @@ class RequestBody {
   std::size_t size_;
   std::size_t received_ = 0;
   std::uint64_t charged_ = 0;
-  std::deque<std::string> kept_;
+  std::forward_list<std::string> kept_;
 };
 
 }  // namespace postbag

@@ -3,8 +3,10 @@
 #include <array>
 #include <utility>
 
+#include "cli/intake/blocking_call.h"
 #include "cli/intake/hook_parser.h"
 #include "cli/intake/metrics.h"
+#include "cli/intake/origin_check.h"
 #include "postbag/config.h"
 
 namespace postbag {
@@ -153,24 +155,7 @@ Answer text_answer(std::string body) {
   return answer;
 }
 
-bool accepts_ndjson(const Request& request) {
-  const auto accept = request.head.find("accept");
-  return accept && accept->find("application/x-ndjson") != std::string_view::npos;
-}
-
 }  // namespace
-
-Answer guarded(const std::function<Answer()>& job) {
-  try {
-    return job();
-  } catch (const std::system_error& error) {
-    return error_answer(to_api_error(error.code()));
-  } catch (const std::invalid_argument& error) {
-    return error_answer({422, "bad_argument", error.what(), {}});
-  } catch (const std::exception& error) {
-    return error_answer({500, "internal", error.what(), {}});
-  }
-}
 
 Router::Router(IntakeBackend& backend, RouterOptions options, std::shared_ptr<IntakeLoop> loop,
                WorkerPool& pool)
@@ -191,19 +176,10 @@ std::optional<Answer> Router::check_token(const Request& request) const {
   return answer;
 }
 
-// Any web page may send a simple POST to this machine. A browser marks such requests, programs do
-// not; a token is more than a page of another origin can have.
+// A token is more than a page of another origin can have.
 std::optional<Answer> Router::check_origin(const Request& request) const {
   const bool by_token = options_.tokens && !request.path.starts_with("/healthz/");
-  if (request.local || by_token) return {};
-  bool foreign = false;
-  for (const HeaderField& field : request.head.fields) {
-    if (equal_ignoring_case(field.name, "origin")) foreign = true;
-    if (equal_ignoring_case(field.name, "sec-fetch-site")) {
-      foreign = foreign || (field.value != "none" && field.value != "same-origin");
-    }
-  }
-  if (!foreign) return {};
+  if (request.local || by_token || !is_of_foreign_page(request.head)) return {};
   return error_answer({403, "origin", "requests of web pages are taken with a token only", {}});
 }
 
@@ -272,7 +248,7 @@ void Router::handle(const SharedExchange& exchange) {
     case Route::status:
       return exchange->answer(status_answer(backend_.status()));
     case Route::metrics:
-      return exchange->answer(text_answer(prometheus_text(backend_.status())));
+      return exchange->answer(text_answer(prometheus_text(backend_.status(), dropped_.load())));
     case Route::live:
       return answer_health(exchange, backend_.live(), "live");
     case Route::ready:
@@ -315,11 +291,8 @@ void Router::submit(const SharedExchange& exchange) {
 }
 
 void Router::run_blocking(const SharedExchange& exchange, Job job) {
-  const bool taken = pool_.try_run([loop = loop_, exchange, work = std::move(job)] {
-    loop->post(
-        [exchange, answer = guarded(work)]() mutable { exchange->answer(std::move(answer)); });
-  });
-  if (taken) return;
+  auto call = std::make_shared<BlockingCall>(exchange, std::move(job));
+  if (BlockingCall::start(pool_, loop_, std::move(call))) return;
   exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));
 }
 
@@ -438,52 +411,7 @@ void Router::retry_failed(const SharedExchange& exchange, Query& query) {
     return exchange->answer(
         error_answer({503, "full", "two runs of retry-failed-hooks are under way", {}}));
   }
-  const bool stream = accepts_ndjson(exchange->request());
-  const auto gone = std::make_shared<std::atomic<bool>>(false);
-  options.progress = [loop = loop_, exchange, gone, stream,
-                      stop = stop_runs_](const RetryProgress& progress) {
-    if (stream) {
-      loop->post([exchange, progress] {
-        if (exchange->stream_busy()) return;
-        std::string line;
-        append_progress_line(line, progress, false);
-        exchange->write_piece(line);
-      });
-    }
-    return !gone->load() && !stop->load();
-  };
-  const auto finish = [exchange, stream, runs = retry_runs_](Answer answer,
-                                                             const RetryProgress& progress) {
-    --*runs;
-    if (!stream) return exchange->answer(std::move(answer));
-    if (answer.status == 200) {
-      answer.body.clear();
-      append_progress_line(answer.body, progress, true);
-    } else {
-      answer.body += '\n';
-    }
-    exchange->write_piece(answer.body);
-    exchange->end_stream();
-  };
-  // The call is made with the answer's stream begun, so that progress finds it there.
-  ++*retry_runs_;
-  const bool taken = pool_.try_run([this, loop = loop_, options, finish] {
-    RetryProgress progress;
-    Answer answer = guarded([&] {
-      progress = backend_.retry_failed(options);
-      Answer done;
-      append_progress(done.body, progress);
-      return done;
-    });
-    loop->post([finish, answer = std::move(answer), progress] { finish(answer, progress); });
-  });
-  if (!taken) {
-    --*retry_runs_;
-    return exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));
-  }
-  // Posted work runs after this function, so no line comes before the head.
-  if (stream) exchange->begin_stream("application/x-ndjson");
-  exchange->on_peer_gone([gone] { gone->store(true); });
+  run_retry(backend_, loop_, pool_, exchange, std::move(options), retry_runs_, stop_runs_);
 }
 
 void Router::backup(const SharedExchange& exchange, Query& query) {

@@ -44,6 +44,8 @@ class Router {
   // From now on what would change something is answered `stopping`; reading goes on. Any thread.
   void stop_accepting() { stopping_.store(true); }
   bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
+  // A request was dropped without an answer, for want of memory; stands in the metrics.
+  void count_dropped() { dropped_.fetch_add(1, std::memory_order_relaxed); }
   // Ends runs of retry-failed-hooks after what is in flight. Any thread.
   void stop() { stop_runs_->store(true); }
 
@@ -73,6 +75,7 @@ class Router {
   const std::shared_ptr<IntakeLoop> loop_;
   WorkerPool& pool_;
   std::atomic<bool> stopping_{false};
+  std::atomic<std::uint64_t> dropped_{0};
   const std::shared_ptr<std::atomic<bool>> stop_runs_;
   const std::shared_ptr<int> retry_runs_;  // under way; intake's thread only
 };
@@ -86,7 +89,9 @@ struct SubmitCall {
 void run_submit(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop,
                 const std::shared_ptr<Exchange>& exchange, Durability durability, SubmitCall call);
 
-// Exceptions of an engine call as an answer.
-Answer guarded(const std::function<Answer()>& job);
+// POST /v1/failed/retry (retry_call.cc). `runs`: how many are under way.
+void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, WorkerPool& pool,
+               const std::shared_ptr<Exchange>& exchange, RetryOptions options,
+               const std::shared_ptr<int>& runs, const std::shared_ptr<std::atomic<bool>>& stop);
 
 }  // namespace postbag

@@ -1,6 +1,9 @@
 #include "cli/intake/server.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +14,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "cli/intake/acceptor.h"
 #include "cli/intake/connection.h"
 #include "cli/intake/http_text.h"
 #include "cli/intake/listener.h"
@@ -26,8 +30,9 @@ using boost::system::error_code;
 constexpr std::size_t worker_threads = 4;
 constexpr std::size_t worker_queue_max = 64;
 constexpr std::size_t local_connections_max = 64;
-constexpr Duration accept_pause = std::chrono::milliseconds(100);
-constexpr Duration accept_log_interval = std::chrono::seconds(10);
+constexpr Duration trouble_log_interval = std::chrono::seconds(10);
+// Between two tries to go on when there is no memory even for that.
+constexpr Duration revive_pause = std::chrono::milliseconds(10);
 constexpr Duration finish_grace = std::chrono::seconds(2);
 
 WallMs system_now() {
@@ -69,7 +74,12 @@ class IntakeServer::Impl {
                     std::max(options_.bodies_bytes_max, 2 * options_.max_body)),
                 date_line_,
                 [this](IntakeConnection& connection) { on_closed(connection); },
-                0} {}
+                [this](const char* what) { on_gave_up(what); },
+                0},
+        sweep_timer_(loop_->context()),
+        grace_timer_(loop_->context()),
+        finish_work_(std::make_shared<Step>(*this, &Impl::finish)),
+        close_work_(std::make_shared<Step>(*this, &Impl::finish_connections)) {}
 
   ~Impl() { stop(); }
 
@@ -80,26 +90,29 @@ class IntakeServer::Impl {
   void stop();
 
  private:
-  template <typename Acceptor>
-  struct Listener {
-    Listener(Acceptor bound, bool is_local)
-        : acceptor(std::move(bound)), peer(acceptor.get_executor()), local(is_local) {}
-    Acceptor acceptor;
-    IntakeConnection::Socket peer;
-    const bool local;
+  // Made beforehand: the end must not fail for want of memory.
+  struct Step : LoopWork {
+    Step(Impl& owner, void (Impl::*function)()) : server(owner), step(function) {}
+    void run() override { (server.*step)(); }
+    Impl& server;
+    void (Impl::*step)();
   };
 
   void run();
-  template <typename Acceptor>
-  void accept(Listener<Acceptor>& listener);
-  template <typename Acceptor>
-  void on_accepted(Listener<Acceptor>& listener, error_code error);
-  void on_accept_failed(const error_code& error);
-  void on_closed(IntakeConnection& connection);
+  void revive();
+  void arm();
+  void on_connection(int fd, bool local) noexcept;
+  void on_accept_failed(std::error_code error) noexcept;
+  void on_closed(IntakeConnection& connection) noexcept;
+  void on_gave_up(const char* what) noexcept;
+  template <typename Function>
+  void for_each_connection(Function function);
+  void arm_sweep();
   void sweep();
   void finish();
+  void finish_connections();
   void end();
-  std::vector<std::shared_ptr<IntakeConnection>> all_connections() const;
+  bool may_log(TimePoint& next) const noexcept;
 
   const IntakeServerOptions options_;
   const Logger logger_;
@@ -111,28 +124,33 @@ class IntakeServer::Impl {
   IntakeConnection::Shared shared_;
   std::unordered_map<IntakeConnection*, std::shared_ptr<IntakeConnection>> connections_;
   std::size_t local_connections_ = 0;
-  std::unique_ptr<Listener<TcpAcceptor>> tcp_;
-  std::unique_ptr<Listener<UnixAcceptor>> unix_;
+  std::unique_ptr<IntakeAcceptor> tcp_, unix_;
   tcp::endpoint endpoint_;
-  TimePoint next_accept_log_{};
+  TimePoint next_accept_log_{}, next_trouble_log_{};
+  HandlerMemory sweep_memory_, grace_memory_;  // before the timers
+  asio::steady_timer sweep_timer_, grace_timer_;
+  bool sweep_armed_ = false;
   bool finishing_ = false;
-  std::optional<IntakeLoop::TimerId> grace_timer_;  // set while the last answers are written
+  bool in_grace_ = false;  // the last answers are being written
+  const std::shared_ptr<LoopWork> finish_work_, close_work_;
   std::thread thread_;
 };
 
 void IntakeServer::Impl::start() {
   asio::io_context& context = loop_->context();
+  const auto on_failure = [this](std::error_code error) { on_accept_failed(error); };
   if (!options_.listen.empty()) {
-    tcp_ = std::make_unique<Listener<TcpAcceptor>>(listen_on_tcp(context, options_.listen), false);
-    endpoint_ = tcp_->acceptor.local_endpoint();
+    TcpAcceptor bound = listen_on_tcp(context, options_.listen);
+    endpoint_ = bound.local_endpoint();
+    tcp_ = std::make_unique<IntakeAcceptor>(
+        std::move(bound), [this](int fd) { on_connection(fd, false); }, on_failure);
   }
   if (!options_.unix_socket.empty()) {
-    unix_ = std::make_unique<Listener<UnixAcceptor>>(listen_on_unix(context, options_.unix_socket),
-                                                     true);
+    unix_ = std::make_unique<IntakeAcceptor>(
+        listen_on_unix(context, options_.unix_socket), [this](int fd) { on_connection(fd, true); },
+        on_failure);
   }
-  sweep();
-  if (tcp_) accept(*tcp_);
-  if (unix_) accept(*unix_);
+  date_line_ = date_line(system_now());
   thread_ = std::thread([this] { run(); });
   pthread_setname_np(thread_.native_handle(), "postbag-intake");
   if (tcp_) logger_.log(LogLevel::info, "intake listens on " + address());
@@ -141,11 +159,30 @@ void IntakeServer::Impl::start() {
 void IntakeServer::Impl::run() {
   for (;;) {
     try {
+      revive();
       return loop_->run();
-    } catch (
-        const std::exception& error) {  // no memory: the request it hit is lost, intake goes on
-      logger_.log(LogLevel::error, std::string("intake: ") + error.what());
+    } catch (const std::exception& error) {  // no memory: what it hit is lost, intake goes on
+      on_gave_up(error.what());
     }
+  }
+}
+
+// Sees to it that everything that keeps intake going is under way, however an exception left it.
+void IntakeServer::Impl::revive() {
+  for (;;) {
+    try {
+      return arm();
+    } catch (const std::exception&) {
+      std::this_thread::sleep_for(revive_pause);
+    }
+  }
+}
+
+void IntakeServer::Impl::arm() {
+  if (!finishing_) {
+    if (tcp_) tcp_->start();
+    if (unix_) unix_->start();
+    if (!sweep_armed_) arm_sweep();
   }
 }
 
@@ -156,91 +193,124 @@ std::string IntakeServer::Impl::address() const {
   return endpoint_.address().is_v6() ? "[" + host + "]" + port : host + port;
 }
 
-template <typename Acceptor>
-void IntakeServer::Impl::accept(Listener<Acceptor>& listener) {
-  listener.acceptor.async_accept(
-      listener.peer, [this, &listener](error_code error) { on_accepted(listener, error); });
-}
-
-template <typename Acceptor>
-void IntakeServer::Impl::on_accepted(Listener<Acceptor>& listener, error_code error) {
-  if (finishing_ || error == asio::error::operation_aborted) return;
-  if (error && error != asio::error::connection_aborted) {
-    on_accept_failed(error);
-    // The connection stays in the kernel's queue: trying at once would spin.
-    loop_->after(accept_pause, [this, &listener] {
-      if (!finishing_) accept(listener);
-    });
+void IntakeServer::Impl::on_connection(int fd, bool local) noexcept {
+  const std::size_t others = connections_.size() - local_connections_;
+  const bool full =
+      local ? local_connections_ >= local_connections_max : others >= options_.connections_max;
+  if (full) {
+    ::close(fd);
     return;
   }
-  if (!error) {
-    const std::size_t others = connections_.size() - local_connections_;
-    const bool full = listener.local ? local_connections_ >= local_connections_max
-                                     : others >= options_.connections_max;
-    if (full) {
-      listener.peer.close(error);
-    } else {
-      if (!listener.local) listener.peer.set_option(tcp::no_delay(true), error);
-      local_connections_ += listener.local ? 1 : 0;
-      auto connection = std::make_shared<IntakeConnection>(loop_, std::move(listener.peer),
-                                                           listener.local, shared_);
-      connections_.emplace(connection.get(), connection);
-      connection->start();
+  bool is_ours = true;
+  try {
+    IntakeConnection::Socket socket(loop_->context());
+    if (!local) {
+      const int on = 1;
+      ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
+    const int family = local ? AF_UNIX : endpoint_.protocol().family();
+    error_code error;
+    socket.assign(asio::generic::stream_protocol(family, 0), fd, error);
+    is_ours = static_cast<bool>(error);
+    if (error) throw std::system_error(error.value(), std::generic_category());
+    auto connection = std::make_shared<IntakeConnection>(loop_, std::move(socket), local, shared_);
+    connections_.emplace(connection.get(), connection);
+    local_connections_ += local ? 1 : 0;
+    connection->start();
+  } catch (const std::exception& error) {
+    if (is_ours) ::close(fd);
+    on_gave_up(error.what());
   }
-  listener.peer = IntakeConnection::Socket(listener.acceptor.get_executor());
-  accept(listener);
 }
 
-void IntakeServer::Impl::on_accept_failed(const error_code& error) {
+bool IntakeServer::Impl::may_log(TimePoint& next) const noexcept {
   const TimePoint now = std::chrono::steady_clock::now();
-  if (now < next_accept_log_) return;
-  next_accept_log_ = now + accept_log_interval;
-  logger_.log(LogLevel::warning, "intake cannot accept connections: " + error.message());
+  if (now < next) return false;
+  next = now + trouble_log_interval;
+  return true;
 }
 
-void IntakeServer::Impl::on_closed(IntakeConnection& connection) {
+void IntakeServer::Impl::on_accept_failed(std::error_code error) noexcept {
+  if (!may_log(next_accept_log_)) return;
+  try {
+    logger_.log(LogLevel::warning, "intake cannot accept connections: " + error.message());
+  } catch (const std::exception&) {
+    return;  // no memory for the line
+  }
+}
+
+// A request or a connection was dropped for want of memory.
+void IntakeServer::Impl::on_gave_up(const char* what) noexcept {
+  router_.count_dropped();
+  if (!may_log(next_trouble_log_)) return;
+  try {
+    logger_.log(LogLevel::error, std::string("intake dropped a request: ") + what);
+  } catch (const std::exception&) {
+    return;
+  }
+}
+
+void IntakeServer::Impl::on_closed(IntakeConnection& connection) noexcept {
   local_connections_ -= connection.local() ? 1 : 0;
   connections_.erase(&connection);
-  if (grace_timer_ && connections_.empty()) end();
+  if (in_grace_ && connections_.empty()) end();
 }
 
-std::vector<std::shared_ptr<IntakeConnection>> IntakeServer::Impl::all_connections() const {
-  std::vector<std::shared_ptr<IntakeConnection>> all;
-  all.reserve(connections_.size());
-  for (const auto& [key, connection] : connections_) all.push_back(connection);
-  return all;
+// The function may close the connection that it gets.
+template <typename Function>
+void IntakeServer::Impl::for_each_connection(Function function) {
+  for (auto it = connections_.begin(); it != connections_.end();) {
+    const auto connection = it->second;
+    ++it;
+    function(*connection);
+  }
+}
+
+void IntakeServer::Impl::arm_sweep() {
+  sweep_timer_.expires_after(options_.sweep_interval);
+  sweep_timer_.async_wait(HandlerIn(sweep_memory_, [this](error_code) {
+    sweep_armed_ = false;
+    if (!finishing_) sweep();
+  }));
+  sweep_armed_ = true;
 }
 
 void IntakeServer::Impl::sweep() {
-  if (finishing_) return;
-  date_line_ = date_line(system_now());
+  arm_sweep();  // first: what follows may end early
   const TimePoint now = std::chrono::steady_clock::now();
-  for (const auto& connection : all_connections()) connection->check_deadline(now);
-  loop_->after(options_.sweep_interval, [this] { sweep(); });
+  for_each_connection([now](IntakeConnection& connection) { connection.check_deadline(now); });
+  date_line_ = date_line(system_now());
 }
 
 void IntakeServer::Impl::finish() {
   finishing_ = true;
-  error_code ignored;
-  if (tcp_) tcp_->acceptor.close(ignored);
+  sweep_timer_.cancel();
+  if (tcp_) tcp_->stop();
   if (unix_) {
-    unix_->acceptor.close(ignored);
+    unix_->stop();
     ::unlink(options_.unix_socket.c_str());
   }
   loop_->fire_all();
   // Behind the timers: calls that waited have their answer by then.
-  loop_->after(Duration::zero(), [this] {
-    for (const auto& connection : all_connections()) connection->finish();
-    if (connections_.empty()) return end();
-    grace_timer_ = loop_->after(finish_grace, [this] {
-      for (const auto& connection : all_connections()) connection->close();
-    });
-  });
+  loop_->post(close_work_);
+}
+
+void IntakeServer::Impl::finish_connections() {
+  for_each_connection([](IntakeConnection& connection) { connection.finish(); });
+  in_grace_ = true;
+  if (connections_.empty()) return end();
+  try {
+    grace_timer_.expires_after(finish_grace);
+    grace_timer_.async_wait(HandlerIn(grace_memory_, [this](error_code) {
+      for_each_connection([](IntakeConnection& connection) { connection.close(); });
+    }));
+  } catch (const std::exception&) {
+    for_each_connection([](IntakeConnection& connection) { connection.close(); });
+  }
 }
 
 void IntakeServer::Impl::end() {
-  if (grace_timer_) loop_->cancel(*grace_timer_);
+  grace_timer_.cancel();
   loop_->close();
 }
 
@@ -249,7 +319,7 @@ void IntakeServer::Impl::stop() {
   router_.stop_accepting();
   router_.stop();
   pool_.stop();
-  loop_->post([this] { finish(); });
+  loop_->post(finish_work_);
   thread_.join();
 }
 

@@ -6,8 +6,19 @@
 namespace postbag {
 namespace {
 
-// What the way from the engine's answer back to the client needs; one allocation a request.
-struct PendingCall {
+// What the way from the engine's answer back to the client needs; one allocation a request, made
+// before the engine is asked: once hooks are accepted, nothing on this way may fail unseen.
+struct PendingCall : LoopWork {
+  PendingCall(std::shared_ptr<IntakeLoop> intake, std::shared_ptr<Exchange> way_back,
+              std::vector<std::string_view> own_ids, Durability level)
+      : loop(std::move(intake)),
+        exchange(std::move(way_back)),
+        ids(std::move(own_ids)),
+        durability(level) {
+    // Without ids nothing points into it: the engine's HookList keeps it as long as it needs it.
+    if (!ids.empty()) body = exchange->request().body;
+  }
+
   std::shared_ptr<IntakeLoop> loop;
   std::shared_ptr<Exchange> exchange;
   std::shared_ptr<RequestBody> body;  // `ids` point into it
@@ -19,6 +30,15 @@ struct PendingCall {
     return result.ok() ? accepted_answer(result, ids, durability)
                        : error_answer(to_api_error(result));
   }
+
+  // The engine's answer is in `result`.
+  void run() override {
+    try {
+      exchange->answer(accepted());
+    } catch (const std::exception&) {
+      exchange->give_up();
+    }
+  }
 };
 
 // A call that waits for the outcome of all its hooks. The outcomes arrive on engine threads, before
@@ -27,13 +47,27 @@ struct PendingCall {
 // not taken any more.
 class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<WaitingCall> {
  public:
-  WaitingCall(PendingCall pending, std::size_t hooks)
-      : pending_(std::move(pending)), hooks_(hooks), open_(hooks) {}
+  WaitingCall(PendingCall& pending, std::size_t hooks)
+      : loop_(pending.loop),
+        exchange_(std::move(pending.exchange)),
+        body_(std::move(pending.body)),
+        ids_(std::move(pending.ids)),
+        durability_(pending.durability),
+        on_submitted_(*this),
+        on_complete_(*this),
+        hooks_(hooks),
+        open_(hooks) {}
 
   // Intake's thread, before submit().
   void start(Duration timeout) {
-    timer_ = pending_.loop->after(timeout, [self = shared_from_this()] { self->on_timeout(); });
-    pending_.exchange->on_peer_gone([self = shared_from_this()] { self->on_peer_gone(); });
+    timer_ = loop_->after(timeout, [self = shared_from_this()] { self->on_timeout(); });
+    exchange_->on_peer_gone([self = shared_from_this()] { self->on_peer_gone(); });
+  }
+
+  // Any thread, once: the engine's answer to submit().
+  void submitted(SubmitResult result) noexcept {
+    result_ = std::move(result);
+    loop_->post(std::shared_ptr<LoopWork>(shared_from_this(), &on_submitted_));
   }
 
   bool hook_done(std::size_t index, const HookOutcome& outcome) override {
@@ -45,64 +79,74 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
       hooks_[index] = {true, outcome};
       all = --open_ == 0;
     }
-    if (all) pending_.loop->post([self = shared_from_this()] { self->finish_if_complete(); });
+    if (all) loop_->post(std::shared_ptr<LoopWork>(shared_from_this(), &on_complete_));
     return true;
   }
 
-  // Intake's thread: the engine's answer to submit().
-  void on_submitted(SubmitResult result) {
-    submitted_ = true;
-    pending_.result = std::move(result);
-    if (!pending_.result.ok()) {
-      detach();
-      finish(pending_.accepted());
-    } else if (timed_out_) {
-      finish_with_outcomes();
-    } else {
-      finish_if_complete();
+ private:
+  // Something happened: intake looks whether that is the end.
+  struct Look : LoopWork {
+    explicit Look(WaitingCall& owner) : call(owner) {}
+    void run() override { call.look(this == &call.on_submitted_); }
+    WaitingCall& call;
+  };
+
+  // Intake's thread. Without memory for the answer the connection ends without one.
+  void look(bool submitted) {
+    submitted_ = submitted_ || submitted;
+    // Whether the hooks were accepted is not known before the engine's answer: that is waited for.
+    if (!submitted_ || finished_) return;
+    try {
+      finish_if_ended();
+    } catch (const std::exception&) {
+      end();
+      exchange_->give_up();
+      let_go();
     }
   }
 
- private:
+  void finish_if_ended() {
+    if (!result_.ok()) {
+      detach();
+      finish(error_answer(to_api_error(result_)));
+    } else if (timed_out_ || is_complete()) {
+      detach();
+      finish(waited_answer(result_, ids_, durability_, hooks_));
+    }
+  }
+
   void on_timeout() {
     timed_out_ = true;
-    // Whether the hooks were accepted is not known before the engine's answer: that is waited for.
-    if (submitted_) finish_with_outcomes();
+    look(false);
   }
 
   void on_peer_gone() {
-    pending_.loop->cancel(timer_);
-    detach();
-    finished_ = true;
+    end();
     let_go();
   }
 
-  void finish_if_complete() {
-    {
-      const std::lock_guard lock(mutex_);
-      if (open_ > 0) return;
-    }
-    if (submitted_) finish_with_outcomes();
-  }
-
-  void finish_with_outcomes() {
-    detach();
-    finish(waited_answer(pending_.result, pending_.ids, pending_.durability, hooks_));
+  bool is_complete() {
+    const std::lock_guard lock(mutex_);
+    return open_ == 0;
   }
 
   void finish(Answer answer) {
-    if (finished_) return;
-    finished_ = true;
-    pending_.loop->cancel(timer_);
-    pending_.exchange->answer(std::move(answer));
+    end();
+    exchange_->answer(std::move(answer));
     let_go();
+  }
+
+  void end() {
+    finished_ = true;
+    loop_->cancel(timer_);
+    detach();
   }
 
   // The engine may hold this object for long: what belongs to the request ends with the request.
   void let_go() {
-    pending_.exchange.reset();
-    pending_.ids.clear();
-    pending_.body.reset();
+    exchange_.reset();
+    ids_.clear();
+    body_.reset();
   }
 
   // After it hooks_ does not change any more.
@@ -111,7 +155,13 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
     gone_ = true;
   }
 
-  PendingCall pending_;
+  const std::shared_ptr<IntakeLoop> loop_;
+  std::shared_ptr<Exchange> exchange_;
+  std::shared_ptr<RequestBody> body_;  // `ids_` point into it
+  std::vector<std::string_view> ids_;
+  const Durability durability_;
+  Look on_submitted_, on_complete_;
+  SubmitResult result_;  // intake's once on_submitted_ runs
   IntakeLoop::TimerId timer_ = 0;
   bool submitted_ = false;
   bool timed_out_ = false;
@@ -127,8 +177,7 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
 
 void run_submit(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop,
                 const std::shared_ptr<Exchange>& exchange, Durability durability, SubmitCall call) {
-  PendingCall pending{loop,       exchange, exchange->request().body, std::move(call.ids),
-                      durability, {}};
+  const auto state = std::make_shared<PendingCall>(loop, exchange, std::move(call.ids), durability);
   SubmitOptions options;
   options.want_ids = true;
   // Calls of a few hooks that came together reach the engine together. A large one is worth a wake.
@@ -136,22 +185,16 @@ void run_submit(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop,
   if (call.hooks.size() <= burst_hooks_max) loop->begin_burst();
   if (call.hooks.size() > burst_hooks_max) loop->end_burst();
   if (call.wait) {
-    const auto waiting = std::make_shared<WaitingCall>(std::move(pending), call.hooks.size());
+    const auto waiting = std::make_shared<WaitingCall>(*state, call.hooks.size());
     waiting->start(*call.wait);
     options.listener = waiting;
-    backend.submit(std::move(call.hooks), std::move(options), [loop, waiting](SubmitResult result) {
-      loop->post([waiting, answer = std::move(result)]() mutable {
-        waiting->on_submitted(std::move(answer));
-      });
-    });
+    backend.submit(std::move(call.hooks), std::move(options),
+                   [waiting](SubmitResult result) { waiting->submitted(std::move(result)); });
     return;
   }
-  const auto state = std::make_shared<PendingCall>(std::move(pending));
-  if (state->ids.empty())
-    state->body.reset();  // the engine's HookList keeps it as long as it needs it
   backend.submit(std::move(call.hooks), std::move(options), [state](SubmitResult result) {
     state->result = std::move(result);
-    state->loop->post([state] { state->exchange->answer(state->accepted()); });
+    state->loop->post(state);
   });
 }
 

@@ -24,7 +24,7 @@ bool WorkerPool::try_run(std::function<void()> job) {
 }
 
 void WorkerPool::stop() {
-  std::deque<std::function<void()>> dropped;
+  std::list<std::function<void()>> dropped;
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;

@@ -2,8 +2,8 @@
 
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -19,7 +19,8 @@ class WorkerPool {
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // False: the queue is full or the pool is stopping; `job` was not taken. Jobs must not throw.
+  // False: the queue is full or the pool is stopping; `job` was not taken. Throws std::bad_alloc.
+  // Jobs must not throw.
   bool try_run(std::function<void()> job);
   // Waits for the jobs that run; those still in the queue are dropped. Idempotent.
   void stop();
@@ -30,7 +31,7 @@ class WorkerPool {
   const std::size_t queue_max_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::function<void()>> queue_;
+  std::list<std::function<void()>> queue_;  // an empty one takes no memory, so stop() needs none
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

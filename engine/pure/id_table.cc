@@ -13,8 +13,13 @@ IdTable::Found IdTable::take(const Hash128& id, const Hash128& content, const Ca
     if (entry.call) return {Answer::pending, entry.call, 0};
     return {Answer::duplicate, nullptr, entry.location};
   }
+  try {
+    by_age_.push_back({now_ms + window_ms, id});
+  } catch (...) {
+    entries_.erase(place);  // it would be pending for ever
+    throw;
+  }
   entry = {content, 0, now_ms + window_ms, call};
-  by_age_.push_back({entry.expires_ms, id});
   return {};
 }
 

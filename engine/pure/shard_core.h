@@ -147,6 +147,10 @@ class ShardCore {
   // it is not here.
   bool watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call_index,
              const std::shared_ptr<OutcomeListener>& listener);
+  // For a shard that halts: whether `call` waits here for its hooks to be stored, and the refusal
+  // of all that do and are not on their way to the store. Nothing else may be called afterwards.
+  bool waits(const CallSink& call) const;
+  void forsake_calls(Errc error);
   // Calls back once everything so far is stored.
   void add_barrier(std::function<void()> barrier);
 

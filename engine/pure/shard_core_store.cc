@@ -88,6 +88,17 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
   pump();
 }
 
+bool ShardCore::waits(const CallSink& call) const {
+  return std::any_of(waiting_calls_.begin(), waiting_calls_.end(),
+                     [&](const auto& waiting) { return waiting.get() == &call; });
+}
+
+void ShardCore::forsake_calls(Errc error) {
+  for (const auto& call : std::exchange(waiting_calls_, {})) call->shard_done(error);
+  if (!part_) return;
+  for (const auto& call : std::exchange(part_->calls, {})) call->shard_done(error);
+}
+
 // A barrier waits for what an earlier part could not store, too.
 void ShardCore::release_barriers(StorePart& done) {
   const auto requeued = [](const StorePart* one) { return one != nullptr && one->requeued; };
@@ -107,7 +118,7 @@ void ShardCore::appended(StorePart& done, const Now& now) {
     counters_.accepted += chunk.info.hooks;
     if (batch.uncommitted == 0) all_committed(batch, now);
   }
-  for (const auto& call : done.calls) call->shard_done(Errc::ok);
+  for (const auto& call : std::exchange(done.calls, {})) call->shard_done(Errc::ok);
 }
 
 // Nothing of this part was stored. What came after it in the same bags cannot stay either without
@@ -133,7 +144,7 @@ void ShardCore::append_refused(StorePart& done, const Now& now) {
     chunk.batch->uncommitted -= 1;
     after_cut_back(*chunk.batch, now);
   }
-  for (const auto& call : done.calls) call->shard_done(error);
+  for (const auto& call : std::exchange(done.calls, {})) call->shard_done(error);
 }
 
 // Takes what was not handed to the store yet out again.

@@ -16,9 +16,36 @@ void CallState::shard_done(Errc error) {
   if (parts_left_.fetch_sub(1, std::memory_order_acq_rel) == 1) finish();
 }
 
-void CallState::refuse() {
-  result_.accepted = result_.duplicates = 0;
-  handler_(std::move(result_));
+std::span<ShardDelivery> CallState::make_deliveries(std::size_t shards) {
+  if (shards > 1) more_deliveries_ = std::make_unique<ShardDelivery[]>(shards);
+  deliveries_ = {shards > 1 ? more_deliveries_.get() : &only_delivery_, shards};
+  return deliveries_;
+}
+
+void CallState::abandon() noexcept {
+  error_.store(Errc::full, std::memory_order_relaxed);
+  finish();
+}
+
+void CallState::set_message(Errc error) noexcept {
+  try {
+    result_.message = error == Errc::disk_low   ? "the store has no room"
+                      : error == Errc::stopping ? "the engine is stopping"
+                      : error == Errc::full     ? "no memory for the call"
+                                                : "the store failed";
+  } catch (const std::bad_alloc&) {
+    result_.message.clear();
+  }
+}
+
+// What is accepted stays accepted: without memory nobody is told of the outcome of duplicates.
+void CallState::tell_accepted() noexcept {
+  if (!accepted_handler_) return;
+  try {
+    accepted_handler_();
+  } catch (const std::bad_alloc&) {
+    return;
+  }
 }
 
 void CallState::finish() {
@@ -40,15 +67,14 @@ void CallState::finish() {
   }
   if (error != Errc::ok) {
     result_.error = error;
-    result_.message = error == Errc::disk_low   ? "the store has no room"
-                      : error == Errc::stopping ? "the engine is stopping"
-                                                : "the store failed";
+    set_message(error);
     result_.accepted = result_.duplicates = 0;
     result_.ids.clear();
   } else {
     if (!wants_ids_) result_.ids.clear();
-    if (accepted_handler_) accepted_handler_();
+    tell_accepted();
   }
+  accepted_handler_ = nullptr;
   if (handler_) handler_(std::move(result_));
   for (const auto& dependent : dependents) dependent->shard_done(error);
 }

@@ -3,11 +3,13 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "engine/pure/content_hash.h"
 #include "engine/pure/id_table.h"
 #include "engine/pure/shard_core.h"
+#include "engine/shell/shard_delivery.h"
 #include "postbag/engine.h"
 
 namespace postbag {
@@ -26,7 +28,7 @@ class CallState : public CallSink, public std::enable_shared_from_this<CallState
     std::uint32_t index;
   };
 
-  CallState(SubmitHandler handler, SharedIds& ids) : handler_(std::move(handler)), ids_(ids) {}
+  explicit CallState(SharedIds& ids) : ids_(ids) {}
 
   // Before the hand-over, on the producer's thread.
   SubmitResult& result() { return result_; }
@@ -39,8 +41,14 @@ class CallState : public CallSink, public std::enable_shared_from_this<CallState
 
   // Called when all is accepted, before the answer; on whichever thread finished the call.
   void on_accepted(std::function<void()> handler) { accepted_handler_ = std::move(handler); }
-  // Answers with the refusal that stands in result(): nothing was handed over.
-  void refuse();
+  // One delivery for each shard, empty; they live as long as this.
+  std::span<ShardDelivery> make_deliveries(std::size_t shards);
+  std::span<ShardDelivery> deliveries() { return deliveries_; }
+  // The last step before the hand-over: from now on this answers.
+  void answer_to(SubmitHandler handler) noexcept { handler_ = std::move(handler); }
+  // Instead of a hand-over, for want of memory: frees the ids, and refuses the calls that wait for
+  // them. The handler was not given and is not called.
+  void abandon() noexcept;
 
   // CallSink
   void hook_bagged(std::size_t index, const HookId& id) override { result_.ids[index] = id; }
@@ -49,7 +57,12 @@ class CallState : public CallSink, public std::enable_shared_from_this<CallState
 
  private:
   void finish();
+  void set_message(Errc error) noexcept;
+  void tell_accepted() noexcept;
 
+  ShardDelivery only_delivery_;
+  std::unique_ptr<ShardDelivery[]> more_deliveries_;
+  std::span<ShardDelivery> deliveries_;
   SubmitHandler handler_;
   std::function<void()> accepted_handler_;
   SharedIds& ids_;

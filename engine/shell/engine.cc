@@ -72,7 +72,7 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
         Shard& shard = *shards_[part->shard];
         shard.post_answer(std::move(part));
       },
-      [this](std::error_code error) { store_failed(error); }, logger_);
+      [this](std::error_code error) { fail(error); }, logger_);
   store_thread_->set_retention(
       {options_.store.failed_max_age, options_.store.failed_max_bytes}, [this] {
         const std::lock_guard lock(claims_.mutex);
@@ -103,11 +103,13 @@ void Engine::Impl::notify() {
   changed_.notify_all();
 }
 
-void Engine::Impl::store_failed(std::error_code error) {
+// The store or a shard failed for good; the first reason stands.
+void Engine::Impl::fail(std::error_code error) {
   stopping_ = true;
   std::function<void(std::error_code)> handler;
   {
     const std::lock_guard lock(mutex_);
+    if (fatal_) return;
     fatal_ = error;
     handler = fatal_handler_;
   }

@@ -204,7 +204,7 @@ EngineStatus Engine::Impl::status() const {
   status.uptime_seconds = uptime;
   status.draining = stopping_.load();
   status.recovering = recovering_.load();
-  status.healthy = !store_thread_->failed();
+  status.healthy = !store_thread_->failed() && !has_failed();
   return status;
 }
 

@@ -54,6 +54,7 @@ class Engine::Impl : public ShardHost {
   void memory_released(std::uint64_t reserved) override { reserved_bytes_.fetch_sub(reserved); }
   void shard_settled() override { notify(); }
   std::uint64_t memory_excess() const override;
+  void shard_failed(std::error_code error) override { fail(error); }
 
   // For the retry job and the few calls that are one line in engine.cc.
   StoreThread& store_thread() { return *store_thread_; }
@@ -91,22 +92,36 @@ class Engine::Impl : public ShardHost {
       shard->post([task](ShardCore& core, const Now& now) { (*task)(core, now); });
     }
     std::vector<Answer> answers;
-    for (auto& one : pending) answers.push_back(one.get());
+    for (auto& one : pending) {
+      try {
+        answers.push_back(one.get());
+      } catch (const std::future_error&) {
+        // A shard that halted answers nothing.
+      }
+    }
     return answers;
   }
 
  private:
   struct Admission;
   class Recovering;
+  class Reservation;
   bool check_hooks(HookList& hooks, const PolicyTable& policies, SubmitResult& result) const;
   bool reserve(std::uint64_t bytes, SubmitResult& result);
   std::uint64_t memory_used() const;
-  bool take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call,
-                Admission& admission);
+  bool take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call, Admission& admission,
+                SubmitResult& refused);
   void watch_duplicate(const HookView& hook, std::uint32_t index,
                        const std::shared_ptr<OutcomeListener>& listener);
-  void hand_over(Admission& admission);
-  void store_failed(std::error_code error);
+  std::shared_ptr<CallState> admit(HookList& hooks, SubmitOptions& options, SubmitHandler& done,
+                                   SubmitResult& refused);
+  void address(const Admission& admission, CallState& call);
+  void hand_over(CallState& call) noexcept;
+  void fail(std::error_code error);
+  bool has_failed() const {
+    const std::lock_guard lock(mutex_);
+    return fatal_.has_value();
+  }
   void notify();
   void close_down();
   bool wait_stored(std::optional<TimePoint> deadline);

@@ -76,9 +76,11 @@ class Engine::Impl::Recovering {
     engine_.pending_.fetch_add(hooks);
     slice->uses = shards.size();
     for (std::size_t at = 0; at < shards.size(); ++at) {
-      shards[at]->post_recovered([slice, at](ShardCore& core, const Now& now) {
-        core.add_recovered(slice->chunks, slice->of_shard[at], now);
-        slice->taken();
+      // A shard that halts drops it unrun: that counts, too.
+      const std::shared_ptr<RecoverySlice> use(slice.get(),
+                                               [slice](RecoverySlice* one) { one->taken(); });
+      shards[at]->post_recovered([use, at](ShardCore& core, const Now& now) {
+        core.add_recovered(use->chunks, use->of_shard[at], now);
       });
     }
     return hooks;

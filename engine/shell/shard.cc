@@ -58,6 +58,21 @@ Shard::Shard(const ShardCore::Config& config, std::shared_ptr<const PolicyTable>
       core_(config, std::move(policies)),
       transport_(make_transport(io_, *this, [this] { need_cycle(); })) {}
 
+Shard::Inbox::~Inbox() {
+  while (first != nullptr) {
+    const auto keep = std::move(first->keep);
+    first = first->next;
+  }
+}
+
+void Shard::Inbox::swap(Inbox& other) noexcept {
+  std::swap(first, other.first);
+  std::swap(last, other.last);
+  commands.swap(other.commands);
+  answers.swap(other.answers);
+  recovered.swap(other.recovered);
+}
+
 Shard::~Shard() {
   stop();
 }
@@ -77,13 +92,30 @@ void Shard::stop() {
 
 void Shard::run() {
   is_shard_thread = true;
-  io_.run();
+  for (;;) {
+    try {
+      io_.run();
+      return;
+    } catch (const std::exception& error) {
+      halt(error.what());
+    }
+  }
+}
+
+void Shard::post(ShardDelivery& delivery) noexcept {
+  const std::lock_guard lock(inbox_mutex_);
+  delivery.next = nullptr;
+  (inbox_.last != nullptr ? inbox_.last->next : inbox_.first) = &delivery;
+  inbox_.last = &delivery;
+  if (!held_) wake();
 }
 
 void Shard::post(Parcel parcel, std::uint64_t reserved_bytes) {
-  const std::lock_guard lock(inbox_mutex_);
-  inbox_.parcels.push_back({std::move(parcel), reserved_bytes});
-  if (!held_) wake();
+  const auto delivery = std::make_shared<ShardDelivery>();
+  delivery->parcel = std::move(parcel);
+  delivery->reserved_bytes = reserved_bytes;
+  delivery->keep = delivery;
+  post(*delivery);
 }
 
 void Shard::post(std::function<void(ShardCore&, const Now&)> command) {
@@ -116,11 +148,15 @@ void Shard::release() {
 }
 
 void Shard::abort_attempts(Reason reason) {
-  boost::asio::post(io_, [this, reason] { transport_->abort_all(reason); });
+  boost::asio::post(io_, [this, reason] {
+    if (!halted_) transport_->abort_all(reason);
+  });
 }
 
 void Shard::forget_connections() {
-  boost::asio::post(io_, [this] { transport_->forget_connections(); });
+  boost::asio::post(io_, [this] {
+    if (!halted_) transport_->forget_connections();
+  });
 }
 
 void Shard::wake() {
@@ -134,46 +170,42 @@ void Shard::wake() {
     }
   }
   wake_ = Wake::sent;
-  boost::asio::post(io_, [this] { on_wake(); });
+  boost::asio::post(io_, HandlerIn(wake_memory_, [this] { on_wake(); }));
 }
 
 void Shard::wake_now() {
   const std::lock_guard lock(inbox_mutex_);
   if (wake_ != Wake::held) return;  // somebody else woke it meanwhile
   wake_ = Wake::sent;
-  boost::asio::post(io_, [this] { on_wake(); });
+  boost::asio::post(io_, HandlerIn(wake_memory_, [this] { on_wake(); }));
 }
 
 void Shard::on_wake() {
   {
     const std::lock_guard lock(inbox_mutex_);
     if (held_) {
-      std::swap(inbox_.answers, taken_.answers);
-      std::swap(inbox_.recovered, taken_.recovered);
+      inbox_.answers.swap(taken_.answers);
+      inbox_.recovered.swap(taken_.recovered);
     } else {
-      std::swap(inbox_, taken_);
+      inbox_.swap(taken_);
     }
     wake_ = Wake::none;
   }
+  if (halted_) return refuse_inbox();
   const Now now = clock_now();
   std::optional<HeldWakes> held(std::in_place);  // many calls may be answered
   std::uint64_t reserved_bytes = 0;
   for (auto& answer : taken_.answers) core_.part_done(*answer, now);
   for (auto& command : taken_.recovered) command(core_, now);
-  for (InboxParcel& inbox : taken_.parcels) {
-    const std::size_t hooks =
-        inbox.parcel.indices.empty() ? inbox.parcel.hooks->size() : inbox.parcel.indices.size();
-    // A hook opens at most one batch, or one chunk.
-    if (core_.numbers_left() < hooks) {
-      core_.give_numbers(store_->take_numbers(hooks + number_block), hooks + number_block);
-    }
-    core_.add(inbox.parcel, now);
-    reserved_bytes += inbox.reserved_bytes;
+  std::shared_ptr<void> keep;
+  while (taken_.first != nullptr) {
+    reserved_bytes += taken_.first->reserved_bytes;
+    take_delivery(*taken_.first, now);
+    next_delivery(keep)->parcel = {};
   }
   for (auto& command : taken_.commands) command(core_, now);
   taken_.answers.clear();
   taken_.recovered.clear();
-  taken_.parcels.clear();
   taken_.commands.clear();
   held.reset();
   cycle(now);
@@ -181,8 +213,29 @@ void Shard::on_wake() {
   if (reserved_bytes > 0) host_.memory_released(reserved_bytes);
 }
 
+void Shard::take_delivery(ShardDelivery& delivery, const Now& now) {
+  const Parcel& parcel = delivery.parcel;
+  const std::size_t hooks = parcel.indices.empty() ? parcel.hooks->size() : parcel.indices.size();
+  // A hook opens at most one batch, or one chunk.
+  if (core_.numbers_left() < hooks) {
+    core_.give_numbers(store_->take_numbers(hooks + number_block), hooks + number_block);
+  }
+  adding_ = core_.counters().accepted;
+  core_.add(parcel, now);
+  adding_.reset();
+}
+
+// Takes the first one out of what was taken from the inbox; `keep` owns it then.
+ShardDelivery* Shard::next_delivery(std::shared_ptr<void>& keep) {
+  ShardDelivery* const first = taken_.first;
+  taken_.first = first->next;
+  if (taken_.first == nullptr) taken_.last = nullptr;
+  keep = std::move(first->keep);
+  return first;
+}
+
 void Shard::need_cycle() {
-  if (std::exchange(cycle_pending_, true)) return;
+  if (halted_ || std::exchange(cycle_pending_, true)) return;
   boost::asio::post(io_, [this] {
     if (cycle_pending_) cycle(clock_now());
   });
@@ -191,6 +244,7 @@ void Shard::need_cycle() {
 // Carries out what the core decided.
 void Shard::cycle(const Now& now) {
   cycle_pending_ = false;
+  if (halted_) return;
   if (core_.next_deadline() <= now.steady) core_.advance(now);
   if (transport_->next_deadline() <= now.steady) transport_->on_deadline(now.steady);
   start_attempts();
@@ -234,6 +288,7 @@ void Shard::start_loads() {
 }
 
 void Shard::attempt_done(AttemptToken token, AttemptResult result) {
+  if (halted_) return;
   auto* slot = static_cast<InFlight*>(token);
   Batch& batch = *slot->batch;
   slot->batch = nullptr;

@@ -9,12 +9,16 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "engine/pure/shard_core.h"
+#include "engine/shell/handler_memory.h"
 #include "engine/shell/held_wakes.h"
+#include "engine/shell/shard_delivery.h"
 #include "engine/shell/store_thread.h"
 #include "postbag/logger.h"
 #include "postbag/transport.h"
@@ -54,7 +58,8 @@ class ShardHost {
   virtual void memory_released(std::uint64_t reserved) = 0;  // of a parcel that is in its bags now
   // Bytes that a shard should drop of what the store has: max_memory is near. 0: none.
   virtual std::uint64_t memory_excess() const = 0;
-  virtual void shard_settled() = 0;  // while ending: look at the stats again
+  virtual void shard_settled() = 0;                      // while ending: look at the stats again
+  virtual void shard_failed(std::error_code error) = 0;  // for good
 };
 
 using TransportFactory = std::function<std::unique_ptr<Transport>(
@@ -62,7 +67,10 @@ using TransportFactory = std::function<std::unique_ptr<Transport>(
 
 // A thread with one io_context, one timer, one ShardCore and one transport. Everything of its
 // targets happens here; others hand over through the inbox: one lock and at most one wake for a
-// hand-over, however many hooks it has.
+// hand-over, however many hooks it has. Where memory runs out inside the core nobody can say what
+// became of its bags: the shard halts, which is the end of the engine (ShardHost::shard_failed). A
+// halted shard touches no bag any more; it refuses what comes and passes on what the store says of
+// the calls that it has.
 class Shard : public AttemptSink, public Wakeable {
  public:
   Shard(const ShardCore::Config& config, std::shared_ptr<const PolicyTable> policies,
@@ -75,7 +83,10 @@ class Shard : public AttemptSink, public Wakeable {
   // Ends the thread at once; what is in flight is dropped.
   void stop();
 
-  // Any thread.
+  // Any thread. `delivery.keep` owns it.
+  void post(ShardDelivery& delivery) noexcept;
+  // Any thread. Throw std::bad_alloc and have posted nothing then. A shard that halted drops
+  // commands unrun.
   void post(Parcel parcel, std::uint64_t reserved_bytes);
   void post(std::function<void(ShardCore&, const Now&)> command);
   void post_answer(std::unique_ptr<StorePart> part);
@@ -94,16 +105,20 @@ class Shard : public AttemptSink, public Wakeable {
   void wake_now() override;
 
  private:
-  struct InboxParcel {
-    Parcel parcel;
-    std::uint64_t reserved_bytes = 0;
-  };
   struct Inbox {
-    std::vector<InboxParcel> parcels;
+    Inbox() { answers.reserve(answers_max); }
+    ~Inbox();
+    Inbox(const Inbox&) = delete;
+    Inbox& operator=(const Inbox&) = delete;
+    void swap(Inbox& other) noexcept;
+    ShardDelivery* first = nullptr;  // each keeps itself
+    ShardDelivery* last = nullptr;
     std::vector<std::function<void(ShardCore&, const Now&)>> commands;
     std::vector<std::unique_ptr<StorePart>> answers;
     std::vector<std::function<void(ShardCore&, const Now&)>> recovered;
   };
+  // The core has fewer parts under way, so to answer takes no memory.
+  static constexpr std::size_t answers_max = 8;
   struct InFlight {
     Batch* batch = nullptr;
     std::string head;
@@ -113,6 +128,10 @@ class Shard : public AttemptSink, public Wakeable {
   void wake();
   void run();
   void on_wake();
+  void take_delivery(ShardDelivery& delivery, const Now& now);
+  ShardDelivery* next_delivery(std::shared_ptr<void>& keep);
+  void halt(const char* what);
+  void refuse_inbox() noexcept;
   void need_cycle();
   void cycle(const Now& now);
   void start_attempts();
@@ -123,6 +142,7 @@ class Shard : public AttemptSink, public Wakeable {
 
   ShardHost& host_;
   Logger logger_;
+  HandlerMemory wake_memory_;  // before io_, which lets go of it
   boost::asio::io_context io_{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
   boost::asio::steady_timer timer_;
@@ -138,6 +158,8 @@ class Shard : public AttemptSink, public Wakeable {
   Inbox taken_;
   bool cycle_pending_ = false;
   Now done_at_{};  // of the latest outcome
+  bool halted_ = false;
+  std::optional<std::uint64_t> adding_;  // while a parcel is bagged: accepted before it
 
   std::deque<InFlight> slots_;
   std::vector<InFlight*> free_slots_;

@@ -22,16 +22,31 @@ bool is_given(const HookList& hooks) {
 
 }  // namespace
 
+// Which of a call's hooks are new, and what is to be remembered of them.
 struct Engine::Impl::Admission {
   std::shared_ptr<const HookList> hooks;
-  std::shared_ptr<CallState> call;
-  std::shared_ptr<OutcomeListener> listener;
   std::vector<std::uint32_t> fresh;  // indices; empty and !some: all
   bool some = false;
   std::vector<RememberedId> remember;  // one per call->given(), same order
   std::vector<std::uint32_t> duplicates;
-  bool sync = false;
-  std::uint64_t reserved_bytes = 0;
+
+  std::size_t count() const { return some ? fresh.size() : hooks->size(); }
+};
+
+// Bytes of max_memory that a call holds until its shards have it; given back unless kept.
+class Engine::Impl::Reservation {
+ public:
+  Reservation(Impl& engine, std::uint64_t bytes, SubmitResult& result)
+      : engine_(engine), bytes_(engine.reserve(bytes, result) ? bytes : 0) {}
+  ~Reservation() { engine_.reserved_bytes_.fetch_sub(bytes_); }
+  Reservation(const Reservation&) = delete;
+  Reservation& operator=(const Reservation&) = delete;
+  explicit operator bool() const { return bytes_ > 0; }
+  std::uint64_t keep() { return std::exchange(bytes_, 0); }
+
+ private:
+  Impl& engine_;
+  std::uint64_t bytes_;
 };
 
 bool Engine::Impl::check_hooks(HookList& hooks, const PolicyTable& policies,
@@ -77,14 +92,18 @@ bool Engine::Impl::reserve(std::uint64_t bytes, SubmitResult& result) {
   return false;
 }
 
-// Finds out which hooks are new. False: an id conflict, written into the call's result; nothing is
-// taken then.
+// Finds out which hooks are new. False: an id conflict, written into `refused`; nothing is taken
+// then. Throws std::bad_alloc with what is taken noted in the call: it is to be abandoned.
 bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call,
-                            Admission& admission) {
+                            Admission& admission, SubmitResult& refused) {
   const WallMs now_ms = wall_now_ms();
   const auto window_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(ids_.table.window()).count();
   SubmitResult& result = call->result();
+  // What is taken is noted without fail.
+  call->given().reserve(hooks.size());
+  admission.remember.reserve(hooks.size());
+  admission.fresh.reserve(hooks.size());
   const std::lock_guard lock(ids_.mutex);
   std::vector<std::shared_ptr<CallState>> waits_for;
   for (std::uint32_t index = 0; index < hooks.size(); ++index) {
@@ -105,9 +124,9 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
     if (found.answer == IdTable::Answer::conflict) {
       for (const CallState::GivenId& given : call->given()) ids_.table.release(given.id);
       call->given().clear();
-      result.error = Errc::id_conflict;
-      result.index = index;
-      result.message = "the id is known with other content";
+      refused.error = Errc::id_conflict;
+      refused.index = index;
+      refused.message = "the id is known with other content";
       return false;
     }
     result.duplicates += 1;
@@ -124,63 +143,77 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
 }
 
 void Engine::Impl::submit(HookList hooks, SubmitOptions options, SubmitHandler done) {
+  const std::size_t count = hooks.size();
+  // From here until the hand-over a drain waits for this call, so that nothing arrives behind it.
+  std::optional<Entering> entering(std::in_place, *this);
   SubmitResult refused;
+  try {
+    if (const auto call = admit(hooks, options, done, refused)) return hand_over(*call);
+  } catch (const std::bad_alloc&) {
+    refused = {};
+    refused.error = Errc::full;
+    refused.message = "out of memory";  // short enough to need none
+  }
+  entering.reset();  // `done` may take its time
+  refused_.fetch_add(count, std::memory_order_relaxed);
+  done(std::move(refused));
+}
+
+// Checks the call and makes everything that it needs on its way; null: `refused` says why. Until
+// the hand-over nothing has happened that is not undone when this ends early.
+std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& options,
+                                               SubmitHandler& done, SubmitResult& refused) {
   const auto refuse = [&](Errc error, const char* message) {
     refused.error = error;
     refused.message = message;
-    refused_.fetch_add(hooks.size(), std::memory_order_relaxed);
-    done(std::move(refused));
+    return nullptr;
   };
   if (hooks.empty()) return refuse(Errc::empty, "the call has no hook");
   const Durability durability = options.durability.value_or(options_.store.durability);
   if (durability != Durability::memory && options_.store.durability == Durability::memory) {
     return refuse(Errc::bad_hook, "the engine's durability is memory: it stores failed hooks only");
   }
-  const auto table = policies();
-  if (!check_hooks(hooks, *table, refused)) {
-    refused_.fetch_add(hooks.size(), std::memory_order_relaxed);
-    return done(std::move(refused));
-  }
-  // From here until the hand-over a drain waits for this call, so that nothing arrives behind it.
-  const Entering entering(*this);
+  if (!check_hooks(hooks, *policies(), refused)) return nullptr;
   if (store_thread_->failed()) return refuse(Errc::store_failed, "the store failed");
   if (stopping_.load()) return refuse(Errc::stopping, "the engine is stopping");
   if (store_thread_->disk_is_low()) return refuse(Errc::disk_low, "the store has no room");
 
+  Reservation reservation(*this, hooks.body_bytes() + hooks.size() * hook_overhead_bytes, refused);
+  if (!reservation) return nullptr;
   Admission admission;
-  admission.reserved_bytes = hooks.body_bytes() + hooks.size() * hook_overhead_bytes;
-  if (!reserve(admission.reserved_bytes, refused)) {
-    refused_.fetch_add(hooks.size(), std::memory_order_relaxed);
-    return done(std::move(refused));
-  }
-  auto call = std::make_shared<CallState>(std::move(done), ids_);
+  const auto call = std::make_shared<CallState>(ids_);
   call->want_ids(options.want_ids);
   call->expect(1);  // this function's own part: nothing is answered before all parts are counted
-  if (is_given(hooks)) {
-    admission.some = true;
-    if (!take_ids(hooks, call, admission)) {
-      reserved_bytes_.fetch_sub(admission.reserved_bytes);
-      refused_.fetch_add(hooks.size(), std::memory_order_relaxed);
-      return call->refuse();
+  try {
+    admission.some = is_given(hooks);
+    if (admission.some && !take_ids(hooks, call, admission, refused)) return nullptr;
+    if (call->wants_ids()) call->result().ids.resize(hooks.size());
+    admission.hooks = std::make_shared<const HookList>(std::move(hooks));
+    address(admission, *call);
+    if (options.listener && !admission.duplicates.empty()) {
+      call->on_accepted([this, list = admission.hooks, duplicates = std::move(admission.duplicates),
+                         listener = options.listener] {
+        for (const std::uint32_t index : duplicates)
+          watch_duplicate((*list)[index], index, listener);
+      });
     }
+  } catch (...) {
+    call->abandon();
+    throw;
   }
-  SubmitResult& result = call->result();
-  const std::size_t count = admission.some ? admission.fresh.size() : hooks.size();
-  result.accepted = count;
-  if (call->wants_ids()) result.ids.resize(hooks.size());
-  duplicates_.fetch_add(result.duplicates, std::memory_order_relaxed);
-  pending_.fetch_add(count);
-  admission.hooks = std::make_shared<const HookList>(std::move(hooks));
-  admission.call = call;
-  admission.sync = durability == Durability::fsync;
-  admission.listener = std::move(options.listener);
-  if (admission.listener && !admission.duplicates.empty()) {
-    call->on_accepted([this, list = admission.hooks, duplicates = std::move(admission.duplicates),
-                       listener = admission.listener] {
-      for (const std::uint32_t index : duplicates) watch_duplicate((*list)[index], index, listener);
-    });
+  for (ShardDelivery& delivery : call->deliveries()) {
+    delivery.parcel.listener = options.listener;
+    delivery.parcel.sync = durability == Durability::fsync;
   }
-  hand_over(admission);
+  // The first of those that have hooks answers for the bytes; without any they are free again.
+  const auto with_hooks = std::find_if(call->deliveries().begin(), call->deliveries().end(),
+                                       [](const auto& one) { return one.parcel.hooks != nullptr; });
+  if (with_hooks != call->deliveries().end()) with_hooks->reserved_bytes = reservation.keep();
+  call->result().accepted = admission.count();
+  duplicates_.fetch_add(call->result().duplicates, std::memory_order_relaxed);
+  pending_.fetch_add(admission.count());
+  call->answer_to(std::move(done));
+  return call;
 }
 
 // A hook that an earlier call brought: its outcome is told here too, but what becomes of it is not
@@ -214,52 +247,54 @@ void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
   });
 }
 
-void Engine::Impl::hand_over(Admission& admission) {
+// Which hooks go to which shard. A parcel with hooks has the list.
+void Engine::Impl::address(const Admission& admission, CallState& call) {
   const HookList& hooks = *admission.hooks;
-  std::vector<Parcel> parcels(shards_.size());
-  std::vector<std::uint64_t> hooks_of(shards_.size());
-  const std::size_t count = admission.some ? admission.fresh.size() : hooks.size();
+  const std::span<ShardDelivery> deliveries = call.make_deliveries(shards_.size());
+  const bool one_shard = shards_.size() == 1;
+  if (one_shard && !admission.some) {
+    deliveries[0].parcel.hooks = admission.hooks;
+    return;
+  }
+  const std::size_t count = admission.count();
+  const auto& ids = call.given();
   std::size_t given = 0;
   std::string_view last_target;
   std::size_t shard = 0;
-  const bool one_shard = shards_.size() == 1;
-  if (one_shard && !admission.some) {
-    hooks_of[0] = count;
-  } else {
-    for (std::size_t position = 0; position < count; ++position) {
-      const std::uint32_t index =
-          admission.some ? admission.fresh[position] : static_cast<std::uint32_t>(position);
-      const std::string_view target = hooks[index].target;
-      if (!one_shard && target != last_target) {
-        shard = (url_hash(target) >> 32) % shards_.size();
-        last_target = target;
-      }
-      parcels[shard].indices.push_back(index);
-      hooks_of[shard] += 1;
-      const auto& ids = admission.call->given();
-      if (given < ids.size() && ids[given].index == index) {
-        parcels[shard].remember.push_back(admission.remember[given++]);
-        parcels[shard].remember_indices.push_back(index);
-      }
+  for (std::size_t position = 0; position < count; ++position) {
+    const std::uint32_t index =
+        admission.some ? admission.fresh[position] : static_cast<std::uint32_t>(position);
+    const std::string_view target = hooks[index].target;
+    if (!one_shard && target != last_target) {
+      shard = (url_hash(target) >> 32) % shards_.size();
+      last_target = target;
+    }
+    Parcel& parcel = deliveries[shard].parcel;
+    parcel.hooks = admission.hooks;
+    parcel.indices.push_back(index);
+    if (given < ids.size() && ids[given].index == index) {
+      parcel.remember.push_back(admission.remember[given++]);
+      parcel.remember_indices.push_back(index);
     }
   }
-  // All parts are counted before the first is on its way, so the last shard answers and not this
-  // thread, which may hold a lock that `done` wants. Only a call of nothing but duplicates is
-  // answered here.
-  const auto parts = std::count_if(hooks_of.begin(), hooks_of.end(), [](auto n) { return n != 0; });
-  admission.call->expect(static_cast<std::uint32_t>(parts));
-  admission.call->shard_done(Errc::ok);
-  std::uint64_t reserved_left = admission.reserved_bytes;
-  for (std::size_t at = 0; at < shards_.size(); ++at) {
-    if (hooks_of[at] == 0) continue;
-    Parcel& parcel = parcels[at];
-    parcel.hooks = admission.hooks;
-    parcel.call = admission.call;
-    parcel.sync = admission.sync;
-    parcel.listener = admission.listener;
-    shards_[at]->post(std::move(parcel), std::exchange(reserved_left, 0));
+}
+
+// All parts are counted before the first is on its way, so the last shard answers and not this
+// thread, which may hold a lock that `done` wants. Only a call of nothing but duplicates is
+// answered here.
+void Engine::Impl::hand_over(CallState& call) noexcept {
+  const std::span<ShardDelivery> deliveries = call.deliveries();
+  const auto self = call.shared_from_this();
+  for (ShardDelivery& delivery : deliveries) {
+    if (!delivery.parcel.hooks) continue;
+    call.expect(1);
+    delivery.parcel.call = self;
+    delivery.keep = self;
   }
-  reserved_bytes_.fetch_sub(reserved_left);  // nothing but duplicates
+  call.shard_done(Errc::ok);
+  for (std::size_t at = 0; at < deliveries.size(); ++at) {
+    if (deliveries[at].keep) shards_[at]->post(deliveries[at]);
+  }
 }
 
 }  // namespace postbag

@@ -193,7 +193,9 @@ class Engine {
   // std::invalid_argument and changes nothing if invalid.
   std::vector<std::string> reload(Options options);
 
-  // Called once, on an engine thread, when the store failed for good: nothing is accepted any more.
+  // Called once, on an engine thread, when the store failed for good, or when memory ran out where
+  // nothing can be undone (std::errc::not_enough_memory): nothing is accepted any more, and the
+  // process should end. What is in the store is delivered after the next start.
   void on_fatal(std::function<void(std::error_code)> handler);
 
   class Impl;  // the engine's own

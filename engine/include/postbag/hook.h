@@ -3,7 +3,6 @@
 #include <array>
 #include <compare>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -88,12 +87,13 @@ class HookList {
   std::span<const HeaderView> copy_headers(std::span<const HeaderView> headers, bool deep);
 
   std::vector<Entry> entries_;
-  std::deque<std::vector<HeaderView>> headers_;
+  std::vector<std::vector<HeaderView>> headers_;  // a moved vector keeps its bytes
   std::vector<std::unique_ptr<char[]>>
       blocks_;  // every byte has json_padding readable bytes behind it
   char* free_ = nullptr;
   std::size_t free_bytes_ = 0;
-  std::vector<std::shared_ptr<const void>> owners_;
+  std::shared_ptr<const void> owner_;  // of nearly every list the only one
+  std::vector<std::shared_ptr<const void>> more_owners_;
   std::uint64_t body_bytes_ = 0;
 };
 

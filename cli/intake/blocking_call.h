@@ -1,0 +1,60 @@
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "cli/intake/exchange.h"
+#include "cli/intake/loop.h"
+#include "cli/intake/worker_pool.h"
+
+namespace postbag {
+
+// Exceptions of an engine call as an answer. Throws std::bad_alloc where there is no room for one.
+Answer guarded(const std::function<Answer()>& job);
+
+// An engine call that blocks: runs on a worker, its answer is given on intake's thread. All that
+// the way back needs is made before: without memory for the answer the connection ends without one.
+class BlockingCall : public LoopWork {
+ public:
+  BlockingCall(std::shared_ptr<Exchange> exchange, std::function<Answer()> job)
+      : exchange_(std::move(exchange)), job_(std::move(job)) {}
+
+  // Intake's thread. False: the workers have too much to do, nothing was begun.
+  static bool start(WorkerPool& pool, std::shared_ptr<IntakeLoop> loop,
+                    std::shared_ptr<BlockingCall> call) {
+    return pool.try_run([loop = std::move(loop), call = std::move(call)] {
+      call->work();
+      loop->post(call);
+    });
+  }
+
+  void run() override {
+    if (!failed_) return finish(*exchange_, std::move(answer_));
+    exchange_->give_up();
+    dropped();
+  }
+
+ protected:
+  // Intake's thread: one of the two, once.
+  virtual void finish(Exchange& exchange, Answer answer) { exchange.answer(std::move(answer)); }
+  virtual void dropped() {}
+
+ private:
+  // On a worker.
+  void work() noexcept {
+    try {
+      answer_ = guarded(job_);
+    } catch (const std::exception&) {
+      failed_ = true;
+    }
+  }
+
+  const std::shared_ptr<Exchange> exchange_;
+  const std::function<Answer()> job_;
+  Answer answer_;
+  bool failed_ = false;
+};
+
+}  // namespace postbag

@@ -1,0 +1,105 @@
+// POST /v1/failed/retry: a run of retry-failed-hooks, with its progress as a stream if asked for.
+#include <atomic>
+#include <utility>
+
+#include "cli/intake/blocking_call.h"
+#include "cli/intake/router.h"
+
+namespace postbag {
+namespace {
+
+bool accepts_ndjson(const Request& request) {
+  const auto accept = request.head.find("accept");
+  return accept && accept->find("application/x-ndjson") != std::string_view::npos;
+}
+
+// Shared by a run and what makes its answer.
+struct RetryRun {
+  RetryRun(std::shared_ptr<int> under_way, bool streams)
+      : runs(std::move(under_way)), stream(streams) {
+    ++*runs;
+  }
+  void end() { *runs -= std::exchange(counted, 0); }
+
+  const std::shared_ptr<int> runs;  // intake's thread only
+  const bool stream;
+  int counted = 1;
+  RetryProgress progress;  // the worker's until its answer is there
+  std::atomic<bool> gone{false};
+};
+
+class RetryCall : public BlockingCall {
+ public:
+  RetryCall(std::shared_ptr<Exchange> exchange, std::shared_ptr<RetryRun> run,
+            std::function<Answer()> job)
+      : BlockingCall(std::move(exchange), std::move(job)), run_(std::move(run)) {}
+
+ private:
+  void finish(Exchange& exchange, Answer answer) override {
+    run_->end();
+    if (!run_->stream) return exchange.answer(std::move(answer));
+    try {
+      if (answer.status == 200) {
+        answer.body.clear();
+        append_progress_line(answer.body, run_->progress, true);
+      } else {
+        answer.body += '\n';
+      }
+    } catch (const std::exception&) {
+      return exchange.give_up();
+    }
+    exchange.write_piece(answer.body);
+    exchange.end_stream();
+  }
+  void dropped() override { run_->end(); }
+
+  const std::shared_ptr<RetryRun> run_;
+};
+
+// One line of the stream, left out where there is no time or no memory for it.
+void post_line(IntakeLoop& loop, const std::shared_ptr<Exchange>& exchange,
+               const RetryProgress& progress) {
+  try {
+    loop.post([exchange, progress] {
+      if (exchange->stream_busy()) return;
+      std::string line;
+      append_progress_line(line, progress, false);
+      exchange->write_piece(line);
+    });
+  } catch (const std::exception&) {
+    return;
+  }
+}
+
+}  // namespace
+
+void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, WorkerPool& pool,
+               const std::shared_ptr<Exchange>& exchange, RetryOptions options,
+               const std::shared_ptr<int>& runs, const std::shared_ptr<std::atomic<bool>>& stop) {
+  const auto run = std::make_shared<RetryRun>(runs, accepts_ndjson(exchange->request()));
+  try {
+    options.progress = [loop, exchange, run, stop](const RetryProgress& progress) {
+      if (run->stream) post_line(*loop, exchange, progress);
+      return !run->gone.load() && !stop->load();
+    };
+    auto call =
+        std::make_shared<RetryCall>(exchange, run, [&backend, run, asked = std::move(options)] {
+          run->progress = backend.retry_failed(asked);
+          Answer done;
+          append_progress(done.body, run->progress);
+          return done;
+        });
+    if (!BlockingCall::start(pool, loop, std::move(call))) {
+      run->end();
+      return exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));
+    }
+  } catch (...) {
+    run->end();
+    throw;
+  }
+  // Posted work runs after this function, so no line comes before the head.
+  if (run->stream) exchange->begin_stream("application/x-ndjson");
+  exchange->on_peer_gone([run] { run->gone.store(true); });
+}
+
+}  // namespace postbag

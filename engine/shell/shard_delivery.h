@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "engine/pure/shard_core.h"
+
+namespace postbag {
+
+// A parcel on its way to a shard, made before anything of its call is handed over: the hand-over
+// itself takes no memory, so a call goes to all of its shards or to none.
+struct ShardDelivery {
+  Parcel parcel;
+  std::uint64_t reserved_bytes = 0;
+  std::shared_ptr<void> keep;     // whoever owns this, until the shard is done with it
+  ShardDelivery* next = nullptr;  // the inbox's
+};
+
+}  // namespace postbag

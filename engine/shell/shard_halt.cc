@@ -1,0 +1,50 @@
+// What a shard does when memory ran out inside its core.
+#include <utility>
+
+#include "engine/shell/shard.h"
+
+namespace postbag {
+
+// The calls that the core has are told first, so that nobody waits for an answer of the dead.
+void Shard::halt(const char* what) {
+  const std::error_code error = std::make_error_code(std::errc::not_enough_memory);
+  if (!std::exchange(halted_, true)) {
+    const bool was_adding = adding_.has_value() && taken_.first != nullptr;
+    const CallSink* const call = was_adding ? taken_.first->parcel.call.get() : nullptr;
+    // The parcel that was being bagged: the core took its call over, or answered it, or neither.
+    if (call != nullptr && (core_.waits(*call) || core_.counters().accepted != *adding_)) {
+      taken_.first->parcel.call.reset();
+    }
+    core_.forsake_calls(Errc::store_failed);
+    try {
+      logger_.log(LogLevel::error, std::string("the engine halts: ") + what);
+    } catch (const std::exception&) {
+      // No memory for the line either.
+    }
+    host_.shard_failed(error);
+  }
+  refuse_inbox();
+}
+
+// What the store said of a call's hooks stands; everything else is refused.
+void Shard::refuse_inbox() noexcept {
+  for (auto& answer : taken_.answers) {
+    for (const auto& call : std::exchange(answer->calls, {})) {
+      call->shard_done(answer->append_error);
+    }
+  }
+  taken_.answers.clear();
+  std::uint64_t reserved_bytes = 0;
+  std::shared_ptr<void> keep;
+  while (taken_.first != nullptr) {
+    ShardDelivery& delivery = *next_delivery(keep);
+    reserved_bytes += delivery.reserved_bytes;
+    const Parcel parcel = std::exchange(delivery.parcel, {});
+    if (parcel.call) parcel.call->shard_done(Errc::store_failed);
+  }
+  taken_.recovered.clear();
+  taken_.commands.clear();
+  if (reserved_bytes > 0) host_.memory_released(reserved_bytes);
+}
+
+}  // namespace postbag

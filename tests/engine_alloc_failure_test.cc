@@ -1,0 +1,171 @@
+// submit() when an allocation fails: for every i the i-th one, until a pass in which none does.
+// The call is refused whole, or accepted whole; what it held is free again, and it can be repeated.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "tests/support/engine_support.h"
+#include "tests/support/failing_new.h"
+
+namespace postbag {
+namespace {
+
+using test::FailingNew;
+using test::Outcomes;
+using test::patience;
+
+const std::string url_a = "http://127.0.0.1:9/a";
+const std::string url_b = "http://127.0.0.1:9/b";
+
+// Never cut, so nothing is sent.
+Options waiting_options(std::uint32_t threads) {
+  Options options = test::loopback_options();
+  options.engine.threads = threads;
+  return options;
+}
+
+HookList some_hooks(const std::string& id_prefix) {
+  HookList hooks;
+  for (int i = 0; i < 20; ++i) {
+    const std::string id = id_prefix.empty() ? "" : id_prefix + std::to_string(i);
+    HookView hook;
+    hook.target = i % 2 == 0 ? url_a : url_b;
+    hook.body = R"({"n":1})";
+    hook.id = id;
+    hooks.add(hook);
+  }
+  return hooks;
+}
+
+struct Answer {
+  std::promise<SubmitResult> promise;
+  std::future<SubmitResult> future = promise.get_future();
+  SubmitHandler handler() {
+    return [this](SubmitResult result) { promise.set_value(std::move(result)); };
+  }
+  // Nothing if the call was never answered.
+  std::optional<SubmitResult> get() {
+    if (future.wait_for(patience) != std::future_status::ready) return {};
+    return future.get();
+  }
+};
+
+// The engine's threads have memory; the producer has not.
+void fail_the_producer(std::uint32_t threads, const std::string& id_prefix, bool with_listener) {
+  Engine engine(waiting_options(threads), make_memory_store());
+  std::uint64_t accepted = 0;
+  for (std::uint64_t nth = 0; nth < 5000; ++nth) {
+    const std::string ids = id_prefix.empty() ? "" : id_prefix + std::to_string(nth) + "_";
+    HookList hooks = some_hooks(ids);
+    SubmitOptions options;
+    options.want_ids = true;
+    if (with_listener) options.listener = std::make_shared<Outcomes>(false);
+    Answer answer;
+    FailingNew::arm(FailingNew::Who::this_thread, nth);
+    engine.submit(std::move(hooks), std::move(options), answer.handler());
+    const bool clean = FailingNew::disarm() == 0;
+    const auto result = answer.get();
+    ASSERT_TRUE(result) << "allocation " << nth << ": no answer";
+    accepted += result->accepted;
+    if (clean) {
+      ASSERT_TRUE(result->ok()) << result->message;
+      EXPECT_GT(nth, 2u);
+      break;
+    }
+    ASSERT_EQ(result->error, Errc::full) << "allocation " << nth;
+    ASSERT_EQ(result->accepted, 0u) << nth;
+    ASSERT_EQ(engine.status().pending, accepted) << nth;
+    // Nothing of the ids is left behind: the same call is new.
+    const SubmitResult again = engine.submit(some_hooks(ids));
+    ASSERT_TRUE(again.ok()) << again.message;
+    ASSERT_EQ(again.accepted, 20u) << nth;
+    accepted += 20;
+  }
+  EXPECT_EQ(engine.status().pending, accepted);
+  EXPECT_EQ(engine.cancel("*"), accepted);
+  EXPECT_TRUE(engine.wait_idle(patience));
+  EXPECT_LT(engine.status().memory_bytes, 100'000u);  // no reservation is left
+}
+
+TEST(EngineAllocFailureTest, ACallIsRefusedWhole) {
+  fail_the_producer(1, "", false);
+}
+TEST(EngineAllocFailureTest, ACallForSeveralShardsIsRefusedWhole) {
+  fail_the_producer(3, "", false);
+}
+TEST(EngineAllocFailureTest, TheIdsOfARefusedCallAreFree) {
+  fail_the_producer(2, "id_", false);
+}
+TEST(EngineAllocFailureTest, ACallThatIsListenedTo) {
+  fail_the_producer(1, "id_", true);
+}
+
+// A call that waits for the ids of one that ends without memory is told.
+TEST(EngineAllocFailureTest, ARepeatedCall) {
+  Engine engine(waiting_options(1), make_memory_store());
+  ASSERT_TRUE(engine.submit(some_hooks("id_")).ok());
+  for (std::uint64_t nth = 0; nth < 5000; ++nth) {
+    HookList hooks = some_hooks("id_");
+    SubmitOptions options;
+    options.listener = std::make_shared<Outcomes>(false);
+    Answer answer;
+    FailingNew::arm(FailingNew::Who::this_thread, nth);
+    engine.submit(std::move(hooks), std::move(options), answer.handler());
+    const bool clean = FailingNew::disarm() == 0;
+    const auto result = answer.get();
+    ASSERT_TRUE(result) << "allocation " << nth << ": no answer";
+    ASSERT_EQ(result->error, clean || result->ok() ? Errc::ok : Errc::full) << nth;
+    ASSERT_EQ(result->duplicates, result->ok() ? 20u : 0u) << nth;
+    if (clean) return;
+  }
+  FAIL() << "there is always one more allocation";
+}
+
+// The engine's own threads have none: a shard that cannot go on halts, the engine says so, and
+// every call has its answer.
+void fail_everywhere(std::uint32_t threads, std::uint64_t failures) {
+  std::uint64_t halted = 0;
+  for (std::uint64_t nth = 0; nth < 5000; ++nth) {
+    Engine engine(waiting_options(threads), make_memory_store());
+    std::atomic<bool> fatal{false};
+    engine.on_fatal([&](std::error_code error) {
+      EXPECT_EQ(error, std::errc::not_enough_memory);
+      fatal = true;
+    });
+    HookList hooks = some_hooks("id_");
+    SubmitOptions options;
+    options.want_ids = true;
+    Answer answer;
+    FailingNew::arm(FailingNew::Who::every_thread, nth, failures);
+    engine.submit(std::move(hooks), std::move(options), answer.handler());
+    const auto result = answer.get();
+    const bool clean = FailingNew::disarm() == 0;
+    ASSERT_TRUE(result) << "allocation " << nth << ": no answer";
+    if (result->error == Errc::store_failed) {
+      ASSERT_TRUE(test::eventually([&] { return fatal.load(); })) << nth;
+      ASSERT_FALSE(engine.status().healthy) << nth;
+      ASSERT_EQ(engine.submit(url_a, "{}").error, Errc::stopping) << nth;
+      ++halted;
+    } else if (!result->ok()) {
+      ASSERT_EQ(result->error, Errc::full) << nth;
+    }
+    engine.drain(patience);  // ends, also with a shard that halted
+    if (!clean) continue;
+    ASSERT_TRUE(result->ok());
+    EXPECT_GT(halted, 0u);
+    return;
+  }
+  FAIL() << "there is always one more allocation";
+}
+
+TEST(EngineAllocFailureTest, AShardWithoutMemoryHaltsAndAnswers) {
+  fail_everywhere(1, 1);
+}
+TEST(EngineAllocFailureTest, OneOfSeveralShardsWithoutMemory) {
+  fail_everywhere(3, 2);
+}
+
+}  // namespace
+}  // namespace postbag
