@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,35 +10,28 @@
 #include <atomic>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <string>
 #include <thread>
 
 #include "postbag/error.h"
 #include "store/crc32c.h"
 #include "store/sqlite_schema.h"
+#include "tests/support/file_size_limit.h"
 #include "tests/support/store_groups.h"
 #include "tests/support/temp_directory.h"
+#include "tests/support/whole_file.h"
 
 namespace postbag {
 namespace {
 
+using test::FileSizeLimit;
+using test::read_file;
+using test::write_file;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void write_file(const std::string& path, const std::string& content) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << content;
-}
 
 // Flips a bit of the only place where `bytes` stand in a closed store.
 void damage(const std::string& path, const std::string& bytes) {
@@ -417,26 +409,6 @@ TEST_F(SqliteStoreTest, AppendsStopBelowMaxBytesAndSettlingGoesOn) {
   append(951, data);
   EXPECT_FALSE(store_->find_chunk(1));
 }
-
-// Stands for a full disk: no file of this process can grow beyond the limit.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit{bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  void (*handler_)(int);
-  rlimit before_{};
-};
 
 TEST_F(SqliteStoreTest, AFullDiskTakesNothingAndLaterWorks) {
   open();

@@ -2,10 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
-#include <csignal>
 #include <filesystem>
 #include <limits>
 #include <map>
@@ -14,6 +12,7 @@
 #include "postbag/error.h"
 #include "postbag/sqlite_store.h"
 #include "store/disk_room.h"
+#include "tests/support/file_size_limit.h"
 #include "tests/support/store_groups.h"
 #include "tests/support/temp_directory.h"
 
@@ -21,6 +20,7 @@ namespace postbag {
 namespace {
 
 namespace fs = std::filesystem;
+using test::FileSizeLimit;
 using ::testing::IsEmpty;
 
 std::uint64_t bytes_in(const std::string& directory) {
@@ -80,26 +80,6 @@ class SmallDisk {
   static inline sqlite3_vfs* real_;
   static inline sqlite3_vfs vfs_;
   static inline std::map<const sqlite3_io_methods*, Methods> methods_;
-};
-
-// No file can get longer, by anybody: the ballast cannot be made.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit{bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  void (*handler_)(int);
-  rlimit before_{};
 };
 
 class DiskTest : public ::testing::Test {
