@@ -1,10 +1,15 @@
 #include "cli/log.h"
 
+#include <limits.h>
+#include <poll.h>
 #include <spdlog/async_logger.h>
 #include <spdlog/details/thread_pool.h>
 #include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -46,6 +51,57 @@ std::string log_json_string(std::string_view message) {
   return out + "\"";
 }
 
+namespace {
+
+// Standard error may be a pipe that nobody reads. A line waits for a moment; then lines are dropped
+// and counted, so that the end of the process does not hang on it either.
+class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit StderrSink(bool json) : json_(json) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    if (dropped_ > 0 && can_write()) {
+      const std::string text =
+          std::to_string(dropped_) + " lines of the log were dropped: nobody read them";
+      const std::string written = json_ ? log_json_string(text) : text;
+      if (write(spdlog::details::log_msg("", spdlog::level::warn, written))) dropped_ = 0;
+    }
+    if (!write(message)) ++dropped_;
+  }
+  void flush_() override {}
+
+  bool can_write() const {
+    pollfd waited{STDERR_FILENO, POLLOUT, 0};
+    return poll(&waited, 1, dropped_ > 0 ? 0 : patience_ms) > 0;
+  }
+  // In pieces that a pipe takes whole once it takes anything. False: dropped, maybe in part.
+  bool write(const spdlog::details::log_msg& message) {
+    spdlog::memory_buf_t text;
+    if (is_cut_) text.push_back('\n');
+    formatter_->format(message, text);
+    std::string_view left(text.data(), text.size());
+    while (!left.empty()) {
+      if (!can_write()) break;
+      const ssize_t written =
+          ::write(STDERR_FILENO, left.data(), std::min<std::size_t>(left.size(), PIPE_BUF));
+      if (written < 0 && errno == EINTR) continue;
+      if (written <= 0) break;
+      left.remove_prefix(static_cast<std::size_t>(written));
+    }
+    if (left.size() < text.size()) is_cut_ = !left.empty();
+    return left.empty();
+  }
+
+  static constexpr int patience_ms = 200;
+
+  const bool json_;
+  std::uint64_t dropped_ = 0;
+  bool is_cut_ = false;  // a line stands there without its end
+};
+
+}  // namespace
+
 class Log::Impl {
  public:
   explicit Impl(const LogOptions& options)
@@ -53,7 +109,7 @@ class Log::Impl {
         json_(options.format == LogFormat::json),
         pool_(std::make_shared<spdlog::details::thread_pool>(waiting_lines_max, 1)),
         limiter_(lines_per_second) {
-    auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+    auto sink = std::make_shared<StderrSink>(json_);
     // "overrun_oldest": whoever logs never waits for the sink.
     logger_ = std::make_shared<spdlog::async_logger>("postbag", std::move(sink), pool_,
                                                      spdlog::async_overflow_policy::overrun_oldest);

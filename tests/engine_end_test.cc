@@ -134,6 +134,36 @@ TEST(EngineDestructor, AccountsForCallsOfTheLastMoment) {
   }
 }
 
+// The callback's thread is one that the end waits for.
+TEST(EngineDestructor, FromACallbackReturnsAtOnceAndTheEngineEndsLater) {
+  FaultReceiver stuck(hanging());
+  for (const bool durable : {false, true}) {
+    std::promise<void> ended;
+    std::promise<void> called;
+    const std::shared_ptr<Store> store = make_memory_store();
+    Options options = loopback_options();
+    if (durable) options.store.durability = Durability::fsync;
+    Logger logger;  // lives as long as the engine
+    logger.write = [token = std::shared_ptr<void>(nullptr, [&ended](void*) { ended.set_value(); })](
+                       LogLevel, std::string_view) {};
+    auto engine =
+        std::make_unique<Engine>(options, std::make_unique<FailingStore>(store), std::move(logger));
+    engine->submit(hooks_to(stuck.url(), {"1"}), {}, [&](const SubmitResult& result) {
+      EXPECT_TRUE(result.ok());
+      engine.reset();
+      called.set_value();
+    });
+    ASSERT_EQ(called.get_future().wait_for(patience), std::future_status::ready);
+    ASSERT_EQ(ended.get_future().wait_for(patience), std::future_status::ready);
+    std::vector<PendingChunk> chunks;
+    FailedPage page;
+    EXPECT_FALSE(store->scan_pending(0, 10, chunks));
+    EXPECT_FALSE(store->list_failed({}, {}, SliceLimits{}, page));
+    EXPECT_EQ(chunks.size(), durable ? 1u : 0u);
+    EXPECT_EQ(page.rows.size(), durable ? 0u : 1u);
+  }
+}
+
 TEST(EngineDestructor, OfAnIdleEngine) {
   World world;
   world.engine.reset();

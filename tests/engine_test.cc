@@ -219,6 +219,26 @@ TEST(EngineSubmit, ACallbackHandsOverToAnotherEngineAndWaitsForItsAnswer) {
   EXPECT_TRUE(answered_in_time.get_future().get());
 }
 
+TEST(EngineSubmit, ACallbackThatThrowsIsLoggedAndOthersAreAnswered) {
+  FaultReceiver receiver;
+  std::atomic<int> logged{0};
+  Logger logger;
+  logger.level = LogLevel::error;
+  logger.write = [&](LogLevel, std::string_view line) {
+    logged += line.find("a callback threw: nobody catches this") != std::string_view::npos;
+  };
+  Engine engine(loopback_options(), make_memory_store(), logger);
+  for (int i = 0; i < 3; ++i) {
+    engine.submit(hooks_to(receiver.url(), {"1"}), {},
+                  [](const SubmitResult&) { throw std::runtime_error("nobody catches this"); });
+  }
+  EXPECT_TRUE(engine.submit(receiver.url(), "2").ok());
+  EXPECT_EQ(logged, 3);
+  engine.flush();
+  EXPECT_TRUE(engine.wait_idle(patience));
+  EXPECT_EQ(engine.status().delivered, 4u);
+}
+
 // --- Ids given by producers
 
 TEST(EngineIds, TheSameContentIsAcceptedOnce) {

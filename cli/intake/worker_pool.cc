@@ -1,12 +1,18 @@
 #include "cli/intake/worker_pool.h"
 
+#include <system_error>
 #include <utility>
 
 namespace postbag {
 
 WorkerPool::WorkerPool(std::size_t threads, std::size_t queue_max) : queue_max_(queue_max) {
   threads_.reserve(threads);
-  for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
+  try {
+    for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
+  } catch (const std::system_error&) {
+    stop();  // those that were made: a thread must not be destroyed while it runs
+    throw;
+  }
 }
 
 WorkerPool::~WorkerPool() {

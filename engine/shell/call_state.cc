@@ -1,5 +1,9 @@
 #include "engine/shell/call_state.h"
 
+#include <exception>
+#include <new>
+#include <string>
+
 #include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
 
@@ -75,8 +79,28 @@ void CallState::finish() {
     tell_accepted();
   }
   accepted_handler_ = nullptr;
-  if (handler_) handler_(std::move(result_));
+  answer();
   for (const auto& dependent : dependents) dependent->shard_done(error);
+}
+
+// On a thread of the engine, which has others to answer, too.
+void CallState::answer() noexcept {
+  if (!handler_) return;
+  try {
+    handler_(std::move(result_));
+  } catch (const std::exception& error) {
+    log_thrown(error.what());
+  } catch (...) {
+    log_thrown("no std::exception");
+  }
+}
+
+void CallState::log_thrown(const char* what) noexcept {
+  try {
+    ids_.logger.log(LogLevel::error, std::string("a callback threw: ") + what);
+  } catch (const std::bad_alloc&) {
+    return;  // there are more important things to have memory for
+  }
 }
 
 }  // namespace postbag

@@ -11,6 +11,7 @@
 #include "engine/pure/shard_core.h"
 #include "engine/shell/shard_delivery.h"
 #include "postbag/engine.h"
+#include "postbag/logger.h"
 
 namespace postbag {
 
@@ -18,6 +19,7 @@ namespace postbag {
 struct SharedIds {
   std::mutex mutex;
   IdTable table;
+  const Logger& logger;  // for callbacks that throw
 };
 
 // One submit() call on its way through several shards. Whoever finishes its last part answers.
@@ -59,6 +61,8 @@ class CallState : public CallSink, public std::enable_shared_from_this<CallState
   void finish();
   void set_message(Errc error) noexcept;
   void tell_accepted() noexcept;
+  void answer() noexcept;
+  void log_thrown(const char* what) noexcept;
 
   ShardDelivery only_delivery_;
   std::unique_ptr<ShardDelivery[]> more_deliveries_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 #include <stdexcept>
+#include <thread>
 
 #include "engine/pure/url_hash.h"
 #include "engine/shell/engine_impl.h"
@@ -43,7 +44,7 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
       store_(std::move(store)),
       store_info_(store_->info()),
       policies_(std::make_shared<const PolicyTable>(options_, next_policy_generation())),
-      ids_{{}, IdTable(remembered_ids_max, options_.intake.id_window)} {
+      ids_{{}, IdTable(remembered_ids_max, options_.intake.id_window), logger_} {
   if (options_.store.durability != Durability::memory) {
     store_->load_ids(wall_now_ms(), [this](const RememberedId& id) { ids_.table.restore(id); });
   }
@@ -87,6 +88,12 @@ Engine::Impl::~Impl() {
   for (auto& shard : shards_) shard->stop();
   store_thread_.reset();
   shards_.clear();
+}
+
+bool Engine::Impl::is_engine_thread() const {
+  return store_thread_->is_this_thread() ||
+         std::any_of(shards_.begin(), shards_.end(),
+                     [](const auto& shard) { return shard->is_this_thread(); });
 }
 
 Shard& Engine::Impl::shard_of(std::string_view canonical_url) {
@@ -166,7 +173,11 @@ std::vector<std::string> Engine::Impl::reload(Options options) {
 
 Engine::Engine(Options options, std::unique_ptr<Store> store, Logger logger)
     : impl_(std::make_unique<Impl>(std::move(options), std::move(store), std::move(logger))) {}
-Engine::~Engine() = default;
+
+// A callback may give its own engine up; its thread cannot wait for itself.
+Engine::~Engine() {
+  if (impl_->is_engine_thread()) std::thread([impl = std::move(impl_)] {}).detach();
+}
 
 void Engine::submit(HookList hooks, SubmitOptions options, SubmitHandler done) {
   impl_->submit(std::move(hooks), std::move(options), std::move(done));

@@ -66,6 +66,7 @@ class Engine::Impl : public ShardHost {
   std::vector<std::unique_ptr<Shard>>& shards() { return shards_; }
   RetryClaims& claims() { return claims_; }
   bool is_stopping() const { return stopping_.load(); }
+  bool is_engine_thread() const;
   // Held while hooks are on their way to the shards. Look at is_stopping() only after it is made:
   // what ends the engine sets that first and then waits until none exists, so nothing arrives
   // behind it.

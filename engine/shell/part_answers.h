@@ -27,6 +27,9 @@ class PartAnswers {
   PartAnswers(const PartAnswers&) = delete;
   PartAnswers& operator=(const PartAnswers&) = delete;
 
+  // That of the syncs.
+  bool is_this_thread() const { return thread_.get_id() == std::this_thread::get_id(); }
+
   // One thread. Parts that need no sync are answered at once if none waits before them.
   void push(std::vector<std::unique_ptr<StorePart>> parts, bool wants_sync);
 

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <boost/asio/post.hpp>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -278,7 +279,13 @@ void Shard::start_loads() {
     batch->for_each_chunk([&](const ChunkInfo& chunk) { chunks.push_back(chunk.number); });
     store_->push_job([this, batch, chunks = std::move(chunks)](Store& store) {
       auto blobs = std::make_shared<std::vector<std::string>>();
-      const std::error_code error = store.read_chunks(chunks, *blobs);
+      std::error_code error;
+      try {
+        error = store.read_chunks(chunks, *blobs);
+      } catch (const std::bad_alloc&) {  // they are there, and read again later
+        blobs->clear();
+        error = Errc::store_io;
+      }
       post([batch, blobs, error](ShardCore& core, const Now& now) {
         core.loaded(*batch, error, *blobs, now);
       });

@@ -82,6 +82,7 @@ class Shard : public AttemptSink, public Wakeable {
   void start(StoreThread& store);
   // Ends the thread at once; what is in flight is dropped.
   void stop();
+  bool is_this_thread() const { return thread_.get_id() == std::this_thread::get_id(); }
 
   // Any thread. `delivery.keep` owns it.
   void post(ShardDelivery& delivery) noexcept;

@@ -65,6 +65,10 @@ class StoreThread {
   // Found full lately. After a pause it says no again, so that a call finds out whether there is
   // room: nothing else would while nothing is written.
   bool disk_is_low() const;
+  // Or that of the syncs.
+  bool is_this_thread() const {
+    return thread_.get_id() == std::this_thread::get_id() || answers_.is_this_thread();
+  }
   bool failed() const { return failed_.load(std::memory_order_relaxed); }
 
  private:

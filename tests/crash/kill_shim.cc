@@ -3,8 +3,11 @@
 //   POSTBAG_KILL_POINT=wal.sync.before   a name of tests/crash/kill_points.cc
 //   POSTBAG_KILL_NTH=3                   from 1
 //   POSTBAG_KILL_EIO=1                   from then on the call fails with EIO instead
+//   POSTBAG_NO_THREAD_FROM=2             the second and all further threads cannot be made
 // System calls are made directly: the functions of the C library are what is replaced here.
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -27,10 +30,15 @@ constexpr int fds_max = 4096;
 std::atomic<Role> roles[fds_max];
 std::atomic<std::uint64_t> times{0};
 std::uint64_t wanted_time = 0;  // 0: nothing is to happen
+std::atomic<std::uint64_t> threads{0};
+std::uint64_t no_thread_from = 0;  // 0: all can be made
 bool fails_instead = false;
 char point[64];
 
 [[gnu::constructor]] void read_environment() {
+  if (const char* from = std::getenv("POSTBAG_NO_THREAD_FROM")) {
+    no_thread_from = std::strtoull(from, nullptr, 10);
+  }
   const char* name = std::getenv("POSTBAG_KILL_POINT");
   const char* nth = std::getenv("POSTBAG_KILL_NTH");
   if (name == nullptr || nth == nullptr) return;
@@ -160,6 +168,14 @@ int unlink(const char* path) noexcept {
   reached(kind, "unlink", When::after);
   errno = error;
   return static_cast<int>(code);
+}
+
+int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
+                   void* argument) {
+  using Create = int(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+  static auto* const create = reinterpret_cast<Create*>(::dlsym(RTLD_NEXT, "pthread_create"));
+  if (no_thread_from != 0 && ++threads >= no_thread_from) return EAGAIN;
+  return create(thread, attributes, start, argument);
 }
 
 int connect(int fd, const sockaddr* address, socklen_t size) {

@@ -70,6 +70,12 @@ void ChildProcess::signal(int number) const {
   kill(pid_, number);
 }
 
+void ChildProcess::stop_and_wait() const {
+  kill(pid_, SIGSTOP);
+  siginfo_t info{};
+  waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WEXITED | WNOWAIT);
+}
+
 bool ChildProcess::has_ended() const {
   siginfo_t info{};
   return waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||

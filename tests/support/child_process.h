@@ -26,6 +26,8 @@ class ChildProcess {
   void write_input(const std::string& text);
   void close_input();
   void signal(int number) const;
+  // SIGSTOP; back once it has stopped.
+  void stop_and_wait() const;
   // Looks, and does not wait.
   bool has_ended() const;
 

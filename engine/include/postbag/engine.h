@@ -57,6 +57,7 @@ struct SubmitOptions {
   std::shared_ptr<OutcomeListener> listener;
 };
 
+// What it throws on an engine thread is logged and goes no further.
 using SubmitHandler = std::function<void(SubmitResult)>;
 
 struct EngineStatus {
@@ -134,7 +135,9 @@ class Engine {
   // in the store before recover().
   Engine(Options options, std::unique_ptr<Store> store, Logger logger = {});
   // Ends without a drain if drain() was not called: what is on the wire is aborted; durable hooks
-  // stay in the store, those of memory mode are stored as failed(shutdown).
+  // stay in the store, those of memory mode are stored as failed(shutdown). *Blocks* until then;
+  // but in a callback on an engine thread it returns at once and the engine ends on a thread of its
+  // own, and a process that exits before that has ended like one that was killed.
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

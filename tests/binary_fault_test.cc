@@ -1,0 +1,220 @@
+// What the system can do to the real daemon: a disk that fails, threads that cannot be made, a stop
+// in the middle, a log that nobody reads. Two need the preloaded library of crash/kill_shim.cc,
+// which does not go together with a sanitizer.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/support/binary_support.h"
+#include "tests/support/fault_receiver.h"
+
+namespace postbag::test {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+using Target = BinaryTarget;
+
+class BinaryFaultTest : public BinaryFixture {
+ protected:
+  void TearDown() override {
+    if (pipe_ >= 0) close(pipe_);
+  }
+
+  // Null: it ended before it listened.
+  std::unique_ptr<ChildProcess> try_serve(std::vector<std::string> settings, ProcessResult& ended) {
+    settings.insert(settings.begin(), {"/usr/bin/env", std::string("LD_PRELOAD=") + POSTBAG_SHIM});
+    settings.insert(settings.end(), {binary(), "serve", "--json"});
+    auto daemon = std::make_unique<ChildProcess>(settings, folder_.path());
+    if (daemon->wait_for_out("listening")) return daemon;
+    ended = daemon->wait();
+    return nullptr;
+  }
+
+  // 202 answers, until there is another one or `calls` were made; the payloads of these calls.
+  std::set<std::string> post_until_refused(const std::string& url, int calls) {
+    std::set<std::string> accepted;
+    try {
+      ControlClient client = control();
+      for (int i = 0; i < calls; ++i) {
+        const std::string payload = std::to_string(next_payload_++);
+        const ControlAnswer answer = post_hooks(client, hook(url, payload));
+        if (answer.status != 202) {
+          EXPECT_THAT(answer.status, AnyOf(503, 507)) << answer.body;
+          break;
+        }
+        accepted.insert(payload);
+      }
+    } catch (const std::exception&) {
+      // It ended before it could answer: that call is not accepted.
+    }
+    return accepted;
+  }
+
+  // Real work, at least for so long.
+  void work_for(std::chrono::milliseconds time) const {
+    const auto begin = std::chrono::steady_clock::now();
+    while (std::chrono::steady_clock::now() - begin < time) run({"version"});
+  }
+
+  // A pipe beside the daemon, full to the brim, that nobody reads for now.
+  void make_full_pipe() {
+    ASSERT_EQ(mkfifo(folder_.file("log").c_str(), 0600), 0);
+    pipe_ = open(folder_.file("log").c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    ASSERT_GE(pipe_, 0);
+    const std::string filler(4096, '-');
+    while (write(pipe_, filler.data(), filler.size()) > 0) {
+    }
+  }
+  // Reads the pipe until the text has come, or for half a minute.
+  bool read_pipe_until(const std::string& text) {
+    std::string all;
+    pollfd waited{pipe_, POLLIN, 0};
+    while (all.find(text) == std::string::npos && poll(&waited, 1, 30'000) > 0) {
+      char buffer[16 << 10];
+      const ssize_t got = read(pipe_, buffer, sizeof buffer);
+      if (got > 0) all.append(buffer, static_cast<std::size_t>(got));
+    }
+    return all.find(text) != std::string::npos;
+  }
+
+  int next_payload_ = 0;
+  int pipe_ = -1;
+};
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool has_shim = false;
+#else
+constexpr bool has_shim = true;
+#endif
+
+// P1 of the real daemon: exit code 74, and whatever was accepted is there at the next start.
+TEST_F(BinaryFaultTest, ADiskThatFailsEndsTheDaemonWith74) {
+  if (!has_shim) GTEST_SKIP() << "a preloaded library does not go together with a sanitizer";
+  write_config();
+  Target target;
+  stop(*serve());  // the store is there
+  std::set<std::string> accepted;
+  int failed_at_start = 0, failed_later = 0;
+  for (int nth = 1; nth <= 8; ++nth) {
+    const std::string point = nth % 2 == 0 ? "wal.sync.before" : "wal.write.before";
+    ProcessResult ended;
+    auto daemon = try_serve({"POSTBAG_KILL_POINT=" + point, "POSTBAG_KILL_EIO=1",
+                             "POSTBAG_KILL_NTH=" + std::to_string(nth * nth)},
+                            ended);
+    (daemon ? failed_later : failed_at_start) += 1;
+    if (daemon) {
+      accepted.merge(post_until_refused(target.url(), 1'000));
+      ended = daemon->wait();
+      EXPECT_THAT(ended.err, HasSubstr("the store failed"));
+    }
+    EXPECT_EQ(ended.exit_code, 74) << point << " " << nth << ": " << ended.err;
+  }
+  EXPECT_GT(failed_at_start, 0);
+  EXPECT_GT(failed_later, 0);
+  EXPECT_FALSE(accepted.empty());
+  stop(*serve());
+  const std::vector<std::string> payloads = target.payloads();
+  const std::set<std::string> arrived(payloads.begin(), payloads.end());
+  EXPECT_TRUE(std::includes(arrived.begin(), arrived.end(), accepted.begin(), accepted.end()));
+}
+
+// X5: the start fails with a code and a word, and leaves nothing behind.
+TEST_F(BinaryFaultTest, AThreadThatCannotBeMadeEndsTheStart) {
+  if (!has_shim) GTEST_SKIP() << "a preloaded library does not go together with a sanitizer";
+  write_config();
+  Target target;
+  bool listens = false;
+  int failed = 0;
+  for (int nth = 1; !listens && nth < 100; ++nth) {
+    ProcessResult ended;
+    const auto daemon = try_serve({"POSTBAG_NO_THREAD_FROM=" + std::to_string(nth)}, ended);
+    listens = daemon != nullptr;
+    if (listens) {
+      stop(*daemon);
+      break;
+    }
+    ++failed;
+    EXPECT_THAT(ended.exit_code, AnyOf(70, 71)) << "thread " << nth << ": " << ended.err;
+    EXPECT_THAT(ended.err, HasSubstr("postbag: ")) << "thread " << nth;
+  }
+  EXPECT_TRUE(listens);
+  EXPECT_GT(failed, 3);
+  const auto daemon = serve();
+  EXPECT_EQ(post_until_refused(target.url(), 1).size(), 1u);
+  ASSERT_TRUE(target.wait_for_deliveries(1));
+  stop(*daemon);
+}
+
+// K4: retries that became due while it was stopped go out under the same limits as ever.
+TEST_F(BinaryFaultTest, StoppedAndContinuedIsNoBurst) {
+  std::atomic<bool> is_back{false};
+  std::atomic<int> at_once{0};
+  ReceiverOptions options;
+  options.reply = [&](const FaultRequest&) {
+    if (!is_back) return FaultReply::status(503);
+    ++at_once;
+    return FaultReply::hang().then(FaultReply::status(200));
+  };
+  FaultReceiver receiver(options);
+  write_config("[retry]\nretries = 1000\nretry_interval = 0.05\n[delivery]\nin_flight = 2\n",
+               "time = 0.01");
+  const auto daemon = serve();
+  ControlClient client = control();
+  std::string ndjson;
+  for (int i = 0; i < 8; ++i) {
+    ndjson += "{\"target\":\"" + receiver.url() + "\",\"data\":" + std::to_string(i) +
+              ",\"group\":\"" + std::to_string(i) + "\"}\n";
+  }
+  ASSERT_EQ(post_hooks(client, ndjson).status, 202);
+  ASSERT_TRUE(receiver.wait_for_requests(16));
+  daemon->stop_and_wait();
+  is_back = true;
+  work_for(std::chrono::milliseconds(300));  // all intervals pass meanwhile
+  const std::size_t before = receiver.request_count();
+  daemon->signal(SIGCONT);
+  ASSERT_TRUE(receiver.wait_for_requests(before + 2));
+  EXPECT_EQ(number(run({"status", "--json"}), "pending"), 8u);
+  EXPECT_EQ(at_once, 2);
+  receiver.release();
+  for (int looks = 0; looks < 1'000 && at_once < 8; ++looks) run({"version"});
+  stop(*daemon);
+  EXPECT_EQ(number(run({"status", "--json"}), "pending"), 0u);
+  EXPECT_EQ(at_once, 8) << "each of them is delivered once";
+}
+
+// X4: what nobody reads is dropped and counted; deliveries, commands and the end go on.
+TEST_F(BinaryFaultTest, ALogThatNobodyReadsHoldsNothingUp) {
+  make_full_pipe();
+  write_config();
+  Target target;
+  const auto start = [&] { return serve({"/bin/sh", "-c", "exec \"$@\" 2>log", "sh"}); };
+  auto daemon = start();
+  EXPECT_EQ(post_until_refused(target.url(), 20).size(), 20u);
+  ASSERT_TRUE(target.wait_for_deliveries(1));
+  EXPECT_EQ(run({"status", "--json"}).exit_code, 0);
+  stop(*daemon);
+  daemon = start();
+  work_for(std::chrono::milliseconds(500));  // longer than a line waits
+  char buffer[16 << 10];
+  while (read(pipe_, buffer, sizeof buffer) > 0) {
+  }
+  daemon->signal(SIGHUP);
+  EXPECT_TRUE(read_pipe_until("lines of the log were dropped"));
+  stop(*daemon);
+}
+
+}  // namespace
+}  // namespace postbag::test
