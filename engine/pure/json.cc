@@ -225,7 +225,6 @@ std::string_view message_of(simdjson::error_code code) {
     case simdjson::EMPTY:
       return "empty";
     case simdjson::CAPACITY:
-    case simdjson::MEMALLOC:
       return "too large to be checked";
     case simdjson::T_ATOM_ERROR:
     case simdjson::F_ATOM_ERROR:
@@ -246,10 +245,12 @@ std::optional<std::string> check_json(std::string_view text, bool padded) {
   if (!scratch) scratch = std::make_unique<Scratch>();
   const char* const data = padded ? text.data() : scratch->copy(text);
   const simdjson::error_code code = scratch->parser.parse(data, text.size(), false).error();
-  if (text.size() > kept_text_bytes) scratch.reset();
+  if (text.size() > kept_text_bytes || code == simdjson::MEMALLOC) scratch.reset();
   switch (code) {
     case simdjson::SUCCESS:
       return std::nullopt;
+    case simdjson::MEMALLOC:
+      throw std::bad_alloc();  // it says nothing about the text
     case simdjson::NUMBER_ERROR:
     case simdjson::DEPTH_ERROR:
       break;

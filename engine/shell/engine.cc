@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "engine/pure/json.h"
 #include "engine/pure/url_hash.h"
 #include "engine/shell/engine_impl.h"
 #include "engine/shell/http/http_transport.h"
@@ -48,6 +49,7 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
   if (options_.store.durability != Durability::memory) {
     store_->load_ids(wall_now_ms(), [this](const RememberedId& id) { ids_.table.restore(id); });
   }
+  (void)check_json("0", false);  // where the first one finds no memory, the process ends
   http_ = std::make_unique<HttpShared>(4, options_.own_addresses, logger_);
   const std::uint32_t count = shard_count(options_.engine);
   std::random_device seed;
