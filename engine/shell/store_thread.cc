@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "engine/shell/clock.h"
 #include "engine/shell/store_group.h"
 #include "postbag/error.h"
 
@@ -34,15 +33,16 @@ Errc to_errc(std::error_code error) {
 }  // namespace
 
 StoreThread::StoreThread(Store& store, Durability durability, Answer answer,
-                         std::function<void(std::error_code)> fatal, Logger logger)
+                         std::function<void(std::error_code)> fatal, Logger logger, Clock clock)
     : store_(store),
       durability_(durability),
       store_tag_(store.info().store_tag),
       fatal_(std::move(fatal)),
       logger_(std::move(logger)),
+      clock_(std::move(clock)),
       next_number_(store.info().next_number),
       reserved_below_(store.info().next_number),
-      last_place_check_(steady_now()),
+      last_place_check_(clock_()),
       stats_(store.stats()),
       answers_(store, std::move(answer), [this](std::error_code error) { note_error(error); }) {
   for (const std::string& warning : store.info().warnings) {
@@ -96,7 +96,7 @@ ChunkNumber StoreThread::take_numbers(std::uint64_t count) {
 
 bool StoreThread::disk_is_low() const {
   const TimePoint until = disk_low_until_.load(std::memory_order_relaxed);
-  return until != TimePoint::min() && steady_now() < until;
+  return until != TimePoint::min() && clock_() < until;
 }
 
 StoreStats StoreThread::stats() const {
@@ -106,9 +106,7 @@ StoreStats StoreThread::stats() const {
 
 bool StoreThread::take_work(Work& work) {
   std::unique_lock lock(mutex_);
-  const auto slice_is_due = [&] {
-    return !slices_.empty() && (stop_ || steady_now() >= next_slice_);
-  };
+  const auto slice_is_due = [&] { return !slices_.empty() && (stop_ || clock_() >= next_slice_); };
   while (parts_.empty() && jobs_.empty() && !slice_is_due()) {
     if (stop_) return false;
     const TimePoint until = slices_.empty() ? wake_time() : std::min(wake_time(), next_slice_);
@@ -153,9 +151,9 @@ void StoreThread::run_job(const Job& job) {
 }
 
 void StoreThread::run_slice(const Job& slice) {
-  const TimePoint begin = steady_now();
+  const TimePoint begin = clock_();
   run_job(slice);
-  const TimePoint end = steady_now();
+  const TimePoint end = clock_();
   const bool is_quiet = last_group_ == TimePoint::min() || begin - last_group_ > quiet_after;
   next_slice_ = is_quiet ? end : end + (end - begin) * (slice_share - 1);
 }
@@ -163,7 +161,7 @@ void StoreThread::run_slice(const Job& slice) {
 TimePoint StoreThread::wake_time() const {
   if (failed()) return time_point_never;
   if (unsynced_ || maintenance_left_ || retention_.is_running()) {
-    return steady_now() + maintenance_interval;
+    return clock_() + maintenance_interval;
   }
   return std::min(last_place_check_ + place_check_interval, retention_.next_run());
 }
@@ -207,7 +205,7 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
   }
   // A group that only takes away says nothing about room for more.
   if (append_error == Errc::disk_low) {
-    disk_low_until_ = steady_now() + disk_low_pause;
+    disk_low_until_ = clock_() + disk_low_pause;
     note_room(true);
   } else if (has_appends) {
     disk_low_until_ = TimePoint::min();
@@ -224,7 +222,7 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
     part->error = to_errc(error);
   }
   answers_.push(std::move(parts), std::exchange(awaits_sync_, false));
-  last_group_ = steady_now();
+  last_group_ = clock_();
 }
 
 std::error_code StoreThread::commit_group(StoreGroup& group, bool wants_sync) {
@@ -234,12 +232,12 @@ std::error_code StoreThread::commit_group(StoreGroup& group, bool wants_sync) {
   if (next + reservation / 2 > reserved_below_) reserve = group.reserve_below = next + reservation;
   if (group.empty()) return {};
   const bool syncs_soon = unsynced_ || durability_ == Durability::os || !group.append.empty();
-  const bool is_due = syncs_soon && steady_now() - last_sync_ >= os_sync_interval;
+  const bool is_due = syncs_soon && clock_() - last_sync_ >= os_sync_interval;
   const bool syncs = wants_sync || is_due;
   const std::error_code error = store_.commit(group, syncs ? sync_level() : CommitLevel::no_sync);
   if (error) return error;
   if (reserve != 0) reserved_below_ = reserve;
-  if (syncs) last_sync_ = steady_now();
+  if (syncs) last_sync_ = clock_();
   awaits_sync_ = awaits_sync_ || (syncs && sync_level() == CommitLevel::sync_later);
   unsynced_ = syncs_soon && !syncs;
   maintenance_left_ = true;
@@ -251,7 +249,7 @@ CommitLevel StoreThread::sync_level() const {
 }
 
 void StoreThread::sync_if_due() {
-  if (unsynced_ && steady_now() - last_sync_ >= os_sync_interval) {
+  if (unsynced_ && clock_() - last_sync_ >= os_sync_interval) {
     StoreGroup group;  // a small write, so that there is something to sync
     group.reserve_below = reserved_below_;
     note_error(commit_group(group, true));
@@ -261,7 +259,7 @@ void StoreThread::sync_if_due() {
 
 void StoreThread::housekeeping(bool is_busy) {
   if (failed()) return;
-  const TimePoint now = steady_now();
+  const TimePoint now = clock_();
   if (is_busy && now - last_maintenance_ < maintenance_interval) return;
   last_maintenance_ = now;
   if (durability_ != Durability::memory && now - last_forgetting_ >= forgetting_interval) {
@@ -283,7 +281,7 @@ void StoreThread::set_retention(RetentionLimits limits,
 }
 
 void StoreThread::run_retention() {
-  const Now now = clock_now();
+  const Now now{clock_(), wall_now_ms()};
   const bool is_due = retention_.is_due(now, stats());
   if (retention_.clock_jumped()) {
     logger_.log(LogLevel::warning,
@@ -317,7 +315,7 @@ void StoreThread::check_place(TimePoint now) {
 
 // Once per change, so that a disk at its mark does not fill the log too.
 void StoreThread::note_room(bool is_low) {
-  const TimePoint now = steady_now();
+  const TimePoint now = clock_();
   if (is_low == room_is_low_ ||
       (last_room_line_ != TimePoint::min() && now - last_room_line_ < room_line_interval)) {
     return;

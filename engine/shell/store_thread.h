@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/pure/shard_core.h"
+#include "engine/shell/clock.h"
 #include "engine/shell/part_answers.h"
 #include "engine/shell/retention.h"
 #include "postbag/logger.h"
@@ -28,11 +29,13 @@ class StoreThread {
  public:
   using Answer = PartAnswers::Answer;
   using Job = std::function<void(Store&)>;
+  using Clock = std::function<TimePoint()>;
 
   // `answer` is called for every part, on this thread or that of the syncs; `fatal` once, when the
-  // store failed for good, on either.
+  // store failed for good, on either. `clock`: tests have one of their own; any thread, and never
+  // ahead of the steady clock.
   StoreThread(Store& store, Durability durability, Answer answer,
-              std::function<void(std::error_code)> fatal, Logger logger);
+              std::function<void(std::error_code)> fatal, Logger logger, Clock clock = steady_now);
   // Finishes everything queued.
   ~StoreThread();
 
@@ -102,6 +105,7 @@ class StoreThread {
   const std::uint16_t store_tag_;
   std::function<void(std::error_code)> fatal_;
   Logger logger_;
+  const Clock clock_;
 
   std::mutex mutex_;
   std::condition_variable wake_;
