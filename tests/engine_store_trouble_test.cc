@@ -118,6 +118,32 @@ TEST_F(EngineStore, ASyncThatFailsEndsIntakeAndNothingIsAccepted) {
   EXPECT_EQ(receiver.request_count(), 0u);
 }
 
+// Calls are refused meanwhile; what was delivered is settled, and what failed gets its row, later.
+TEST_F(EngineStore, WantOfMemoryAtACommitRefusesItAndLaterWorks) {
+  FaultReceiver good;
+  FaultReceiver bad(always(500));
+  FaultReceiver slow(hanging());
+  options.defaults.batch.size = 1;
+  options.defaults.retry.retries = 0;
+  start();
+  for (const char* path : {"/a", "/b", "/c"}) {
+    EXPECT_TRUE(engine->submit(slow.url(path), "1").ok());
+  }
+  ASSERT_TRUE(slow.wait_for_requests(3));
+  control->run_out_of_memory(true);
+  EXPECT_EQ(engine->submit(good.url(), "2").error, Errc::disk_low);
+  slow.release();
+  ASSERT_TRUE(eventually([&] { return control->refused() >= 3; }));
+  control->run_out_of_memory(false);
+  ASSERT_TRUE(eventually([&] { return engine->submit(bad.url(), "3").ok(); }));
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(good.request_count(), 0u);
+  EXPECT_EQ(slow.request_count(), 3u);
+  EXPECT_THAT(bodies(failed_rows(*engine)), ::testing::Contains("3"));
+  engine.reset();
+  EXPECT_EQ(pending_in_store(), 0u);
+}
+
 TEST_F(EngineStore, ADuplicateIsAcceptedWithTheFirst) {
   FaultReceiver receiver;
   start();

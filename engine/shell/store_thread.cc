@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "engine/shell/store_group.h"
@@ -24,6 +25,16 @@ constexpr Duration quiet_after = std::chrono::milliseconds(50);
 constexpr Duration disk_low_pause = std::chrono::milliseconds(500);
 constexpr Duration place_check_interval = std::chrono::seconds(10);
 constexpr Duration room_line_interval = std::chrono::seconds(10);
+
+// Want of memory is like want of room: nothing of the group is stored, and later may work.
+template <typename Work>
+std::error_code unless_short_of_memory(Work work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return Errc::disk_low;
+  }
+}
 
 Errc to_errc(std::error_code error) {
   if (!error) return Errc::ok;
@@ -132,8 +143,12 @@ void StoreThread::loop() {
     if (!work.parts.empty()) commit(work.parts);
     if (work.job) run_job(work.job);
     if (work.slice) run_slice(work.slice);
-    sync_if_due();
-    housekeeping(is_busy);
+    try {
+      sync_if_due();
+      housekeeping(is_busy);
+    } catch (const std::bad_alloc&) {
+      // All of it is tried again.
+    }
   }
   if (unsynced_) {
     last_sync_ = {};
@@ -144,7 +159,7 @@ void StoreThread::loop() {
 void StoreThread::run_job(const Job& job) {
   if (next_number_.load() + reservation / 2 > reserved_below_) {
     StoreGroup group;
-    note_error(commit_group(group, false));
+    note_error(unless_short_of_memory([&] { return commit_group(group, false); }));
   }
   job(store_);
   maintenance_left_ = true;
@@ -182,26 +197,30 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
   StoreGroup group;
   StoreGroupMemory memory;
   bool has_appends = false, wants_sync = false;
-  for (const auto& part : parts) {
-    if (part->append_error != Errc::ok) continue;
-    add_to_group(*part, PartHalf::appends, store_tag_, group, memory);
-    has_appends = has_appends || !part->append.empty();
-    wants_sync = wants_sync || part->sync;
-  }
-  for (const auto& part : parts) add_to_group(*part, PartHalf::rest, store_tag_, group, memory);
   // Losing a settle at power loss costs a repeat, losing a failure of memory mode costs a hook.
   const bool syncs_failures = durability_ != Durability::os;
-  wants_sync = wants_sync || (syncs_failures && !group.fail.empty());
-  std::error_code error = commit_group(group, wants_sync);
+  std::error_code error = unless_short_of_memory([&] {
+    for (const auto& part : parts) {
+      if (part->append_error != Errc::ok) continue;
+      has_appends = has_appends || !part->append.empty();
+      wants_sync = wants_sync || part->sync;
+      add_to_group(*part, PartHalf::appends, store_tag_, group, memory);
+    }
+    for (const auto& part : parts) add_to_group(*part, PartHalf::rest, store_tag_, group, memory);
+    return commit_group(group, wants_sync || (syncs_failures && !group.fail.empty()));
+  });
   std::error_code append_error = error;
   if (error == Errc::disk_low && has_appends) {
     // Deliveries go on where intake cannot: what only takes away still has room.
     StoreGroup rest;
     StoreGroupMemory rest_memory;
-    for (const auto& part : parts)
-      add_to_group(*part, PartHalf::rest, store_tag_, rest, rest_memory);
-    error =
-        rest.empty() ? std::error_code() : commit_group(rest, syncs_failures && !rest.fail.empty());
+    error = unless_short_of_memory([&] {
+      for (const auto& part : parts) {
+        add_to_group(*part, PartHalf::rest, store_tag_, rest, rest_memory);
+      }
+      if (rest.empty()) return std::error_code();
+      return commit_group(rest, syncs_failures && !rest.fail.empty());
+    });
   }
   // A group that only takes away says nothing about room for more.
   if (append_error == Errc::disk_low) {
@@ -254,7 +273,9 @@ void StoreThread::sync_if_due() {
     group.reserve_below = reserved_below_;
     note_error(commit_group(group, true));
   }
-  if (std::exchange(awaits_sync_, false)) answers_.push({}, true);
+  if (!awaits_sync_) return;
+  answers_.push({}, true);
+  awaits_sync_ = false;
 }
 
 void StoreThread::housekeeping(bool is_busy) {
@@ -323,9 +344,10 @@ void StoreThread::note_room(bool is_low) {
   room_is_low_ = is_low;
   last_room_line_ = now;
   logger_.log(is_low ? LogLevel::warning : LogLevel::info,
-              is_low ? "no room: nothing new is accepted until max_bytes or the disk has some; "
-                       "deliveries go on"
-                     : "there is room again");
+              is_low
+                  ? "no room: nothing new is accepted until max_bytes, disk and memory have some; "
+                    "deliveries go on"
+                  : "there is room again");
 }
 
 void StoreThread::refresh_stats() {

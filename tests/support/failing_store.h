@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +26,11 @@ class StoreControl {
   void refuse_all(Errc error) {
     const std::lock_guard lock(mutex_);
     all_ = error;
+  }
+  // From now on commits find no memory, or do again.
+  void run_out_of_memory(bool out) {
+    const std::lock_guard lock(mutex_);
+    out_of_memory_ = out;
   }
   // Groups that append hooks wait in commit() until release().
   void hold() {
@@ -124,6 +130,10 @@ class StoreControl {
       changed_.wait(lock, [&] { return !holds_; });
       held_ -= 1;
     }
+    if (out_of_memory_) {
+      refused_ += 1;
+      throw std::bad_alloc();
+    }
     const Errc error = all_ != Errc::ok || !has_appends ? all_ : appends_;
     refused_ += error != Errc::ok;
     return error == Errc::ok ? std::error_code() : make_error_code(error);
@@ -142,7 +152,7 @@ class StoreControl {
   ChunkNumber scan_fails_after_ = ~ChunkNumber{0};
   std::condition_variable changed_;
   Errc appends_ = Errc::ok, all_ = Errc::ok;
-  bool holds_ = false;
+  bool holds_ = false, out_of_memory_ = false;
   bool syncs_later_ = false, holds_syncs_ = false;
   Errc syncs_ = Errc::ok;
   std::size_t held_ = 0, refused_ = 0, syncs_held_ = 0;

@@ -187,7 +187,7 @@ class Store {
   // One transaction. Errors: Errc::disk_low (no room: nothing of the group is stored, later may
   // work), Errc::store_failed (for good: what was in the group may come back after a restart; call
   // nothing but the destructor). A FailBatch with `keep` off is never given to the store. Never
-  // throws but std::bad_alloc.
+  // throws but std::bad_alloc, which is as disk_low.
   virtual std::error_code commit(const StoreGroup& group, CommitLevel level) = 0;
 
   // Whether there is sync(); if not, `sync_later` is as `sync`.
