@@ -78,6 +78,53 @@ TEST(PackedRun, GivesBackWhatItTook) {
   EXPECT_EQ(pool.live_bytes(), 0u);
 }
 
+TEST(PackedRun, IsCutInTwoAnywhere) {
+  SegmentPool pool;
+  for (std::size_t popped = 0; popped < 3; ++popped) {
+    for (std::size_t at = popped; at < 20; ++at) {
+      PackedRun run(pool, 20'000);
+      std::vector<std::string> expected;
+      const auto push = [&](PackedRun& to, BatchNumber number) {
+        PoolBatch made(pool);
+        for (std::size_t hooks = 1 + number % 3; hooks > 0; --hooks) {
+          append_hook(made.batch, pool, {std::string(number, 'x'), "e", "id", ""}, 0);
+        }
+        made.freeze(number, 1'700'000'000'000 - static_cast<WallMs>(number * 1000));
+        if (to.push_back(made.batch)) expected.push_back(made.text());
+      };
+      for (BatchNumber number = 0; number < 20; ++number) push(run, 100 + 2 * number);
+      const auto pop = [&](PackedRun& from, std::size_t nth) {
+        PoolBatch back(pool);
+        from.pop_front(back.batch);
+        EXPECT_EQ(back.text(), expected[nth]);
+      };
+      for (std::size_t nth = 0; nth < popped; ++nth) pop(run, nth);
+      const std::uint64_t hooks = run.hooks();
+      const std::unique_ptr<PackedRun> front = run.take_before(100 + 2 * at);
+      ASSERT_EQ(front != nullptr, at > popped);
+      EXPECT_EQ(run.batches(), 20 - at);
+      run.shrink();
+      EXPECT_LT(run.capacity(), 10'000u);
+      push(run, 1000);
+      for (std::size_t nth = popped; nth < 20; ++nth) {
+        const BatchNumber number = 100 + 2 * nth;
+        EXPECT_EQ(front && front->has(number, 0), nth < at);
+        EXPECT_EQ(run.has(number, 0), nth >= at);
+        EXPECT_FALSE(run.has(number + 1, 0));
+      }
+      if (front) {
+        EXPECT_EQ(front->batches(), at - popped);
+        EXPECT_EQ(front->hooks() + run.hooks(), hooks + (expected.size() - 20) * 2);
+        for (std::size_t nth = popped; nth < at; ++nth) pop(*front, nth);
+        EXPECT_EQ(front->hooks(), 0u);
+      }
+      for (std::size_t nth = at; nth < expected.size(); ++nth) pop(run, nth);
+      EXPECT_EQ(run.hooks(), 0u);
+    }
+  }
+  EXPECT_EQ(pool.live_bytes(), 0u);
+}
+
 // --- The core
 
 class CountedOutcomes : public OutcomeListener {
@@ -249,6 +296,27 @@ TEST_F(ShardCorePackTest, ACancelMakesRowsAPartAtATimeAndBarriersWaitForAll) {
   expect_all_gone();
 }
 
+// Without rows no part comes back by itself.
+TEST_F(ShardCorePackTest, ACancelThatKeepsNoRowsEndsAPartAtATimeToo) {
+  config_.options.store.keep_failed = false;
+  make();
+  give(0, 3500);
+  bool is_over = false;
+  EXPECT_EQ(world_->core().cancel("*", world_->now()), 3499u);
+  EXPECT_GE(world_->core().bags(), 2400u);
+  world_->core().add_barrier([&] {
+    is_over = true;
+    EXPECT_EQ(world_->core().bags(), 1u);
+  });
+  world_->touch();
+  world_->run_for(seconds(1));
+  EXPECT_TRUE(is_over);
+  EXPECT_EQ(world_->durable().failed.size(), 0u);
+  let_go();
+  EXPECT_EQ(world_->requests().size(), 1u);
+  expect_all_gone();
+}
+
 TEST_F(ShardCorePackTest, AbandonStoresThemAsFailed) {
   make(2);
   give(0, 100);
@@ -262,6 +330,69 @@ TEST_F(ShardCorePackTest, AbandonStoresThemAsFailed) {
   EXPECT_EQ(world_->durable().failed.begin()->second.body, "2");
   for (const auto& [key, row] : world_->durable().failed) EXPECT_EQ(row.reason, Reason::shutdown);
   EXPECT_EQ(world_->hooks_held(), 0u);
+}
+
+// A thousand ids of 64 bytes beside bodies of one are more than a run can hold.
+TEST_F(ShardCorePackTest, ABatchOfManyLongIdsStaysAnObject) {
+  const auto wait = [&] {
+    make(1000);
+    for (int batch = 0; batch < 5; ++batch) {
+      std::vector<WorldHook> hooks(1000);
+      for (std::size_t nth = 0; nth < hooks.size(); ++nth) {
+        hooks[nth].target = url_a;
+        hooks[nth].body = std::to_string(batch);
+        hooks[nth].id = std::to_string(100'000 + nth) + std::string(58, 'i');
+      }
+      world_->submit(hooks);
+    }
+    world_->run_for(milliseconds(20));
+  };
+  wait();
+  let_go();
+  ASSERT_EQ(world_->requests().size(), 5u);
+  for (int batch = 0; batch < 5; ++batch) {
+    EXPECT_EQ(bodies()[static_cast<std::size_t>(batch)].substr(0, 2), "[" + std::to_string(batch));
+  }
+  expect_all_gone();
+
+  wait();
+  EXPECT_EQ(world_->cancel("*"), 4000u);
+  let_go();
+  EXPECT_EQ(world_->durable().failed.size(), 4000u);
+  expect_all_gone();
+
+  wait();
+  world_->drain();
+  world_->core().stop_sending();
+  world_->run_for(seconds(200));
+  EXPECT_EQ(world_->abandon(), (std::pair<std::uint64_t, std::uint64_t>{0, 4000}));
+  world_->run_idle();
+  EXPECT_EQ(world_->durable().failed.size(), 4000u);
+}
+
+TEST_F(ShardCorePackTest, WatchingEverySecondPackedHookTakesLittleMemory) {
+  const std::string pad(296, ' ');
+  for (const bool from_the_end : {false, true}) {
+    make();
+    ids_.clear();
+    give(0, 2000, url_a, {}, pad);
+    const std::uint64_t before = world_->memory_bytes();
+    const auto listener = std::make_shared<CountedOutcomes>();
+    for (std::size_t at = 1; at < 2000; at += 2) {
+      const std::size_t nth = from_the_end ? 2000 - at : at;
+      ASSERT_TRUE(world_->core().watch(locate(ids_[nth]).chunk, 0, 0, listener)) << nth;
+    }
+    EXPECT_LT(world_->memory_bytes(), 3 * before);
+    give(2000, 2010, url_a, {}, pad);
+    let_go();
+    EXPECT_EQ(listener->delivered, 1000);
+    std::vector<std::string> expected;
+    for (int number = 0; number < 2010; ++number) {
+      expected.push_back("[" + std::to_string(number) + pad + "]");
+    }
+    EXPECT_EQ(bodies(), expected);
+    expect_all_gone();
+  }
 }
 
 TEST_F(ShardCorePackTest, AWaitingHookTakesAFewBytesBesideItself) {

@@ -184,6 +184,25 @@ TEST_F(ShardCoreSpillTest, OrderIsKeptHoweverTheyWereDropped) {
   expect_all_gone();
 }
 
+// One that is committed before its time cuts it goes into the run in front of it there and then,
+// and is no object any more.
+TEST_F(ShardCoreSpillTest, ABatchCutByItsTimeBehindDroppedOnesMayEndThere) {
+  make(plain(2, seconds(1)));
+  hold();
+  give(0, 7);
+  world_->run_for(seconds(2));
+  world_->shed(1 << 30);
+  give(7, 8);
+  const std::uint64_t before = world_->memory_bytes();
+  world_->run_for(seconds(2));
+  EXPECT_LT(world_->memory_bytes(), before);
+  EXPECT_EQ(world_->core().bags(), 5u);
+  let_go();
+  world_->run_idle();
+  EXPECT_THAT(bodies(), ElementsAre("[0,1]", "[2,3]", "[4,5]", "[6]", "[7]"));
+  expect_all_gone();
+}
+
 TEST_F(ShardCoreSpillTest, BatchesOfSeveralChunksComeBackWhole) {
   make(plain(3));
   hold();
@@ -203,9 +222,11 @@ class CountingListener : public OutcomeListener {
  public:
   bool hook_done(std::size_t, const HookOutcome& outcome) override {
     (outcome.delivered ? delivered : failed) += 1;
+    reason = outcome.reason;
     return false;
   }
   int delivered = 0, failed = 0;
+  Reason reason = Reason::none;
 };
 
 TEST_F(ShardCoreSpillTest, HooksInRunsAreFoundAndWatched) {
@@ -283,6 +304,49 @@ TEST_F(ShardCoreSpillTest, ACancelReadsAPartAtATimeAndBarriersWaitForAll) {
   world_->run_idle();
   EXPECT_EQ(world_->requests().size(), 11u);
   expect_all_gone();
+}
+
+TEST_F(ShardCoreSpillTest, AHookWhoseCancelIsStillBeingReadIsToldOfIt) {
+  make(plain(1));
+  hold();
+  give(0, 10);
+  world_->shed(1 << 30);
+  ShardCore& core = world_->core();
+  EXPECT_EQ(core.cancel("*", world_->now()), 9u);
+  for (const auto& [number, chunk] : world_->durable().chunks) {
+    if (number == world_->durable().chunks.begin()->first) continue;  // on the wire
+    const auto listener = std::make_shared<CountingListener>();
+    EXPECT_TRUE(core.watch(number, 0, 0, listener));
+    EXPECT_EQ(listener->failed, 1);
+    EXPECT_EQ(listener->reason, Reason::cancelled) << number;
+  }
+  world_->touch();
+  world_->run_for(seconds(1));
+  EXPECT_EQ(world_->durable().failed.size(), 9u);
+}
+
+// What an earlier life of another mode left is settled like what it would settle itself.
+TEST_F(ShardCoreSpillTest, WhatMemoryModeFindsAndGivesUpIsNotFoundAgain) {
+  make(plain(2));
+  hold();
+  give(0, 10);
+  DurableState left = world_->durable();
+  EXPECT_EQ(left.pending_hooks(), 10u);
+  config_.durable = false;
+  make_world();
+  world_->durable() = std::move(left);
+  always(answer(500));
+  world_->crash();
+  EXPECT_EQ(world_->hooks_held(), 10u);
+  world_->run_idle();
+  EXPECT_EQ(world_->durable().failed.size(), 10u);
+  EXPECT_EQ(world_->durable().chunks.size(), 0u);
+  let_go();
+  const std::size_t requests = world_->requests().size();
+  world_->crash();
+  EXPECT_EQ(world_->hooks_held(), 0u);
+  world_->run_idle();
+  EXPECT_EQ(world_->requests().size(), requests);
 }
 
 TEST_F(ShardCoreSpillTest, AbandonLeavesRunsInTheStore) {

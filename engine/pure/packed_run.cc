@@ -1,6 +1,7 @@
 #include "engine/pure/packed_run.h"
 
 #include <cstring>
+#include <utility>
 
 #include "engine/pure/check.h"
 #include "engine/pure/varint.h"
@@ -101,10 +102,50 @@ bool PackedRun::has(ChunkNumber chunk, std::uint32_t index) const {
   Place last = first_;
   for (std::uint64_t at = 0; at < batches_; ++at) {
     const PackedBatch packed = take(code, last);
-    if (packed.place.number == chunk) return index < packed.hooks;
+    if (packed.place.number >= chunk) return packed.place.number == chunk && index < packed.hooks;
     last = packed.place;
   }
   return false;
+}
+
+// The bytes stay as they are: what each batch is coded against goes with it.
+std::unique_ptr<PackedRun> PackedRun::take_before(ChunkNumber chunk) {
+  const std::string_view all = segment_->text().substr(taken_);
+  std::string_view code = all;
+  Place last = first_;
+  std::uint64_t batches = 0;
+  std::uint64_t hooks = 0;
+  std::size_t bytes = 0;  // of those before it
+  for (;; ++batches) {
+    check(batches < batches_);
+    const PackedBatch packed = take(code, last);
+    if (packed.place.number == chunk) break;
+    last = packed.place;
+    hooks += packed.hooks;
+    bytes = all.size() - code.size();
+  }
+  if (batches == 0) return nullptr;
+  auto front = std::make_unique<PackedRun>(pool_, bytes);
+  std::memcpy(front->segment_->data(), all.data(), bytes);
+  front->segment_->used = static_cast<std::uint32_t>(bytes);
+  front->first_ = std::exchange(first_, last);
+  front->last_ = last;
+  front->batches_ = batches;
+  front->hooks_ = hooks;
+  taken_ += static_cast<std::uint32_t>(bytes);
+  batches_ -= batches;
+  hooks_ -= hooks;
+  return front;
+}
+
+void PackedRun::shrink() {
+  const std::string_view code = segment_->text().substr(taken_);
+  if (code.size() > segment_->capacity / 2) return;
+  Segment* fitting = pool_.take(code.size());
+  std::memcpy(fitting->data(), code.data(), code.size());
+  fitting->used = static_cast<std::uint32_t>(code.size());
+  taken_ = 0;
+  pool_.give_back(std::exchange(segment_, fitting));
 }
 
 }  // namespace postbag

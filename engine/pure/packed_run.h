@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <memory>
 
 #include "engine/pure/batch.h"
 
@@ -31,6 +31,11 @@ class PackedRun {
   bool push_back(const Batch& batch);
   // The oldest, into a new batch. There must be one.
   void pop_front(Batch& batch);
+  // Takes the batches before that one, which must be there, into a run of their own that is just
+  // large enough. Null: there are none. Throws std::bad_alloc, and has changed nothing then.
+  std::unique_ptr<PackedRun> take_before(ChunkNumber chunk);
+  // Into a smaller segment, if most of this one is not in use. Throws std::bad_alloc.
+  void shrink();
   // Whether the hook is in one of the batches.
   bool has(ChunkNumber chunk, std::uint32_t index) const;
 

@@ -234,9 +234,13 @@ void ShardCore::cut(Bag& bag, Cut why) {
   counters_.cut_by_bytes += why == Cut::bytes;
   counters_.cut_by_time += why == Cut::time;
   counters_.cut_by_order += why == Cut::order;
-  note_sheddable(batch);
-  bag_changed(bag);
-  pack(batch);
+  if (batch.stored) {
+    note_sheddable(batch);  // may be the end of it
+    bag_changed(bag);
+  } else {
+    bag_changed(bag);
+    pack(batch);  // may be the end of it
+  }
 }
 
 void ShardCore::free_batch(Batch& batch) {

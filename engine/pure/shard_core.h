@@ -65,7 +65,6 @@ struct StorePart {
   std::vector<std::shared_ptr<CallSink>> calls;
   std::vector<std::function<void()>> barriers;  // called once everything before them is stored
   std::uint32_t shard = 0;
-  bool durable = false;     // its batches have chunks in the store
   bool sync = false;        // a call of `calls` wants them on disk before its answer
   std::uint32_t epoch = 0;  // appends of an epoch that had a failure are refused unread
   bool requeued = false;    // holds work that an earlier part could not store
@@ -303,7 +302,7 @@ class ShardCore {
   Batch* unpack_batch(ChunkNumber chunk, std::uint32_t index);
   const Bag* find_packed(ChunkNumber chunk, std::uint32_t index, bool& is_cancelled) const;
   std::uint64_t cancel_packed(Batch& carrier, const Now& now);
-  void cancel_more_packed(std::size_t fails_max);
+  void cancel_more_packed(std::size_t batches_max);
   void unpack_all();
 
   // shard_core_admin.cc
@@ -312,6 +311,7 @@ class ShardCore {
   void take_out(Batch& batch);
   bool decode_chunks(Batch& batch, std::span<const std::string> blobs);
   void load_failed(Batch& batch, const Now& now);
+  static void note_cancelled(Batch& batch);
   void renew_open(Bag& bag, const BatchPolicy& before, const Now& now);
   void remember_delivered(const Batch& batch);
   Batch* batch_with(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) const;

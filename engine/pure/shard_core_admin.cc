@@ -93,6 +93,7 @@ bool ShardCore::decode_chunks(Batch& batch, std::span<const std::string> blobs) 
 void ShardCore::load_failed(Batch& batch, const Now& now) {
   if (batch.state == BatchState::failing) {
     unuse(batch);
+    batch.last_reason = Reason::local_resource;
     wait_for_retry(batch, now);
     cancel_loads_ -= 1;
     cancel_ended();
@@ -179,10 +180,17 @@ void ShardCore::take_out(Batch& batch) {
   }
 }
 
+// While its hooks are being read for their rows, who asks hears what give_up() will say.
+void ShardCore::note_cancelled(Batch& batch) {
+  batch.last_reason = Reason::cancelled;
+  batch.last_status = 0;
+}
+
 void ShardCore::cancel_batch(Batch& batch, const Now& now) {
   take_out(batch);
   if (!batch.resident) {  // failed rows want the hooks: loaded() goes on with it
     set_state(batch, BatchState::failing);
+    note_cancelled(batch);
     batch.uses += 1;
     cancels_open_ += 1;
     cancel_loads_ += 1;
@@ -229,6 +237,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
       in_flight_ -= 1;
       batch->attempts -= 1;
       set_state(*batch, BatchState::failing);
+      note_cancelled(*batch);
       cancels_open_ += 1;
       cancel_loads_ += 1;
     } else {

@@ -12,8 +12,10 @@
 namespace postbag {
 namespace {
 
-// Beside a larger body the object is small.
+// Beside a larger body the object is small. The meta is bounded as well: many hooks with long ids
+// have more of it than a run can hold.
 constexpr std::uint64_t packed_body_bytes_max = 4096;
+constexpr std::size_t packed_meta_bytes_max = 4096;
 // The first run of a bag is small, each after it twice as large.
 constexpr std::size_t packed_run_bytes_min = 1024;
 constexpr std::size_t packed_run_bytes_max = segment_bytes_max - sizeof(Segment);
@@ -26,7 +28,8 @@ bool ShardCore::can_pack(const Batch& batch) const {
   return batch.state == BatchState::queued && !batch.stored && batch.resident && batch.uses == 0 &&
          batch.uncommitted == 0 && !batch.cancelled && !batch.watchers && !batch.taken_over &&
          !batch.more_chunks && !batch.run && !batch.packed && !batch.bag->is_retry() &&
-         batch.number == batch.chunk.number && batch.body_bytes <= packed_body_bytes_max;
+         batch.number == batch.chunk.number && batch.body_bytes <= packed_body_bytes_max &&
+         batch.meta.size() <= packed_meta_bytes_max;
 }
 
 // The last of its queue, just cut. It may be no object any more afterwards.
@@ -34,16 +37,18 @@ void ShardCore::pack(Batch& batch) {
   Batch* before = batch.before;
   if (by_number_.size() <= config_.unpacked_batches || before == nullptr) return;
   if (!before->resident || !can_pack(batch)) return;
-  if (!before->packed) {
+  if (before->packed) {
+    if (!before->packed->push_back(batch)) return;  // carries the next run
+  } else {
     const Batch* earlier = before->before;
     const std::size_t earlier_bytes =
         earlier != nullptr && earlier->packed ? earlier->packed->capacity() : 0;
     const std::size_t wanted =
         std::max({2 * earlier_bytes, 2 * PackedRun::bytes_of(batch), packed_run_bytes_min});
-    give_packed(*before,
-                std::make_unique<PackedRun>(pool_, std::min(wanted, packed_run_bytes_max)));
+    auto run = std::make_unique<PackedRun>(pool_, std::min(wanted, packed_run_bytes_max));
+    if (!run->push_back(batch)) return;
+    give_packed(*before, std::move(run));
   }
-  if (!before->packed->push_back(batch)) return;  // carries the next run
   queue_unlink(batch);
   destroy_batch(batch);
 }
@@ -94,17 +99,15 @@ Batch* ShardCore::unpack_batch(ChunkNumber chunk, std::uint32_t index) {
   Batch& carrier = *(*found)->carrier;
   Bag& bag = *carrier.bag;
   std::unique_ptr<PackedRun> behind = take_packed(carrier);
-  auto front = std::make_unique<PackedRun>(pool_, behind->capacity());
-  Batch* batch = &unpack_front(bag, *behind);
-  while (batch->number != chunk) {
-    check(front->push_back(*batch));
-    destroy_batch(*batch);
-    batch = &unpack_front(bag, *behind);
+  std::unique_ptr<PackedRun> front = behind->take_before(chunk);
+  Batch& batch = unpack_front(bag, *behind);
+  queue_insert(bag, &carrier, batch);
+  if (front) give_packed(carrier, std::move(front));
+  if (behind->batches() > 0) {
+    behind->shrink();
+    give_packed(batch, std::move(behind));
   }
-  queue_insert(bag, &carrier, *batch);
-  if (front->batches() > 0) give_packed(carrier, std::move(front));
-  if (behind->batches() > 0) give_packed(*batch, std::move(behind));
-  return batch;
+  return &batch;
 }
 
 // The bag of a hook whose batch is in a run; null: in none.
@@ -132,9 +135,10 @@ std::uint64_t ShardCore::cancel_packed(Batch& carrier, const Now& now) {
 }
 
 // Makes failed rows of cancelled runs while no more than so many wait for the store: these are
-// objects again.
-void ShardCore::cancel_more_packed(std::size_t fails_max) {
-  while (!cancelled_packed_.empty() && (!part_ || part_->fail.size() < fails_max)) {
+// objects again. Where no rows are kept, so many at a time.
+void ShardCore::cancel_more_packed(std::size_t batches_max) {
+  for (std::size_t made = 0; !cancelled_packed_.empty() && made < batches_max; ++made) {
+    if (part_ && part_->fail.size() >= batches_max) break;
     auto& [bag, run, at] = cancelled_packed_.front();
     Batch& batch = unpack_front(*bag, *run);
     batch.state = BatchState::failing;
@@ -145,6 +149,7 @@ void ShardCore::cancel_more_packed(std::size_t fails_max) {
     give_up(batch, std::move(result), cancelled_at);
     cancel_ended();
   }
+  if (!cancelled_packed_.empty()) part();  // when it comes back, this goes on
 }
 
 // At the end: all of them are objects again, and cancelled ones on their way to the store.

@@ -256,6 +256,7 @@ void ShardCore::cancel_more() {
     const DiskBatch places = run->pop_front();
     Batch& batch = batch_on_disk(*bag, places, places.chunk.number);
     batch.state = BatchState::failing;
+    note_cancelled(batch);
     batch.uses += 1;
     cancel_loads_ += 1;
     loads_.push_back(&batch);

@@ -61,7 +61,6 @@ std::unique_ptr<StorePart> ShardCore::take_part(const Now& now) {
   if (!dirty_.empty() || !waiting_calls_.empty()) close_chunks(part());
   if (!part_) return nullptr;
   part_->shard = config_.shard;
-  part_->durable = config_.durable;
   part_->epoch = epoch_;
   parts_out_.push_back(part_.get());
   return std::move(part_);

@@ -52,8 +52,7 @@ void each_failed(const Batch& batch, std::uint16_t store_tag,
   });
 }
 
-void add_fail(const StorePart::Fail& fail, bool durable, std::uint16_t store_tag,
-              StoreGroup& group) {
+void add_fail(const StorePart::Fail& fail, std::uint16_t store_tag, StoreGroup& group) {
   const Batch& batch = *fail.batch;
   FailBatch row;
   row.batch = batch.number;
@@ -68,7 +67,7 @@ void add_fail(const StorePart::Fail& fail, bool durable, std::uint16_t store_tag
     each_failed(batch, store_tag, each);
   };
   group.fail.push_back(std::move(row));
-  if (durable && !batch.bag->is_retry()) {
+  if (batch.stored) {  // in memory mode, too: an earlier life may have had another
     batch.for_each_chunk([&](const ChunkInfo& chunk) { group.settle.push_back(chunk.number); });
   }
 }
@@ -90,7 +89,7 @@ void add_to_group(const StorePart& part, PartHalf half, std::uint16_t store_tag,
   }
   group.settle.insert(group.settle.end(), part.settle.begin(), part.settle.end());
   group.attempts.insert(group.attempts.end(), part.attempts.begin(), part.attempts.end());
-  for (const StorePart::Fail& fail : part.fail) add_fail(fail, part.durable, store_tag, group);
+  for (const StorePart::Fail& fail : part.fail) add_fail(fail, store_tag, group);
   for (const StorePart::Rows& rows : part.delivered_rows) {
     group.delete_failed.insert(group.delete_failed.end(), rows.keys.begin(), rows.keys.end());
   }
