@@ -73,7 +73,11 @@ class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
 
   bool can_write() const {
     pollfd waited{STDERR_FILENO, POLLOUT, 0};
-    return poll(&waited, 1, dropped_ > 0 ? 0 : patience_ms) > 0;
+    int ready = 0;
+    do {
+      ready = poll(&waited, 1, dropped_ > 0 ? 0 : patience_ms);
+    } while (ready < 0 && errno == EINTR);
+    return ready > 0;
   }
   // In pieces that a pipe takes whole once it takes anything. False: dropped, maybe in part.
   bool write(const spdlog::details::log_msg& message) {

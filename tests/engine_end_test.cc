@@ -164,6 +164,21 @@ TEST(EngineDestructor, FromACallbackReturnsAtOnceAndTheEngineEndsLater) {
   }
 }
 
+// A call of settled duplicates only is answered on the thread that made it.
+TEST(EngineDestructor, FromTheCallbackOfADuplicate) {
+  const std::string url = refusing_url();
+  auto engine = std::make_unique<Engine>(loopback_options(), make_memory_store());
+  ASSERT_TRUE(engine->submit(hook_with_id(url, "1", "one")).ok());
+  Engine& ended = *engine;
+  bool is_called = false;
+  ended.submit(hook_with_id(url, "1", "one"), {}, [&](const SubmitResult& result) {
+    EXPECT_EQ(result.duplicates, 1u);
+    engine.reset();
+    is_called = true;
+  });
+  EXPECT_TRUE(is_called);
+}
+
 TEST(EngineDestructor, OfAnIdleEngine) {
   World world;
   world.engine.reset();

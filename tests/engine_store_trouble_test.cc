@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "tests/support/engine_support.h"
 #include "tests/support/failing_store.h"
 
@@ -142,6 +145,68 @@ TEST_F(EngineStore, WantOfMemoryAtACommitRefusesItAndLaterWorks) {
   EXPECT_THAT(bodies(failed_rows(*engine)), ::testing::Contains("3"));
   engine.reset();
   EXPECT_EQ(pending_in_store(), 0u);
+}
+
+// It needs no sync of its own, but what it comes behind may be gone.
+TEST_F(EngineStore, ACallWithoutASyncBehindOneThatFailsIsRefusedToo) {
+  FaultReceiver receiver;
+  control->sync_later();
+  start();
+  control->hold_syncs();
+  auto first = submit_async(*engine, hooks_to(receiver.url(), {"1"}));
+  ASSERT_TRUE(control->wait_sync_held());
+  SubmitOptions os;
+  os.durability = Durability::os;
+  auto second = submit_async(*engine, hooks_to(receiver.url(), {"2"}), os);
+  ASSERT_TRUE(control->wait_appends(2));
+  control->refuse_syncs(Errc::store_failed);
+  control->release_syncs();
+  EXPECT_EQ(first.get().error, Errc::store_failed);
+  EXPECT_EQ(second.get().error, Errc::store_failed);
+  EXPECT_EQ(engine->status().accepted, 0u);
+  engine.reset();
+  EXPECT_EQ(receiver.request_count(), 0u);
+}
+
+bool thread_exists(std::string_view name) {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(task.path() / "comm");
+    std::string line;
+    if (std::getline(file, line) && line == name) return true;
+  }
+  return false;
+}
+
+// The shards have ended when the store says what became of the first two; the third never left its
+// shard.
+TEST_F(EngineStore, TheEndAfterAFatalErrorAnswersWhatIsUnderWay) {
+  FaultReceiver receiver;
+  control->sync_later();
+  start();
+  std::promise<void> fatal;
+  engine->on_fatal([&](std::error_code) { fatal.set_value(); });
+  control->hold_syncs();
+  auto first = submit_async(*engine, hooks_to(receiver.url(), {"1"}));
+  ASSERT_TRUE(control->wait_sync_held());
+  control->hold();
+  auto second = submit_async(*engine, hooks_to(receiver.url(), {"2"}));
+  ASSERT_TRUE(control->wait_held());
+  auto third = submit_async(*engine, hooks_to(receiver.url(), {"3"}));
+  EXPECT_EQ(engine->targets().at(0).waiting, 3u);  // all are in bags
+  control->refuse_all(Errc::store_failed);
+  control->release();
+  ASSERT_EQ(fatal.get_future().wait_for(patience), std::future_status::ready);
+  auto ended = std::async(std::launch::async, [&] { engine.reset(); });
+  EXPECT_TRUE(eventually([] { return !thread_exists("postbag-shard"); }));
+  control->release_syncs();
+  ASSERT_EQ(ended.wait_for(patience), std::future_status::ready);
+  for (auto* call : {&first, &second, &third}) {
+    ASSERT_EQ(call->wait_for(Duration::zero()), std::future_status::ready);
+  }
+  EXPECT_TRUE(first.get().ok());
+  EXPECT_EQ(second.get().error, Errc::store_failed);
+  EXPECT_EQ(third.get().error, Errc::stopping);
+  EXPECT_EQ(pending_in_store(), 1u);
 }
 
 TEST_F(EngineStore, ADuplicateIsAcceptedWithTheFirst) {

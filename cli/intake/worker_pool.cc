@@ -1,6 +1,5 @@
 #include "cli/intake/worker_pool.h"
 
-#include <system_error>
 #include <utility>
 
 namespace postbag {
@@ -9,7 +8,7 @@ WorkerPool::WorkerPool(std::size_t threads, std::size_t queue_max) : queue_max_(
   threads_.reserve(threads);
   try {
     for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
-  } catch (const std::system_error&) {
+  } catch (...) {
     stop();  // those that were made: a thread must not be destroyed while it runs
     throw;
   }

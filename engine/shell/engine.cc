@@ -75,7 +75,7 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
         Shard& shard = *shards_[part->shard];
         shard.post_answer(std::move(part));
       },
-      [this](std::error_code error) { fail(error); }, logger_);
+      [this](std::error_code error) { fail(error); }, logger_, steady_now, count);
   store_thread_->set_retention(
       {options_.store.failed_max_age, options_.store.failed_max_bytes}, [this] {
         const std::lock_guard lock(claims_.mutex);
@@ -88,6 +88,8 @@ Engine::Impl::~Impl() {
   stopping_ = true;
   close_down();
   for (auto& shard : shards_) shard->stop();
+  store_thread_->stop();
+  for (auto& shard : shards_) shard->answer_rest();
   store_thread_.reset();
   shards_.clear();
 }
@@ -120,7 +122,7 @@ void Engine::Impl::fail(std::error_code error) {
     const std::lock_guard lock(mutex_);
     if (fatal_) return;
     fatal_ = error;
-    handler = fatal_handler_;
+    handler.swap(fatal_handler_);  // a copy may need memory
   }
   changed_.notify_all();
   if (handler) handler(error);

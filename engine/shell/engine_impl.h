@@ -117,7 +117,7 @@ class Engine::Impl : public ShardHost {
   std::shared_ptr<CallState> admit(HookList& hooks, SubmitOptions& options, SubmitHandler& done,
                                    SubmitResult& refused);
   void address(const Admission& admission, CallState& call);
-  void hand_over(CallState& call) noexcept;
+  void hand_over(CallState& call, std::optional<Entering>& entering) noexcept;
   void fail(std::error_code error);
   bool has_failed() const {
     const std::lock_guard lock(mutex_);

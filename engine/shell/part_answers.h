@@ -20,9 +20,11 @@ class PartAnswers {
  public:
   using Answer = std::function<void(std::unique_ptr<StorePart>)>;
 
-  // `answer` is called on either thread; `failed` on that of the syncs.
-  PartAnswers(Store& store, Answer answer, std::function<void(std::error_code)> failed);
-  // Syncs and answers everything first.
+  // `answer` is called on either thread; `failed` on that of the syncs, when everybody concerned
+  // was answered. Neither throws. No more than `parts_max` are under way: room for them is taken
+  // here, so that nothing later needs memory.
+  PartAnswers(Store& store, std::size_t parts_max, Answer answer,
+              std::function<void(std::error_code)> failed);
   ~PartAnswers();
   PartAnswers(const PartAnswers&) = delete;
   PartAnswers& operator=(const PartAnswers&) = delete;
@@ -30,16 +32,17 @@ class PartAnswers {
   // That of the syncs.
   bool is_this_thread() const { return thread_.get_id() == std::this_thread::get_id(); }
 
-  // One thread. Parts that need no sync are answered at once if none waits before them.
-  void push(std::vector<std::unique_ptr<StorePart>> parts, bool wants_sync);
+  // One thread. Takes the parts out of `parts`; null: was taken before. Those that need no sync are
+  // answered at once if none waits before them. After a sync that failed all are refused: what
+  // came before them in the store may be gone.
+  void push(std::vector<std::unique_ptr<StorePart>>& parts, bool wants_sync);
+  // Syncs and answers everything; then nothing may be pushed. More than once is as good as once.
+  void stop();
 
  private:
-  struct Group {
-    std::vector<std::unique_ptr<StorePart>> parts;
-    bool wants_sync = false;
-  };
   void loop();
-  void answer(std::vector<Group>& groups, std::error_code error);
+  std::error_code sync() noexcept;
+  void answer(std::vector<std::unique_ptr<StorePart>>& parts, std::error_code error);
 
   Store& store_;
   Answer answer_;
@@ -47,9 +50,12 @@ class PartAnswers {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::vector<Group> waiting_;
+  std::vector<std::unique_ptr<StorePart>> waiting_;
+  bool wants_sync_ = false;  // what waits, or what was committed without a part
   bool is_syncing_ = false;  // or answering
   bool stop_ = false;
+  std::error_code error_;                          // of the sync that failed
+  std::vector<std::unique_ptr<StorePart>> taken_;  // that thread's
   std::thread thread_;
 };
 

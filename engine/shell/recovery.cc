@@ -10,11 +10,9 @@ namespace {
 // About as much as the store reads in the 5 ms that a commit may have to wait for it.
 constexpr std::size_t slice_chunks = 4096;
 
-// A part of what is pending, on its way from the store to the shards. Used again once they have it.
-struct RecoverySlice {
-  std::vector<PendingChunk> chunks;
-  std::vector<std::vector<std::uint32_t>> of_shard;  // indices
-  std::atomic<std::size_t> uses{0};                  // shards that have yet to take theirs
+// Shards that have yet to take theirs.
+struct RecoveryTurn {
+  std::atomic<std::size_t> uses{0};
 
   void wait() const {
     while (const std::size_t left = uses.load(std::memory_order_acquire)) uses.wait(left);
@@ -24,6 +22,23 @@ struct RecoverySlice {
   }
 };
 
+// A part of what is pending, on its way from the store to the shards. Used again once they have it.
+struct RecoverySlice : RecoveryTurn {
+  std::vector<PendingChunk> chunks;
+  std::vector<std::vector<std::uint32_t>> of_shard;  // indices
+};
+
+// No promise: a shard without memory drops its command, and to break a promise takes memory.
+struct RecoveryBegin : RecoveryTurn {
+  std::atomic<std::size_t> begun{0};
+};
+
+// One for each shard; a shard that halts drops it unrun: that counts, too.
+template <typename Turn>
+std::shared_ptr<Turn> use_of(const std::shared_ptr<Turn>& turn) {
+  return {turn.get(), [turn](Turn* one) { one->taken(); }};
+}
+
 }  // namespace
 
 // While it exists the shards do nothing but to take over what was found.
@@ -31,30 +46,14 @@ class Engine::Impl::Recovering {
  public:
   explicit Recovering(Impl& engine) : engine_(engine) {
     engine_.recovering_ = true;
-    std::vector<std::future<void>> begun;
-    for (auto& shard : engine_.shards_) {
-      auto task = std::make_shared<std::promise<void>>();
-      begun.push_back(task->get_future());
-      shard->hold();
-      shard->post_recovered([task](ShardCore& core, const Now&) {
-        core.begin_recovery();
-        task->set_value();
-      });
+    try {
+      begin();
+    } catch (...) {
+      end();
+      throw;
     }
-    for (auto& one : begun) one.get();
   }
-  ~Recovering() {
-    if (!is_whole_) engine_.stopping_ = true;
-    for (auto& shard : engine_.shards_) {
-      shard->post_recovered([sound = is_whole_, &shard = *shard](ShardCore& core, const Now&) {
-        // Of the last batches some chunks may be missing.
-        if (!sound) core.stop_sending();
-        core.end_recovery();
-        shard.release();
-      });
-    }
-    engine_.recovering_ = false;
-  }
+  ~Recovering() { end(); }
   Recovering(const Recovering&) = delete;
   Recovering& operator=(const Recovering&) = delete;
 
@@ -76,10 +75,7 @@ class Engine::Impl::Recovering {
     engine_.pending_.fetch_add(hooks);
     slice->uses = shards.size();
     for (std::size_t at = 0; at < shards.size(); ++at) {
-      // A shard that halts drops it unrun: that counts, too.
-      const std::shared_ptr<RecoverySlice> use(slice.get(),
-                                               [slice](RecoverySlice* one) { one->taken(); });
-      shards[at]->post_recovered([use, at](ShardCore& core, const Now& now) {
+      shards[at]->post_recovered([use = use_of(slice), at](ShardCore& core, const Now& now) {
         core.add_recovered(use->chunks, use->of_shard[at], now);
       });
     }
@@ -88,7 +84,31 @@ class Engine::Impl::Recovering {
   void is_whole() { is_whole_ = true; }
 
  private:
+  // Throws where a shard halts.
+  void begin() {
+    const auto turn = std::make_shared<RecoveryBegin>();
+    turn->uses = engine_.shards_.size();
+    for (auto& shard : engine_.shards_) {
+      shard->hold();
+      held_ += 1;
+      shard->post_recovered([use = use_of(turn)](ShardCore& core, const Now&) {
+        core.begin_recovery();
+        use->begun += 1;
+      });
+    }
+    turn->wait();
+    if (turn->begun == engine_.shards_.size()) return;
+    throw std::system_error(std::make_error_code(std::errc::not_enough_memory),
+                            "the pending hooks cannot be taken over");
+  }
+  void end() noexcept {
+    if (!is_whole_) engine_.stopping_ = true;
+    for (std::size_t at = 0; at < held_; ++at) engine_.shards_[at]->release(is_whole_);
+    engine_.recovering_ = false;
+  }
+
   Impl& engine_;
+  std::size_t held_ = 0;  // shards, from the first
   bool is_whole_ = false;
 };
 

@@ -133,7 +133,7 @@ void Shard::post_answer(std::unique_ptr<StorePart> part) {
 
 void Shard::hold() {
   const std::lock_guard lock(inbox_mutex_);
-  held_ = true;
+  held_ = !halted_;
 }
 
 void Shard::post_recovered(std::function<void(ShardCore&, const Now&)> command) {
@@ -142,9 +142,9 @@ void Shard::post_recovered(std::function<void(ShardCore&, const Now&)> command) 
   wake();
 }
 
-void Shard::release() {
+void Shard::release(bool is_sound) noexcept {
   const std::lock_guard lock(inbox_mutex_);
-  held_ = false;
+  release_ = is_sound ? Release::sound : Release::unsound;
   wake();
 }
 
@@ -182,6 +182,7 @@ void Shard::wake_now() {
 }
 
 void Shard::on_wake() {
+  Release release = Release::none;
   {
     const std::lock_guard lock(inbox_mutex_);
     if (held_) {
@@ -190,6 +191,7 @@ void Shard::on_wake() {
     } else {
       inbox_.swap(taken_);
     }
+    release = std::exchange(release_, Release::none);
     wake_ = Wake::none;
   }
   if (halted_) return refuse_inbox();
@@ -198,6 +200,7 @@ void Shard::on_wake() {
   std::uint64_t reserved_bytes = 0;
   for (auto& answer : taken_.answers) core_.part_done(*answer, now);
   for (auto& command : taken_.recovered) command(core_, now);
+  if (release != Release::none) end_recovery(release);
   std::shared_ptr<void> keep;
   while (taken_.first != nullptr) {
     reserved_bytes += taken_.first->reserved_bytes;
@@ -212,6 +215,14 @@ void Shard::on_wake() {
   cycle(now);
   // Only now does memory_bytes show the hooks: in between both count, so the limit holds.
   if (reserved_bytes > 0) host_.memory_released(reserved_bytes);
+}
+
+void Shard::end_recovery(Release release) {
+  if (release == Release::unsound) core_.stop_sending();
+  core_.end_recovery();
+  const std::lock_guard lock(inbox_mutex_);
+  held_ = false;
+  wake();
 }
 
 void Shard::take_delivery(ShardDelivery& delivery, const Now& now) {
@@ -244,7 +255,7 @@ void Shard::need_cycle() {
 
 // Carries out what the core decided.
 void Shard::cycle(const Now& now) {
-  cycle_pending_ = false;
+  cycle_pending_ = has_done_at_ = false;
   if (halted_) return;
   if (core_.next_deadline() <= now.steady) core_.advance(now);
   if (transport_->next_deadline() <= now.steady) transport_->on_deadline(now.steady);
@@ -303,7 +314,7 @@ void Shard::attempt_done(AttemptToken token, AttemptResult result) {
   if (result.reason == Reason::shutdown) result.counted = false;  // we broke it off, not the peer
   if (!result.delivered()) log_attempt(batch, result);
   // Answers that came together share a reading; the interval of a retry counts from its own.
-  if (!cycle_pending_ || !result.delivered()) done_at_ = clock_now();
+  if (!std::exchange(has_done_at_, true) || !result.delivered()) done_at_ = clock_now();
   core_.attempt_done(batch, std::move(result), done_at_);
   need_cycle();
 }

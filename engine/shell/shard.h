@@ -82,6 +82,9 @@ class Shard : public AttemptSink, public Wakeable {
   void start(StoreThread& store);
   // Ends the thread at once; what is in flight is dropped.
   void stop();
+  // After stop(), and when the store thread has ended: tells the calls that are left what the store
+  // said of their hooks, or that they are refused.
+  void answer_rest() noexcept;
   bool is_this_thread() const { return thread_.get_id() == std::this_thread::get_id(); }
 
   // Any thread. `delivery.keep` owns it.
@@ -92,10 +95,12 @@ class Shard : public AttemptSink, public Wakeable {
   void post(std::function<void(ShardCore&, const Now&)> command);
   void post_answer(std::unique_ptr<StorePart> part);
   // Until release() all parcels and commands wait, but those of post_recovered() and answers of the
-  // store.
+  // store. A shard that halts is held no longer.
   void hold();
   void post_recovered(std::function<void(ShardCore&, const Now&)> command);
-  void release();
+  // Ends the core's recovery behind what was posted for it, then lets the others in. Not sound: the
+  // core sends nothing any more, since of its last batches some chunks may be missing.
+  void release(bool is_sound) noexcept;
   // Ends what is in flight with `reason`.
   void abort_attempts(Reason reason);
   void forget_connections();
@@ -118,6 +123,7 @@ class Shard : public AttemptSink, public Wakeable {
     std::vector<std::unique_ptr<StorePart>> answers;
     std::vector<std::function<void(ShardCore&, const Now&)>> recovered;
   };
+  enum class Release { none, sound, unsound };
   // The core has fewer parts under way, so to answer takes no memory.
   static constexpr std::size_t answers_max = 8;
   struct InFlight {
@@ -129,6 +135,7 @@ class Shard : public AttemptSink, public Wakeable {
   void wake();
   void run();
   void on_wake();
+  void end_recovery(Release release);
   void take_delivery(ShardDelivery& delivery, const Now& now);
   ShardDelivery* next_delivery(std::shared_ptr<void>& keep);
   void halt(const char* what);
@@ -156,10 +163,12 @@ class Shard : public AttemptSink, public Wakeable {
   Inbox inbox_;
   enum class Wake { none, held, sent } wake_ = Wake::none;  // under inbox_mutex_
   bool held_ = false;                                       // under inbox_mutex_
+  Release release_ = Release::none;                         // under inbox_mutex_
   Inbox taken_;
   bool cycle_pending_ = false;
-  Now done_at_{};  // of the latest outcome
-  bool halted_ = false;
+  Now done_at_{};                        // of the latest outcome
+  bool has_done_at_ = false;             // read since the latest cycle
+  bool halted_ = false;                  // this thread writes it, under inbox_mutex_
   std::optional<std::uint64_t> adding_;  // while a parcel is bagged: accepted before it
 
   std::deque<InFlight> slots_;

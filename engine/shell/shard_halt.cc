@@ -8,7 +8,14 @@ namespace postbag {
 // The calls that the core has are told first, so that nobody waits for an answer of the dead.
 void Shard::halt(const char* what) {
   const std::error_code error = std::make_error_code(std::errc::not_enough_memory);
-  if (!std::exchange(halted_, true)) {
+  if (!halted_) {
+    {
+      // Nobody releases a shard that drops what it is told.
+      const std::lock_guard lock(inbox_mutex_);
+      halted_ = true;
+      held_ = false;
+      wake();
+    }
     const bool was_adding = adding_.has_value() && taken_.first != nullptr;
     const CallSink* const call = was_adding ? taken_.first->parcel.call.get() : nullptr;
     // The parcel that was being bagged: the core took its call over, or answered it, or neither.
@@ -24,6 +31,15 @@ void Shard::halt(const char* what) {
     host_.shard_failed(error);
   }
   refuse_inbox();
+}
+
+void Shard::answer_rest() noexcept {
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    inbox_.swap(taken_);
+  }
+  refuse_inbox();
+  core_.forsake_calls(Errc::store_failed);
 }
 
 // What the store said of a call's hooks stands; everything else is refused.

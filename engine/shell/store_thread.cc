@@ -25,6 +25,7 @@ constexpr Duration quiet_after = std::chrono::milliseconds(50);
 constexpr Duration disk_low_pause = std::chrono::milliseconds(500);
 constexpr Duration place_check_interval = std::chrono::seconds(10);
 constexpr Duration room_line_interval = std::chrono::seconds(10);
+constexpr std::size_t parts_per_shard = 2;  // ShardCore has no more under way
 
 // Want of memory is like want of room: nothing of the group is stored, and later may work.
 template <typename Work>
@@ -44,7 +45,8 @@ Errc to_errc(std::error_code error) {
 }  // namespace
 
 StoreThread::StoreThread(Store& store, Durability durability, Answer answer,
-                         std::function<void(std::error_code)> fatal, Logger logger, Clock clock)
+                         std::function<void(std::error_code)> fatal, Logger logger, Clock clock,
+                         std::size_t shards)
     : store_(store),
       durability_(durability),
       store_tag_(store.info().store_tag),
@@ -55,7 +57,10 @@ StoreThread::StoreThread(Store& store, Durability durability, Answer answer,
       reserved_below_(store.info().next_number),
       last_place_check_(clock_()),
       stats_(store.stats()),
-      answers_(store, std::move(answer), [this](std::error_code error) { note_error(error); }) {
+      answers_(store, shards * parts_per_shard, std::move(answer),
+               [this](std::error_code error) { note_error(error); }) {
+  parts_.reserve(shards * parts_per_shard);
+  work_.parts.reserve(shards * parts_per_shard);
   for (const std::string& warning : store.info().warnings) {
     logger_.log(LogLevel::warning, warning);
   }
@@ -64,12 +69,18 @@ StoreThread::StoreThread(Store& store, Durability durability, Answer answer,
 }
 
 StoreThread::~StoreThread() {
+  stop();
+}
+
+void StoreThread::stop() {
+  if (!thread_.joinable()) return;
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_one();
   thread_.join();
+  answers_.stop();
 }
 
 void StoreThread::push(std::unique_ptr<StorePart> part) {
@@ -138,30 +149,42 @@ bool StoreThread::take_work(Work& work) {
 }
 
 void StoreThread::loop() {
-  for (Work work; take_work(work); work = {}) {
-    const bool is_busy = !work.parts.empty() || work.job || work.slice;
-    if (!work.parts.empty()) commit(work.parts);
-    if (work.job) run_job(work.job);
-    if (work.slice) run_slice(work.slice);
+  while (take_work(work_)) {
+    const bool is_busy = !work_.parts.empty() || work_.job || work_.slice;
+    if (!work_.parts.empty()) commit_or_refuse(work_.parts);
+    if (work_.job) run_job(work_.job);
+    if (work_.slice) run_slice(work_.slice);
     try {
       sync_if_due();
       housekeeping(is_busy);
     } catch (const std::bad_alloc&) {
       // All of it is tried again.
     }
+    work_.parts.clear();
+    work_.job = work_.slice = nullptr;
   }
   if (unsynced_) {
     last_sync_ = {};
-    sync_if_due();
+    guarded([&] { sync_if_due(); });
   }
 }
 
+template <class Function>
+void StoreThread::guarded(Function function) noexcept {
+  try {
+    function();
+  } catch (const std::bad_alloc&) {
+    note_error(std::make_error_code(std::errc::not_enough_memory));
+  }
+}
+
+// Whatever happens before it, somebody may wait for the job.
 void StoreThread::run_job(const Job& job) {
   if (next_number_.load() + reservation / 2 > reserved_below_) {
     StoreGroup group;
     note_error(unless_short_of_memory([&] { return commit_group(group, false); }));
   }
-  job(store_);
+  guarded([&] { job(store_); });
   maintenance_left_ = true;
 }
 
@@ -190,6 +213,22 @@ void StoreThread::refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts
       part->append_error = failed() ? Errc::store_failed : Errc::disk_low;
     }
   }
+}
+
+// What became of a group that found no memory halfway nobody can say; its parts are refused, and no
+// other is committed behind it.
+void StoreThread::commit_or_refuse(std::vector<std::unique_ptr<StorePart>>& parts) noexcept {
+  guarded([&] {
+    try {
+      commit(parts);
+    } catch (const std::bad_alloc&) {
+      for (auto& part : parts) {
+        if (part) part->append_error = part->error = Errc::store_failed;
+      }
+      answers_.push(parts, std::exchange(awaits_sync_, false));
+      throw;
+    }
+  });
 }
 
 void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
@@ -240,7 +279,7 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
     if (part->append_error != Errc::ok && has_hooks) poisoned_epoch_[part->shard] = part->epoch;
     part->error = to_errc(error);
   }
-  answers_.push(std::move(parts), std::exchange(awaits_sync_, false));
+  answers_.push(parts, std::exchange(awaits_sync_, false));
   last_group_ = clock_();
 }
 
@@ -273,9 +312,8 @@ void StoreThread::sync_if_due() {
     group.reserve_below = reserved_below_;
     note_error(commit_group(group, true));
   }
-  if (!awaits_sync_) return;
-  answers_.push({}, true);
-  awaits_sync_ = false;
+  std::vector<std::unique_ptr<StorePart>> none;
+  if (std::exchange(awaits_sync_, false)) answers_.push(none, true);
 }
 
 void StoreThread::housekeeping(bool is_busy) {
@@ -356,9 +394,13 @@ void StoreThread::refresh_stats() {
   stats_ = fresh;
 }
 
-void StoreThread::note_error(std::error_code error) {
+void StoreThread::note_error(std::error_code error) noexcept {
   if (!error || error == Errc::disk_low || failed_.exchange(true)) return;
-  logger_.log(LogLevel::error, "store failed, nothing is accepted any more: " + error.message());
+  try {
+    logger_.log(LogLevel::error, "store failed, nothing is accepted any more: " + error.message());
+  } catch (const std::bad_alloc&) {
+    // No memory for the line either.
+  }
   if (fatal_) fatal_(error);
 }
 

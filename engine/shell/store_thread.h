@@ -32,13 +32,17 @@ class StoreThread {
   using Clock = std::function<TimePoint()>;
 
   // `answer` is called for every part, on this thread or that of the syncs; `fatal` once, when the
-  // store failed for good, on either. `clock`: tests have one of their own; any thread, and never
-  // ahead of the steady clock.
+  // store failed for good, or there is no memory to work with it, on either. Neither throws.
+  // `clock`: tests have one of their own; any thread, and never ahead of the steady clock. `shards`
+  // push parts.
   StoreThread(Store& store, Durability durability, Answer answer,
-              std::function<void(std::error_code)> fatal, Logger logger, Clock clock = steady_now);
-  // Finishes everything queued.
+              std::function<void(std::error_code)> fatal, Logger logger, Clock clock = steady_now,
+              std::size_t shards = 1);
   ~StoreThread();
+  // Finishes everything queued; then nothing may be pushed. More than once is as good as once.
+  void stop();
 
+  // A shard has two under way at most; so many find room without memory.
   void push(std::unique_ptr<StorePart> part);
   // A slice of other work: about 5 ms at most. Runs between groups, in order.
   void push_job(Job job);
@@ -84,8 +88,12 @@ class StoreThread {
   void loop();
   // Waits for work, or until it is time for housekeeping. False: there is none, and the end.
   bool take_work(Work& work);
+  // Runs it; without memory that is the end.
+  template <class Function>
+  void guarded(Function function) noexcept;
   void run_job(const Job& job);
   void run_slice(const Job& slice);
+  void commit_or_refuse(std::vector<std::unique_ptr<StorePart>>& parts) noexcept;
   void commit(std::vector<std::unique_ptr<StorePart>>& parts);
   void refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts);
   std::error_code commit_group(StoreGroup& group, bool wants_sync);
@@ -97,7 +105,7 @@ class StoreThread {
   TimePoint wake_time() const;
   void note_room(bool is_low);
   void refresh_stats();
-  void note_error(std::error_code error);
+  void note_error(std::error_code error) noexcept;
   void sync_if_due();
 
   Store& store_;
@@ -113,7 +121,8 @@ class StoreThread {
   std::deque<Job> jobs_, slices_;
   bool stop_ = false;
 
-  TimePoint next_slice_ = TimePoint::min(), last_group_ = TimePoint::min();  // this thread's
+  Work work_;  // this thread's
+  TimePoint next_slice_ = TimePoint::min(), last_group_ = TimePoint::min();
 
   std::atomic<ChunkNumber> next_number_;
   ChunkNumber reserved_below_;                                       // this thread's

@@ -148,7 +148,7 @@ void Engine::Impl::submit(HookList hooks, SubmitOptions options, SubmitHandler d
   std::optional<Entering> entering(std::in_place, *this);
   SubmitResult refused;
   try {
-    if (const auto call = admit(hooks, options, done, refused)) return hand_over(*call);
+    if (const auto call = admit(hooks, options, done, refused)) return hand_over(*call, entering);
   } catch (const std::bad_alloc&) {
     refused = {};
     refused.error = Errc::full;
@@ -282,16 +282,21 @@ void Engine::Impl::address(const Admission& admission, CallState& call) {
 // All parts are counted before the first is on its way, so the last shard answers and not this
 // thread, which may hold a lock that `done` wants. Only a call of nothing but duplicates is
 // answered here.
-void Engine::Impl::hand_over(CallState& call) noexcept {
+void Engine::Impl::hand_over(CallState& call, std::optional<Entering>& entering) noexcept {
   const std::span<ShardDelivery> deliveries = call.deliveries();
   const auto self = call.shared_from_this();
+  bool is_handed_over = false;
   for (ShardDelivery& delivery : deliveries) {
     if (!delivery.parcel.hooks) continue;
     call.expect(1);
     delivery.parcel.call = self;
     delivery.keep = self;
+    is_handed_over = true;
   }
+  // Then its answer may be the end of the engine, which waits for `entering`.
+  if (!is_handed_over) entering.reset();
   call.shard_done(Errc::ok);
+  if (!is_handed_over) return;
   for (std::size_t at = 0; at < deliveries.size(); ++at) {
     if (deliveries[at].keep) shards_[at]->post(deliveries[at]);
   }
