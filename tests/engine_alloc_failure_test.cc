@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <memory>
+#include <new>
 #include <string>
 
 #include "tests/support/engine_support.h"
@@ -222,6 +223,35 @@ TEST(EngineAllocFailureTest, ARecoveryWithoutMemoryEnds) {
 }
 TEST(EngineAllocFailureTest, ARecoveryOfSeveralShardsWithoutMemoryEnds) {
   fail_a_recovery(3, 2);
+}
+
+// A run of retry-failed-hooks that ended without memory kept rows claimed: until the restart they
+// were neither retried nor purged.
+TEST(EngineAllocFailureTest, ARetryRunThatEndsWithoutMemoryLeavesItsRowsFree) {
+  Engine engine(waiting_options(2), make_memory_store());
+  ASSERT_TRUE(engine.submit(some_hooks("")).ok());
+  EXPECT_EQ(engine.cancel("*"), 20u);
+  std::uint64_t ended_early = 0;
+  for (std::uint64_t nth = 0; nth < 5000; ++nth) {
+    FailingNew::arm(FailingNew::Who::this_thread, nth);
+    std::error_code error;
+    try {
+      error = engine.retry_failed({}).error;
+    } catch (const std::bad_alloc&) {
+      error = std::make_error_code(std::errc::not_enough_memory);
+    }
+    const bool clean = FailingNew::disarm() == 0;
+    if (error) {
+      ASSERT_EQ(error, std::errc::not_enough_memory) << nth;
+      ASSERT_FALSE(clean);
+      ended_early += 1;
+    }
+    ASSERT_EQ(engine.retry_failed({}).failed, 20u) << "allocation " << nth;
+    if (!clean) continue;
+    EXPECT_GT(ended_early, 10u);
+    return;
+  }
+  FAIL() << "there is always one more allocation";
 }
 
 }  // namespace

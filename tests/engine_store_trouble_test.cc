@@ -18,7 +18,8 @@ class EngineStore : public testing::Test {
  protected:
   EngineStore() { options.store.durability = Durability::fsync; }
   Engine& start() {
-    engine = std::make_unique<Engine>(options, std::make_unique<FailingStore>(store, control));
+    engine =
+        std::make_unique<Engine>(options, std::make_unique<FailingStore>(store, control), logger);
     return *engine;
   }
   ~EngineStore() override {
@@ -36,6 +37,7 @@ class EngineStore : public testing::Test {
   }
 
   Options options = loopback_options();
+  Logger logger;
   std::shared_ptr<Store> store = make_memory_store();
   std::shared_ptr<StoreControl> control = std::make_shared<StoreControl>();
   std::unique_ptr<Engine> engine;
@@ -376,6 +378,79 @@ TEST_F(EngineStore, ARecoveryThatCannotReadSendsNothing) {
   EXPECT_EQ(engine->recover(), 5000u);
   EXPECT_TRUE(engine->wait_idle(patience));
   EXPECT_EQ(receiver.request_count(), 5001u);
+}
+
+// A receiver that says 503 until failed rows are there, and then hangs.
+class EngineStoreRetry : public EngineStore {
+ protected:
+  void make_failed(int rows) {
+    start();
+    for (int row = 0; row < rows; ++row) {
+      ASSERT_TRUE(engine->submit(receiver.url(), std::to_string(row)).ok());
+    }
+    engine->flush();
+    ASSERT_TRUE(engine->wait_idle(patience));
+    hangs = true;
+  }
+  std::future<RetryProgress> retry_async() {
+    return std::async(std::launch::async, [this] { return engine->retry_failed({}); });
+  }
+
+  std::atomic<bool> hangs = false;
+  int then_status = 200;
+  FaultReceiver receiver{replying([this](const FaultRequest&) {
+    return hangs ? FaultReply::hang().then(FaultReply::status(then_status))
+                 : FaultReply::status(503);
+  })};
+};
+
+// It waited for outcomes for ever, and `serve` with it, which could not exit.
+TEST_F(EngineStoreRetry, EndsWhereTheStoreFailsWhileRowsAreOut) {
+  make_failed(3);
+  const std::size_t before = receiver.request_count();
+  auto run = retry_async();
+  ASSERT_TRUE(receiver.wait_for_requests(before + 1));
+  control->refuse_all(Errc::store_failed);
+  receiver.release();
+  ASSERT_EQ(run.wait_for(patience), std::future_status::ready);
+  EXPECT_EQ(run.get().error, Errc::store_failed);
+  EXPECT_EQ(engine->retry_failed({}).error, Errc::store_failed);
+  engine.reset();
+  control->refuse_all(Errc::ok);
+  hangs = false;
+  start();
+  EXPECT_EQ(failed_rows(*engine).size(), 3u);
+}
+
+TEST_F(EngineStoreRetry, EndsWhereAShardHaltsWhileRowsAreOut) {
+  then_status = 500;
+  const auto out_of_memory = std::make_shared<std::atomic<bool>>(false);
+  logger.level = LogLevel::info;
+  logger.write = [out_of_memory](LogLevel, std::string_view line) {
+    if (*out_of_memory && line.starts_with("given up")) throw std::bad_alloc();
+  };
+  make_failed(3);
+  const std::size_t before = receiver.request_count();
+  auto run = retry_async();
+  ASSERT_TRUE(receiver.wait_for_requests(before + 1));
+  *out_of_memory = true;
+  receiver.release();
+  ASSERT_EQ(run.wait_for(patience), std::future_status::ready);
+  EXPECT_EQ(run.get().error, std::errc::not_enough_memory);
+}
+
+// Rows that had been read already stayed claimed: neither retried nor purged before a restart.
+TEST_F(EngineStoreRetry, AReadErrorInTheMiddleClaimsNothing) {
+  make_failed(3);
+  control->fail_list();
+  const RetryProgress cut_short = engine->retry_failed({});
+  EXPECT_EQ(cut_short.error, Errc::store_io);
+  EXPECT_EQ(cut_short.delivered, 0u);
+  receiver.release();
+  const RetryProgress done = engine->retry_failed({});
+  EXPECT_FALSE(done.error);
+  EXPECT_EQ(done.delivered, 3u);
+  EXPECT_THAT(failed_rows(*engine), IsEmpty());
 }
 
 }  // namespace

@@ -66,6 +66,11 @@ class Engine::Impl : public ShardHost {
   std::vector<std::unique_ptr<Shard>>& shards() { return shards_; }
   RetryClaims& claims() { return claims_; }
   bool is_stopping() const { return stopping_.load(); }
+  // The store or a shard failed for good: no outcome comes any more.
+  std::optional<std::error_code> fatal_error() const {
+    const std::lock_guard lock(mutex_);
+    return fatal_;
+  }
   bool is_engine_thread() const;
   // Held while hooks are on their way to the shards. Look at is_stopping() only after it is made:
   // what ends the engine sets that first and then waits until none exists, so nothing arrives
@@ -119,10 +124,7 @@ class Engine::Impl : public ShardHost {
   void address(const Admission& admission, CallState& call);
   void hand_over(CallState& call, std::optional<Entering>& entering) noexcept;
   void fail(std::error_code error);
-  bool has_failed() const {
-    const std::lock_guard lock(mutex_);
-    return fatal_.has_value();
-  }
+  bool has_failed() const { return fatal_error().has_value(); }
   void notify();
   void close_down();
   bool wait_stored(std::optional<TimePoint> deadline);

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <map>
+#include <new>
+#include <utility>
 
 #include "engine/pure/failed_key.h"
 #include "engine/pure/hook_check.h"
 #include "engine/pure/json.h"
+#include "engine/shell/shard_delivery.h"
 
 namespace postbag {
 namespace {
@@ -14,6 +17,7 @@ constexpr std::size_t slice_rows = 1000;
 constexpr std::size_t slice_bytes = 2 << 20;
 constexpr std::size_t outstanding_rows_max = 20'000;
 constexpr Duration report_interval = std::chrono::seconds(1);
+constexpr Duration cut_interval = std::chrono::milliseconds(10);  // where there was no memory
 
 SliceLimits slice_limits() {
   SliceLimits limits;
@@ -40,12 +44,57 @@ std::vector<HeaderView> split_headers(std::string_view lines) {
   return headers;
 }
 
+void release(RetryClaims& claims, std::span<const FailedKey> keys) {
+  const std::lock_guard lock(claims.mutex);
+  for (const FailedKey key : keys) claims.keys.erase(key);
+}
+
+// Rows that were claimed; those that are still in it at its end are free again.
+struct ClaimedRows {
+  explicit ClaimedRows(RetryClaims& of_engine) : claims(of_engine) {}
+  ~ClaimedRows() { release(claims, keys); }
+  ClaimedRows(const ClaimedRows&) = delete;
+  ClaimedRows& operator=(const ClaimedRows&) = delete;
+
+  // Leaves in `rows` those from before `end` that no other run has, and those from then on.
+  void claim(std::vector<FailedHook>& rows, FailedKey end) {
+    keys.reserve(rows.size());  // what is claimed can be noted
+    const std::lock_guard lock(claims.mutex);
+    std::erase_if(rows, [&](const FailedHook& row) {
+      if (row.key >= end) return false;
+      if (!claims.keys.insert(row.key).second) return true;
+      keys.push_back(row.key);
+      return false;
+    });
+  }
+
+  RetryClaims& claims;
+  std::vector<FailedKey> keys;
+};
+
 }  // namespace
 
-RetryJob::RetryJob(Engine::Impl& engine, RetryOptions options)
-    : engine_(engine), options_(std::move(options)), last_report_(steady_now()) {}
+RetryJob::RetryJob(Engine::Impl& engine, const RetryOptions& options)
+    : engine_(engine), options_(options), last_report_(steady_now()) {}
 
 RetryProgress RetryJob::run() {
+  std::error_code error;
+  try {
+    error = take_all();
+  } catch (const std::bad_alloc&) {  // what was handed over before goes on
+    error = std::make_error_code(std::errc::not_enough_memory);
+  }
+  wait_for_room(0);
+  {
+    const std::lock_guard lock(mutex_);
+    progress_.error = engine_.fatal_error().value_or(error);
+  }
+  report(true);
+  const std::lock_guard lock(mutex_);
+  return progress_;
+}
+
+std::error_code RetryJob::take_all() {
   // What fails while this runs is left to the next run; without an end it could go on for ever.
   end_ = failed_key(engine_.store_thread().take_numbers(1), 0);
   if (options_.filter.empty()) {
@@ -53,30 +102,25 @@ RetryProgress RetryJob::run() {
     progress_.total = std::min(rows, options_.limit.value_or(rows));
   }
   std::optional<FailedKey> after;
+  std::error_code error;
   bool more = report(false);
   while (more && !engine_.is_stopping()) {
-    more = take_slice(after) && report(false);
+    more = take_slice(after, error) && report(false);
     wait_for_room(outstanding_rows_max / 2);
   }
-  cut_bags();
-  wait_for_room(0);
-  report(true);
-  const std::lock_guard lock(mutex_);
-  return progress_;
+  return error;
 }
 
 // False: there are no more rows.
-bool RetryJob::take_slice(std::optional<FailedKey>& after) {
+bool RetryJob::take_slice(std::optional<FailedKey>& after, std::error_code& error) {
   FailedPage page;
+  ClaimedRows claimed(engine_.claims());
   // Read and claimed in one turn of the store's thread: a row that another run delivers is deleted
   // before its claim is given back, so it cannot be read before the one and claimed after the
   // other.
-  const auto error = engine_.store_thread().run([&](Store& store) {
+  error = engine_.store_thread().run([&](Store& store) {
     const std::error_code read = store.list_failed(options_.filter, after, slice_limits(), page);
-    const std::lock_guard lock(engine_.claims().mutex);
-    std::erase_if(page.rows, [&](const FailedHook& row) {
-      return row.key < end_ && !engine_.claims().keys.insert(row.key).second;
-    });
+    if (!read) claimed.claim(page.rows, end_);
     return read;
   });
   if (error) return false;
@@ -101,27 +145,15 @@ bool RetryJob::take_slice(std::optional<FailedKey>& after) {
     taken_ += 1;
     rows.push_back(std::move(row));
   }
-  release(not_sent);
-  if (!rows.empty()) hand_over(std::move(rows));
+  if (!rows.empty() && hand_over(rows)) claimed.keys.swap(not_sent);
   after = page.next;
   return more;
 }
 
-void RetryJob::release(std::span<const FailedKey> keys) {
-  const std::lock_guard lock(engine_.claims().mutex);
-  for (const FailedKey key : keys) engine_.claims().keys.erase(key);
-}
-
-void RetryJob::hand_over(std::vector<FailedHook> rows) {
+// To all of their shards or, where it throws, to none. False: nobody would send them, or say so.
+bool RetryJob::hand_over(const std::vector<FailedHook>& rows) {
   const Engine::Impl::Entering entering(engine_);
-  if (engine_.is_stopping()) {  // nobody would send them, or say so
-    for (const FailedHook& row : rows) release({&row.key, 1});
-    return;
-  }
-  {
-    const std::lock_guard lock(mutex_);
-    outstanding_ += rows.size();
-  }
+  if (engine_.is_stopping()) return false;
   std::map<Shard*, std::pair<HookList, std::vector<FailedKey>>> by_shard;
   for (const FailedHook& row : rows) {
     auto& [hooks, keys] = by_shard[&engine_.shard_of(row.target)];
@@ -137,42 +169,56 @@ void RetryJob::hand_over(std::vector<FailedHook> rows) {
     hooks.add(view);
     keys.push_back(row.key);
   }
+  std::vector<std::pair<Shard*, std::shared_ptr<ShardDelivery>>> deliveries;
   for (auto& [shard, part] : by_shard) {
-    Parcel parcel;
+    const auto& [to, delivery] = deliveries.emplace_back(shard, std::make_shared<ShardDelivery>());
+    Parcel& parcel = delivery->parcel;
     parcel.hooks = std::make_shared<const HookList>(std::move(part.first));
     parcel.rows = std::move(part.second);
     parcel.retry = shared_from_this();
     parcel.retries = options_.retries;
-    shard->post(std::move(parcel), 0);
   }
+  {
+    const std::lock_guard lock(mutex_);
+    outstanding_ += rows.size();
+  }
+  for (const auto& [shard, delivery] : deliveries) {
+    delivery->keep = delivery;
+    shard->post(*delivery);
+  }
+  return true;
 }
 
-void RetryJob::cut_bags() {
+// False: no memory for it now.
+bool RetryJob::cut_bags() try {
   for (auto& shard : engine_.shards()) {
     shard->post([self = shared_from_this()](ShardCore& core, const Now& now) {
       core.flush_retry(self.get(), now);
     });
   }
+  return true;
+} catch (const std::bad_alloc&) {
+  return false;
 }
 
 // Bags that wait for their size or time would wait for rows that are not read before these are
-// done: cut them.
+// done: cut them. Returns without room where the engine has failed: there may never be any.
 void RetryJob::wait_for_room(std::size_t rows_left) {
   std::unique_lock lock(mutex_);
   if (outstanding_ <= outstanding_rows_max && rows_left > 0) return;
-  lock.unlock();
-  cut_bags();
-  lock.lock();
+  bool cut = false;
   while (outstanding_ > rows_left) {
-    changed_.wait_for(lock, report_interval);
     lock.unlock();
+    if (engine_.fatal_error()) return;
+    cut = cut || cut_bags();
     report(false);
     lock.lock();
+    if (outstanding_ > rows_left) changed_.wait_for(lock, cut ? report_interval : cut_interval);
   }
 }
 
 void RetryJob::rows_done(std::span<const FailedKey> keys, bool delivered) {
-  release(keys);
+  release(engine_.claims(), keys);
   const std::lock_guard lock(mutex_);
   (delivered ? progress_.delivered : progress_.failed) += keys.size();
   outstanding_ -= keys.size();

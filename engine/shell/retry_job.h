@@ -16,23 +16,25 @@ namespace postbag {
 // million rows take no more memory than a thousand.
 class RetryJob : public RetrySink, public std::enable_shared_from_this<RetryJob> {
  public:
-  RetryJob(Engine::Impl& engine, RetryOptions options);
-  // Blocks until every row that was taken has its outcome.
+  // Bags may hold the job for longer than run() takes, but only run() looks at the options.
+  RetryJob(Engine::Impl& engine, const RetryOptions& options);
+  // Blocks until every row that was taken has its outcome, or until the engine has failed: then
+  // rows may be without one for good. Want of memory ends it as a read error does.
   RetryProgress run();
 
   // RetrySink, on the shards' threads.
   void rows_done(std::span<const FailedKey> keys, bool delivered) override;
 
  private:
-  bool take_slice(std::optional<FailedKey>& after);
-  void hand_over(std::vector<FailedHook> rows);
-  void release(std::span<const FailedKey> keys);
+  std::error_code take_all();
+  bool take_slice(std::optional<FailedKey>& after, std::error_code& error);
+  bool hand_over(const std::vector<FailedHook>& rows);
   void wait_for_room(std::size_t rows_left);
-  void cut_bags();
+  bool cut_bags();
   bool report(bool at_end);
 
   Engine::Impl& engine_;
-  RetryOptions options_;
+  const RetryOptions& options_;
   FailedKey end_ = 0;  // rows from here on failed after the run began
   std::uint64_t taken_ = 0;
   TimePoint last_report_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
@@ -51,6 +52,9 @@ class StoreControl {
     const std::lock_guard lock(mutex_);
     return scan_fails_after_;
   }
+  // The next list_failed() reads rows and fails all the same; once.
+  void fail_list() { list_fails_ = true; }
+  bool take_list_failure() { return list_fails_.exchange(false); }
   bool holds() const {
     const std::lock_guard lock(mutex_);
     return holds_;
@@ -149,6 +153,7 @@ class StoreControl {
 
  private:
   mutable std::mutex mutex_;
+  std::atomic<bool> list_fails_{false};
   ChunkNumber scan_fails_after_ = ~ChunkNumber{0};
   std::condition_variable changed_;
   Errc appends_ = Errc::ok, all_ = Errc::ok;
@@ -193,7 +198,8 @@ class FailingStore : public Store {
   }
   std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
                               const SliceLimits& limits, FailedPage& page) override {
-    return store_->list_failed(filter, after, limits, page);
+    const std::error_code error = store_->list_failed(filter, after, limits, page);
+    return control_->take_list_failure() ? make_error_code(Errc::store_io) : error;
   }
   std::optional<FailedHook> find_failed(FailedKey key) override { return store_->find_failed(key); }
   std::error_code purge_failed(const FailedFilter& filter, std::optional<FailedKey> after,

@@ -103,6 +103,7 @@ struct HookStatus {
 struct RetryProgress {
   std::uint64_t delivered = 0, failed = 0, skipped = 0;
   std::uint64_t total = 0;  // rows that match; 0 while not known
+  std::error_code error{};  // at the end: the engine failed, or the rest could not be read
 };
 
 struct RetryOptions {
@@ -174,8 +175,8 @@ class Engine {
   void hurry();
 
   // retry-failed-hooks: takes failed rows oldest first, through the same bags and policies. A row
-  // is never twice under way. *Blocks* until every taken row has its outcome. Stopping (progress
-  // returns false) waits for what is in flight.
+  // is never twice under way. *Blocks* until every taken row has its outcome, or the engine has
+  // failed. Stopping (progress returns false) waits for what is in flight.
   RetryProgress retry_failed(const RetryOptions& options);
   RetryPlan plan_retry(const RetryOptions& options);
 
