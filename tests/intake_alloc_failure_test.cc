@@ -54,10 +54,24 @@ class MailboxBackend : public IntakeBackend {
     return accepted_;
   }
 
+  // Runs of retry-failed-hooks, and calls of targets(), wait as long as they are held.
+  void hold(bool runs, bool targets) {
+    const std::lock_guard lock(mutex_);
+    holds_runs_ = runs;
+    holds_targets_ = targets;
+    changed_.notify_all();
+  }
+  std::uint64_t runs_begun() {
+    const std::lock_guard lock(mutex_);
+    return runs_begun_;
+  }
+
   EngineStatus status() const override { return {}; }
   bool live() const override { return true; }
   bool ready() const override { return true; }
   std::vector<TargetStatus> targets(std::size_t) const override {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return !holds_targets_; });
     return std::vector<TargetStatus>(3);
   }
   std::optional<HookStatus> find_hook(std::string_view) const override { return HookStatus{}; }
@@ -67,6 +81,12 @@ class MailboxBackend : public IntakeBackend {
     return {};
   }
   RetryProgress retry_failed(const RetryOptions& options) override {
+    {
+      std::unique_lock lock(mutex_);
+      runs_begun_ += 1;
+      changed_.notify_all();
+      changed_.wait(lock, [this] { return !holds_runs_; });
+    }
     RetryProgress progress;
     for (int i = 0; i < 3; ++i) options.progress(progress);
     return progress;
@@ -94,8 +114,10 @@ class MailboxBackend : public IntakeBackend {
     }
   }
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  bool holds_runs_ = false, holds_targets_ = false;
+  std::uint64_t runs_begun_ = 0;
   std::uint64_t accepted_ = 0;
   SubmitResult result_;
   std::shared_ptr<OutcomeListener> listener_;
@@ -240,6 +262,40 @@ TEST_F(IntakeAllocFailureTest, ARunOfRetryAndItsStream) {
   fail_everywhere(request_of("POST /v1/failed/retry", "", ""), 200, 0, 1);
   fail_everywhere(request_of("POST /v1/failed/retry", "Accept: application/x-ndjson\r\n", ""), 200,
                   0, 1);
+}
+
+// A run that had begun when memory ran out went on though its request was refused, and answered the
+// next request of the connection.
+TEST_F(IntakeAllocFailureTest, ARefusedRunOfRetryAnswersNoOtherRequest) {
+  const std::string retry = "POST /v1/failed/retry HTTP/1.1\r\nHost: a\r\n\r\n";
+  const std::string targets = "GET /v1/targets HTTP/1.1\r\nHost: a\r\n\r\n";
+  const std::string live = request_of("GET /healthz/live", "", "");
+  std::uint64_t refused = 0;
+  for (std::uint64_t nth = 0; nth < 5000; ++nth) {
+    const std::uint64_t before = backend_.runs_begun();
+    backend_.hold(true, true);
+    IntakeClient client(server_->port());
+    FailingNew::arm(FailingNew::Who::every_thread, nth);
+    client.send(retry);
+    ask_without_memory(address_, live);  // then intake is done with the first
+    const bool clean = FailingNew::disarm() == 0;
+    client.send(targets);  // waits for the answer to the first, or is under way after a refusal
+    backend_.hold(false, true);
+    ask_without_memory(address_, live);
+    backend_.hold(false, false);
+    const test::Response first = client.read_response();
+    ASSERT_TRUE(first.status != 0 || !clean);
+    if (first.status == 0) continue;
+    const bool ran = backend_.runs_begun() > before;
+    EXPECT_EQ(ran, first.status == 200) << "allocation " << nth;
+    ASSERT_NE(client.read_response().body.find("targets"), std::string::npos) << nth;
+    refused += ran ? 0 : 1;
+    if (!clean) continue;
+    EXPECT_TRUE(ran);
+    EXPECT_GT(refused, 0u);
+    return;
+  }
+  FAIL() << "there is always one more allocation";
 }
 
 // What keeps intake going needs no memory: it accepts and it sweeps when there is some again.

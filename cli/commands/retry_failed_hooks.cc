@@ -7,11 +7,11 @@
 #include "cli/daemon_answers.h"
 #include "cli/exit_codes.h"
 #include "cli/failed_filter.h"
+#include "cli/intake/answers.h"
 #include "cli/log.h"
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "cli/store_access.h"
-#include "cli/text/json_writer.h"
 #include "postbag/engine.h"
 
 namespace postbag {
@@ -107,22 +107,18 @@ RetryProgress retry_alone(std::unique_ptr<Store> store, Options options, RetryOp
     bar.update(progress.delivered + progress.failed + progress.skipped, progress.total);
     return !signals.stopped();
   };
-  return engine.retry_failed(retry);
+  const RetryProgress result = engine.retry_failed(retry);
+  if (result.error) {
+    throw CommandError(exit_code_of(result.error),
+                       "cut short after " + std::to_string(result.delivered) + " delivered, " +
+                           std::to_string(result.failed) +
+                           " failed again: " + result.error.message());
+  }
+  return result;
 }
 
 int report_plan(const RetryPlan& plan, bool as_json, Console& console) {
-  if (as_json) {
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("hooks", plan.hooks);
-    json.member("targets", plan.targets);
-    json.member("requests", plan.requests);
-    json.member("bytes", plan.bytes);
-    json.member("skipped", plan.skipped);
-    json.end_object();
-    console.print_line(out);
-  }
+  if (as_json) console.print_line(plan_answer(plan).body);
   console.say("would send " + std::to_string(plan.hooks) + " hooks to " +
               std::to_string(plan.targets) + " targets in " + std::to_string(plan.requests) +
               " requests, " + std::to_string(plan.bytes) + " bytes; would skip " +
@@ -166,12 +162,7 @@ int run_retry(const RetryArguments& arguments, Console& console) {
   }
   if (arguments.json) {
     std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("delivered", result.delivered);
-    json.member("failed", result.failed);
-    json.member("skipped", result.skipped);
-    json.end_object();
+    append_progress(out, result);
     console.print_line(out);
   }
   console.say("delivered " + std::to_string(result.delivered) + ", failed again " +

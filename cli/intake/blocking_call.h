@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -19,7 +20,7 @@ Answer guarded(const std::function<Answer()>& job);
 class BlockingCall : public LoopWork {
  public:
   BlockingCall(std::shared_ptr<Exchange> exchange, std::function<Answer()> job)
-      : exchange_(std::move(exchange)), job_(std::move(job)) {}
+      : exchange_(std::move(exchange)), serial_(exchange_->serial()), job_(std::move(job)) {}
 
   // Intake's thread. False: the workers have too much to do, nothing was begun.
   static bool start(WorkerPool& pool, std::shared_ptr<IntakeLoop> loop,
@@ -31,6 +32,7 @@ class BlockingCall : public LoopWork {
   }
 
   void run() override {
+    if (exchange_->serial() != serial_) return dropped();  // that request was answered without it
     if (!failed_) return finish(*exchange_, std::move(answer_));
     exchange_->give_up();
     dropped();
@@ -52,6 +54,7 @@ class BlockingCall : public LoopWork {
   }
 
   const std::shared_ptr<Exchange> exchange_;
+  const std::uint64_t serial_;
   const std::function<Answer()> job_;
   Answer answer_;
   bool failed_ = false;

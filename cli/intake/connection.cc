@@ -158,6 +158,7 @@ void IntakeConnection::start_request(std::size_t head_bytes) {
   scanned_ = 0;
   head_begun_ = false;
   ++shared_->requests;
+  ++serial_;
   if (const auto error = check_request_head(head_, request_.head)) {
     return refuse(error->status, "bad_request", error->message);
   }

@@ -54,6 +54,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   bool local() const { return request_.local; }
 
   const Request& request() const override { return request_; }
+  std::uint64_t serial() const override { return serial_; }
   void answer(Answer answer) override;
   void give_up() noexcept override { give_up("no memory for an answer"); }
   void begin_stream(std::string_view content_type) override;
@@ -112,6 +113,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   bool head_begun_ = false;  // its deadline runs
   std::string head_;         // raw head of the current request; request_ points into it
   Request request_;
+  std::uint64_t serial_ = 0;
   std::uint64_t body_max_ = 0;
   std::unique_ptr<ChunkedBody> chunked_;
   std::size_t chunked_charged_ = 0;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -35,6 +36,8 @@ class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual const Request& request() const = 0;
+  // Of the request; the next one on the same connection has another.
+  virtual std::uint64_t serial() const = 0;
   virtual void answer(Answer answer) = 0;
   // Instead of an answer, where there is no memory for one: the connection ends.
   virtual void give_up() noexcept = 0;

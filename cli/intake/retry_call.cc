@@ -85,10 +85,14 @@ void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, 
     auto call =
         std::make_shared<RetryCall>(exchange, run, [&backend, run, asked = std::move(options)] {
           run->progress = backend.retry_failed(asked);
+          if (run->progress.error) return error_answer(to_api_error(run->progress.error));
           Answer done;
           append_progress(done.body, run->progress);
           return done;
         });
+    // Before the start: behind it nothing may fail, as this request is refused then, and the run
+    // would answer a later one of the connection.
+    exchange->on_peer_gone([run] { run->gone.store(true); });
     if (!BlockingCall::start(pool, loop, std::move(call))) {
       run->end();
       return exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));
@@ -99,7 +103,6 @@ void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, 
   }
   // Posted work runs after this function, so no line comes before the head.
   if (run->stream) exchange->begin_stream("application/x-ndjson");
-  exchange->on_peer_gone([run] { run->gone.store(true); });
 }
 
 }  // namespace postbag
