@@ -10,10 +10,12 @@
 #include <condition_variable>
 #include <limits>
 #include <mutex>
+#include <new>
 #include <string>
 #include <thread>
 
 #include "cli/intake/server.h"
+#include "cli/intake/worker_pool.h"
 #include "tests/support/failing_new.h"
 #include "tests/support/intake_client.h"
 
@@ -322,6 +324,25 @@ TEST_F(IntakeAllocFailureTest, TheEndNeedsNoMemory) {
   server_->stop();
   FailingNew::disarm();
   EXPECT_TRUE(idle.at_end());
+}
+
+// Threads that were made before one could not be must not be destroyed while they run.
+TEST(WorkerPoolAllocFailureTest, APoolThatCannotBeMadeThrows) {
+  for (std::uint64_t nth = 0; nth < 100; ++nth) {
+    FailingNew::arm(FailingNew::Who::this_thread, nth);
+    bool is_made = true;
+    try {
+      const WorkerPool pool(3, 1);
+    } catch (const std::bad_alloc&) {
+      is_made = false;
+    }
+    const bool clean = FailingNew::disarm() == 0;
+    ASSERT_EQ(is_made, clean) << "allocation " << nth;
+    if (!clean) continue;
+    EXPECT_GE(nth, 4u);
+    return;
+  }
+  FAIL() << "there is always one more allocation";
 }
 
 }  // namespace
