@@ -131,6 +131,31 @@ TEST_F(BinaryFaultTest, ADiskThatFailsEndsTheDaemonWith74) {
   EXPECT_TRUE(std::includes(arrived.begin(), arrived.end(), accepted.begin(), accepted.end()));
 }
 
+// It hung for ever: the run waited for outcomes that a failed store never gives.
+TEST_F(BinaryFaultTest, ADiskThatFailsWhileARetryIsOutEndsTheDaemonWith74) {
+  if (!has_shim) GTEST_SKIP() << "a preloaded library does not go together with a sanitizer";
+  ReceiverOptions options;
+  options.reply = [](const FaultRequest& request) {
+    return request.index == 0 ? FaultReply::status(503) : FaultReply::hang();
+  };
+  FaultReceiver receiver(options);
+  write_config("[retry]\nretries = 0\n", "time = 0.01");
+  stop(*serve());  // the store is there
+  ProcessResult ended;
+  const auto daemon = try_serve(
+      {"POSTBAG_KILL_POINT=wal.write.before", "POSTBAG_KILL_EIO=1", "POSTBAG_KILL_NTH=300"}, ended);
+  ASSERT_TRUE(daemon) << ended.err;
+  ASSERT_EQ(post_until_refused(receiver.url(), 1).size(), 1u);
+  for (int looks = 0; looks < 1'000 && number(run({"status", "--json"}), "failed") == 0; ++looks) {
+  }
+  ChildProcess retry({binary(), "retry-failed-hooks", "--json"}, folder_.path());
+  ASSERT_TRUE(receiver.wait_for_requests(2));
+  post_until_refused(receiver.url("/other"), 1'000);
+  ended = daemon->wait();
+  EXPECT_EQ(ended.exit_code, 74) << ended.err;
+  EXPECT_NE(retry.wait().exit_code, 0);
+}
+
 // X5: the start fails with a code and a word, and leaves nothing behind.
 TEST_F(BinaryFaultTest, AThreadThatCannotBeMadeEndsTheStart) {
   if (!has_shim) GTEST_SKIP() << "a preloaded library does not go together with a sanitizer";
