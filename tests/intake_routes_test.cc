@@ -216,6 +216,20 @@ TEST_F(IntakeTest, RetryAnswersAtTheEnd) {
             R"({"hooks":10,"targets":2,"requests":3,"bytes":400,"skipped":1})");
 }
 
+TEST_F(IntakeTest, ARetryThatWasCutShortIsAnError) {
+  start();
+  backend_.retry_steps = {{3, 1, 1, 5, make_error_code(Errc::store_failed)}};
+  const Response response = ask(request("POST", "/v1/failed/retry"));
+  EXPECT_EQ(response.status, 503);
+  EXPECT_THAT(response.body, testing::HasSubstr("\"store_failed\""));
+  IntakeClient client = connect();
+  client.send("POST /v1/failed/retry HTTP/1.1\r\nHost: a\r\nAccept: application/x-ndjson\r\n\r\n");
+  std::string last;
+  for (std::string line = client.read_chunk(); !line.empty(); line = client.read_chunk())
+    last = line;
+  EXPECT_EQ(last, response.body + "\n");
+}
+
 TEST_F(IntakeTest, RetryStreamsItsProgress) {
   start();
   backend_.retry_steps = {{1, 0, 0, 5}, {3, 1, 1, 5}};
