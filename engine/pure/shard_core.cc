@@ -188,10 +188,15 @@ void ShardCore::uncount_batches(Bag& bag, std::uint64_t count) {
 }
 
 Batch& ShardCore::make_batch(Bag& bag) {
-  auto* batch = new Batch;
-  batch->bag = &bag;
-  overhead_bytes_ += sizeof(Batch) + entry_overhead_bytes + batch->meta.capacity();
-  return *batch;
+  coming_ = std::make_unique<Batch>();
+  coming_->bag = &bag;
+  overhead_bytes_ += sizeof(Batch) + entry_overhead_bytes + coming_->meta.capacity();
+  return *coming_;
+}
+
+void ShardCore::enter_batch(Batch& batch) {
+  by_number_.emplace(batch.number, &batch);
+  (void)coming_.release();
 }
 
 void ShardCore::open_batch(Bag& bag, const Now& now) {
@@ -199,7 +204,7 @@ void ShardCore::open_batch(Bag& bag, const Now& now) {
   batch.number = take_number();
   batch.chunk.accepted_ms = now.wall_ms;
   batch.chunk.number = batch.number;
-  by_number_.emplace(batch.number, &batch);
+  enter_batch(batch);
   bag.open = &batch;
   const Duration time = bag.target->policy->policy.batch.time;
   if (time > Duration::zero()) deadlines_.arm(batch.deadline, now.steady, time);

@@ -219,6 +219,8 @@ class ShardCore {
   void free_batch(Batch& batch);
   // The object alone. The counts of bag and target are of batches, those in runs included.
   Batch& make_batch(Bag& bag);
+  // The one made last, its number known. If there is no memory for that it goes with the core.
+  void enter_batch(Batch& batch);
   void destroy_batch(Batch& batch);
   void count_batch(Bag& bag);
   void uncount_batches(Bag& bag, std::uint64_t count);
@@ -323,6 +325,7 @@ class ShardCore {
   std::mt19937_64 random_;
   boost::unordered_flat_set<TargetPtr, UrlHash, UrlEqual> targets_;
   boost::unordered_flat_map<BatchNumber, Batch*> by_number_;
+  std::unique_ptr<Batch> coming_;  // made and not in there yet
   TargetState* ready_head_ = nullptr;
   TargetState* ready_tail_ = nullptr;
   TargetState* idle_head_ = nullptr;

@@ -79,7 +79,7 @@ Batch& ShardCore::unpack_front(Bag& bag, PackedRun& run) {
   overhead_bytes_ -= batch.meta.capacity();
   run.pop_front(batch);
   overhead_bytes_ += batch.meta.capacity();
-  by_number_.emplace(batch.number, &batch);
+  enter_batch(batch);
   return batch;
 }
 

@@ -123,7 +123,7 @@ Batch& ShardCore::batch_on_disk(Bag& bag, const DiskBatch& places, BatchNumber n
     batch.more_chunks = std::make_unique<std::vector<ChunkInfo>>(places.more_chunks);
     overhead_bytes_ += batch.more_chunks->size() * sizeof(ChunkInfo);
   }
-  by_number_.emplace(batch.number, &batch);
+  enter_batch(batch);
   return batch;
 }
 
