@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <exception>
 #include <fstream>
 #include <system_error>
 #include <thread>
@@ -131,6 +132,16 @@ void pin_to_core(unsigned core) {
 
 void ignore_broken_pipes() {
   std::signal(SIGPIPE, SIG_IGN);
+}
+
+int run_program(const char* name, int (*run)(int argc, char** argv), int argc, char** argv) {
+  try {
+    ignore_broken_pipes();
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", name, error.what());
+    return 71;
+  }
 }
 
 void* shared_memory(std::size_t bytes) {

@@ -36,6 +36,9 @@ double process_cpu_s();           // of all threads of this process
 double peak_rss_mb(pid_t pid);    // of another process; 0 if it is gone
 void pin_to_core(unsigned core);  // the calling thread and those it starts
 void ignore_broken_pipes();
+// main() of a benchmark: broken pipes are ignored, an exception is a line on standard error and
+// exit code 71.
+int run_program(const char* name, int (*run)(int argc, char** argv), int argc, char** argv);
 
 // Zeroed memory that this process shares with those it forks; never freed.
 void* shared_memory(std::size_t bytes);

@@ -273,5 +273,5 @@ int run(int argc, char** argv) {
 }  // namespace postbag
 
 int main(int argc, char** argv) {
-  return postbag::run(argc, argv);
+  return postbag::run_program("durable_bench", postbag::run, argc, argv);
 }

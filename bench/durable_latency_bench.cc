@@ -8,7 +8,6 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <sstream>
 #include <thread>
@@ -256,10 +255,5 @@ int run(int argc, char** argv) {
 }  // namespace postbag
 
 int main(int argc, char** argv) {
-  try {
-    return postbag::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "durable_latency_bench: %s\n", error.what());
-    return 71;
-  }
+  return postbag::run_program("durable_latency_bench", postbag::run, argc, argv);
 }

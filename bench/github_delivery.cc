@@ -266,11 +266,5 @@ int run(int argc, char** argv) {
 }  // namespace postbag
 
 int main(int argc, char** argv) {
-  try {
-    postbag::ignore_broken_pipes();
-    return postbag::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "github_delivery: %s\n", error.what());
-    return 71;
-  }
+  return postbag::run_program("github_delivery", postbag::run, argc, argv);
 }

@@ -258,5 +258,5 @@ int run(int argc, char** argv) {
 }  // namespace postbag
 
 int main(int argc, char** argv) {
-  return postbag::run(argc, argv);
+  return postbag::run_program("isolation_bench", postbag::run, argc, argv);
 }

@@ -217,11 +217,5 @@ int run(int argc, char** argv) {
 }  // namespace postbag
 
 int main(int argc, char** argv) {
-  try {
-    postbag::ignore_broken_pipes();
-    return postbag::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "memory_bench: %s\n", error.what());
-    return 71;
-  }
+  return postbag::run_program("memory_bench", postbag::run, argc, argv);
 }

@@ -30,7 +30,6 @@ int run(int argc, char** argv) {
   sigemptyset(&signals);
   for (const int signal : {SIGUSR1, SIGUSR2, SIGTERM, SIGINT}) sigaddset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  ignore_broken_pipes();
 
   ReceiverCounters counters;
   const auto fail_per_mille = static_cast<std::uint32_t>(arguments.number("fail-percent", 0) * 10);
@@ -74,10 +73,5 @@ int run(int argc, char** argv) {
 }  // namespace postbag
 
 int main(int argc, char** argv) {
-  try {
-    return postbag::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 71;
-  }
+  return postbag::run_program("bench_receiver", postbag::run, argc, argv);
 }

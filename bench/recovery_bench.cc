@@ -178,11 +178,5 @@ int run(int argc, char** argv) {
 }  // namespace postbag
 
 int main(int argc, char** argv) {
-  try {
-    postbag::ignore_broken_pipes();
-    return postbag::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "recovery_bench: %s\n", error.what());
-    return 71;
-  }
+  return postbag::run_program("recovery_bench", postbag::run, argc, argv);
 }

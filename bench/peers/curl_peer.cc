@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <stdexcept>
 
 #include "bench/batch_check.h"
@@ -214,11 +213,5 @@ int run(int argc, char** argv) {
 }  // namespace postbag
 
 int main(int argc, char** argv) {
-  try {
-    postbag::ignore_broken_pipes();
-    return postbag::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "curl_peer: %s\n", error.what());
-    return 71;
-  }
+  return postbag::run_program("curl_peer", postbag::run, argc, argv);
 }
