@@ -127,15 +127,6 @@ TEST(PackedRun, IsCutInTwoAnywhere) {
 
 // --- The core
 
-class CountedOutcomes : public OutcomeListener {
- public:
-  bool hook_done(std::size_t, const HookOutcome& outcome) override {
-    (outcome.delivered ? delivered : failed) += 1;
-    return false;
-  }
-  int delivered = 0, failed = 0;
-};
-
 class ShardCorePackTest : public CoreFixture {
  protected:
   void make(std::uint32_t size = 1, std::size_t unpacked_batches = 0) {

@@ -218,24 +218,13 @@ TEST_F(ShardCoreSpillTest, BatchesOfSeveralChunksComeBackWhole) {
   expect_all_gone();
 }
 
-class CountingListener : public OutcomeListener {
- public:
-  bool hook_done(std::size_t, const HookOutcome& outcome) override {
-    (outcome.delivered ? delivered : failed) += 1;
-    reason = outcome.reason;
-    return false;
-  }
-  int delivered = 0, failed = 0;
-  Reason reason = Reason::none;
-};
-
 TEST_F(ShardCoreSpillTest, HooksInRunsAreFoundAndWatched) {
   make(plain(1));
   hold();
   give(0, 200);
   world_->shed(1 << 30);
   ShardCore& core = world_->core();
-  const auto listener = std::make_shared<CountingListener>();
+  const auto listener = std::make_shared<CountedOutcomes>();
   std::vector<ChunkNumber> chunks;
   for (const auto& [number, chunk] : world_->durable().chunks) chunks.push_back(number);
   ASSERT_EQ(chunks.size(), 200u);
@@ -260,7 +249,7 @@ TEST_F(ShardCoreSpillTest, HooksInRunsAreFoundAndWatched) {
 TEST_F(ShardCoreSpillTest, AWatchedBatchIsInNoRun) {
   make(plain(1));
   hold();
-  const auto listener = std::make_shared<CountingListener>();
+  const auto listener = std::make_shared<CountedOutcomes>();
   give(0, 10);
   give(10, 20, url_a, listener);
   give(20, 30);
@@ -286,7 +275,7 @@ TEST_F(ShardCoreSpillTest, ACancelReadsAPartAtATimeAndBarriersWaitForAll) {
   EXPECT_EQ(world_->core().cancel("https://a.*", world_->now()), 3499u);
   EXPECT_LE(world_->core().loads().size(), 1010u);
   EXPECT_EQ(world_->core().find_hook(last, 0, last)->state, "failed");
-  const auto listener = std::make_shared<CountingListener>();
+  const auto listener = std::make_shared<CountedOutcomes>();
   EXPECT_TRUE(world_->core().watch(last, 0, 0, listener));
   EXPECT_EQ(listener->failed, 1);
   world_->core().add_barrier([&] {
@@ -315,7 +304,7 @@ TEST_F(ShardCoreSpillTest, AHookWhoseCancelIsStillBeingReadIsToldOfIt) {
   EXPECT_EQ(core.cancel("*", world_->now()), 9u);
   for (const auto& [number, chunk] : world_->durable().chunks) {
     if (number == world_->durable().chunks.begin()->first) continue;  // on the wire
-    const auto listener = std::make_shared<CountingListener>();
+    const auto listener = std::make_shared<CountedOutcomes>();
     EXPECT_TRUE(core.watch(number, 0, 0, listener));
     EXPECT_EQ(listener->failed, 1);
     EXPECT_EQ(listener->reason, Reason::cancelled) << number;

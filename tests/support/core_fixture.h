@@ -24,6 +24,18 @@ inline TargetPolicy plain(std::uint32_t size, Duration time = std::chrono::secon
   return policy;
 }
 
+// Tells how often which outcome came.
+class CountedOutcomes : public OutcomeListener {
+ public:
+  bool hook_done(std::size_t, const HookOutcome& outcome) override {
+    (outcome.delivered ? delivered : failed) += 1;
+    reason = outcome.reason;
+    return false;
+  }
+  int delivered = 0, failed = 0;
+  Reason reason = Reason::none;
+};
+
 // One world, made by the test as it wants it; what the world finds wrong is a failure.
 class CoreFixture : public ::testing::Test {
  protected:
