@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "engine/pure/json_accept.h"
+
 namespace postbag {
 namespace {
 
@@ -21,6 +23,9 @@ bool is_json(const std::string& text) {
   const auto in_place = check_json({padded.data(), text.size()}, true);
   EXPECT_EQ(copied, in_place) << text.substr(0, 80);
   EXPECT_FALSE(copied && copied->empty());
+  EXPECT_EQ(copied, check_json_thoroughly(text, false)) << text.substr(0, 80);
+  EXPECT_EQ(copied, check_json_thoroughly({padded.data(), text.size()}, true));
+  EXPECT_FALSE(copied && accept_json({padded.data(), text.size()})) << text.substr(0, 80);
   return !copied;
 }
 
@@ -125,6 +130,10 @@ TEST(Json, RefusesInvalidTexts) {
       R"("\ud800\ud800")",
       R"("\ud800x")",
       R"("\ude00\ud83d")",
+      R"(["\ud800"])",
+      R"(["\uD800"])",
+      R"(["\uDfff"])",
+      R"({"\uDBFF\u0041":0})",
       "\"\x80\"",
       "\"\xc0\x80\"",
       "\"\xc1\xbf\"",
@@ -263,12 +272,102 @@ TEST(Json, BothReadersAgree) {
   for (int i = 0; i < 100'000; ++i) {
     std::string text;
     for (std::size_t n = 1 + random() % 7; n > 0; --n) text += pieces[random() % pieces.size()];
-    const bool fast = !check_json("[1," + text + "]", false);
-    const bool slow = !check_json("[1e400," + text + "]", false);
+    const bool fast = !check_json_thoroughly("[1," + text + "]", false);
+    const bool slow = !check_json_thoroughly("[1e400," + text + "]", false);
     ASSERT_EQ(fast, slow) << text;
+    ASSERT_EQ(fast, !check_json("[1," + text + "]", false)) << text;
     valid += fast ? 1 : 0;
   }
   EXPECT_GT(valid, 5'000);
+}
+
+// Exact allocations, so that the address sanitizer sees one byte too many.
+bool accepts(const std::string& text) {
+  const auto exact = std::make_unique<char[]>(text.size());
+  std::memcpy(exact.get(), text.data(), text.size());
+  return accept_json({exact.get(), text.size()});
+}
+
+TEST(JsonAccept, TakesWhatHooksAreLike) {
+  for (const char* text : {
+           "{}",
+           "[]",
+           " { } ",
+           "[1,-2.5e+3,0,true,false,null]",
+           "{\"a\":{\"b\":[]},\"c\":\"d\"}",
+           "{ \"a\" : 1 ,\r\n\t\"b\" : [ 1 , 2 ] }\n",
+           "{\"escapes\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\uABCD\"}",
+           "{\"title\":\"\xc3\x89l\xc3\xa8ve \xe2\x82\xac \xf0\x9f\x98\x80\"}",
+           "{\"amount\": 1e400}",
+       }) {
+    EXPECT_TRUE(accepts(text)) << text;
+  }
+}
+
+// Every length, so that a quote, a backslash, a control character and a broken character are met at
+// every place of a vector and behind the last one.
+TEST(JsonAccept, SeesTheEndOfAStringWhereverItIs) {
+  for (std::size_t size = 0; size <= 100; ++size) {
+    const std::string plain(size, 'a');
+    EXPECT_TRUE(accepts("[\"" + plain + "\"]")) << size;
+    EXPECT_TRUE(accepts("{\"" + plain + "\":\"" + plain + "\"}")) << size;
+    EXPECT_FALSE(accepts("[\"" + plain + "]")) << size;
+    EXPECT_FALSE(accepts("[\"" + plain + "\\\"]")) << size;
+    for (std::size_t at = 0; at < size; ++at) {
+      for (const char wrong : {'"', '\\', '\n', '\0', '\x1f', '\x80', '\xff'}) {
+        std::string text = plain;
+        text[at] = wrong;
+        ASSERT_FALSE(accepts("[\"" + text + "\"]")) << size << " " << at;
+      }
+      for (const char right : {' ', '!', '#', ']', '}', '[', '^', '~', '\x7f'}) {
+        std::string text = plain;
+        text[at] = right;
+        ASSERT_TRUE(accepts("[\"" + text + "\"]")) << size << " " << at;
+      }
+    }
+  }
+}
+
+// It may only say yes where the thorough check does; and it must say yes often, or it were no use.
+TEST(JsonAccept, NeverTakesWhatTheThoroughCheckRefuses) {
+  std::mt19937_64 random(12);
+  const std::vector<std::string> seeds = {
+      "{\"id\":\"evt_1NG8Du2eZvKYlo2C\",\"created\":1686089970,\"live\":false,\"data\":{\"amount\":"
+      "-19.99,"
+      "\"list\":[1,[2,{}],\"x\",null,true],\"note\":\"\\u00e9 \\\"quoted\\\"\"}}",
+      "[\"\xc3\xa9\",\"\xe0\xa0\x80\",\"\xed\x9f\xbf\",\"\xf0\x90\x80\x80\",\"\xf4\x8f\xbf\xbf\"]",
+      "[0,-0,1e5,1E-5,0.5,10,[[[[]]]],{\"\":{\"\":[]}}]",
+  };
+  const std::string bytes = "{}[],:\"\\ \n01.-+eEtfnu/\xc3\xa9\xed\xa0\xf4\x90\xe0\x80\x1f";
+  int accepted = 0, refused = 0;
+  for (int i = 0; i < 300'000; ++i) {
+    std::string text = seeds[random() % seeds.size()];
+    for (std::size_t n = 1 + random() % 3; n > 0; --n) {
+      const std::size_t at = random() % text.size();
+      const char byte = bytes[random() % bytes.size()];
+      switch (random() % 3) {
+        case 0:
+          text[at] = byte;
+          break;
+        case 1:
+          text.insert(at, 1, byte);
+          break;
+        default:
+          text.erase(at, 1);
+      }
+    }
+    const bool fast = accepts(text);
+    const bool valid = !check_json_thoroughly(text, false);
+    ASSERT_TRUE(valid || !fast) << text;
+    ++(fast ? accepted : refused);
+    // What it does not take has a surrogate, or is no object or array any more.
+    if (valid && !fast && text.find("\\ud") == text.npos && text.find("\\uD") == text.npos) {
+      const char first = text[text.find_first_not_of(" \n")];
+      ASSERT_TRUE(first != '{' && first != '[') << text;
+    }
+  }
+  EXPECT_GT(accepted, 20'000);
+  EXPECT_GT(refused, 50'000);
 }
 
 TEST(Json, EveryThreadMayAsk) {

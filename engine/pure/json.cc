@@ -8,6 +8,8 @@
 #include <memory>
 #include <new>
 
+#include "engine/pure/json_accept.h"
+
 namespace postbag {
 namespace {
 
@@ -17,6 +19,9 @@ static_assert(json_padding >= simdjson::SIMDJSON_PADDING);
 // text.
 constexpr std::size_t kept_text_bytes = 256 << 10;
 constexpr std::size_t first_text_bytes = 16 << 10;
+
+// In longer texts simdjson is as fast as accept_json().
+constexpr std::size_t accepted_text_bytes = 4 << 10;
 
 constexpr std::string_view too_deep = "nested deeper than 64 levels";
 
@@ -238,6 +243,11 @@ std::string_view message_of(simdjson::error_code code) {
 }  // namespace
 
 std::optional<std::string> check_json(std::string_view text, bool padded) {
+  if (text.size() <= accepted_text_bytes && accept_json(text)) return std::nullopt;
+  return check_json_thoroughly(text, padded);
+}
+
+std::optional<std::string> check_json_thoroughly(std::string_view text, bool padded) {
   if (text.empty()) return "empty";
   // Later versions of simdjson skip it; inside a batch it would be an error.
   if (text.starts_with("\xef\xbb\xbf")) return "begins with a byte order mark";

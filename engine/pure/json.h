@@ -15,5 +15,7 @@ inline constexpr std::size_t json_depth_max = 64;
 // the value), or nothing. Full validation, RFC 8259. `padded` saves a copy. Any thread; keeps a
 // parser per thread. Throws std::bad_alloc; but the first call of a process ends it instead.
 std::optional<std::string> check_json(std::string_view text, bool padded);
+// The same answer without accept_json() (engine/pure/json_accept.h) before it.
+std::optional<std::string> check_json_thoroughly(std::string_view text, bool padded);
 
 }  // namespace postbag
