@@ -124,6 +124,25 @@ TEST_F(PollerTest, ARoundHasANumberWhileItLasts) {
   poller->remove(pair.watched(), pair);
 }
 
+TEST_F(PollerTest, TheEndOfARoundIsToldOnceAfterItsEvents) {
+  PairOfSockets first;
+  PairOfSockets second;
+  int ends = 0;
+  poller->set_round_end([&] {
+    ++ends;
+    EXPECT_EQ(first.reads + second.reads, 2);
+    EXPECT_EQ(poller->round(), 0u);
+  });
+  for (PairOfSockets* pair : {&first, &second}) {
+    ASSERT_TRUE(poller->add(pair->watched(), *pair));
+    pair->on_ready = [pair] { pair->empty(); };
+    pair->make_readable();
+  }
+  run_once();
+  EXPECT_EQ(ends, 1);
+  for (PairOfSockets* pair : {&first, &second}) poller->remove(pair->watched(), *pair);
+}
+
 // More sockets than one round hands out.
 TEST_F(PollerTest, EverySocketHasItsTurn) {
   std::deque<PairOfSockets> pairs(100);

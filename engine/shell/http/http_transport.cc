@@ -48,6 +48,7 @@ HttpTransport::HttpTransport(boost::asio::io_context& io, HttpShared& shared, At
       poller_(Poller::make(io)) {
   mailbox_->io = &io;
   mailbox_->transport = this;
+  poller_->set_round_end([mailbox = mailbox_] { hand_over_results(mailbox); });
 }
 
 HttpTransport::~HttpTransport() {
@@ -199,9 +200,11 @@ void HttpTransport::complete(Attempt& attempt, AttemptResult&& result) {
   attempt.request = AttemptRequest{};
   free_attempts_.push_back(&attempt);
   serve_waiting();
-  if (deferring_) {
+  // Those of a round are handed over together: the sink's code and its data stay in the caches.
+  const bool in_round = poller_->round() != 0;
+  if (in_round || deferring_) {
     results_.emplace_back(token, std::move(result));
-    post_results();
+    if (!in_round) post_results();
     return;
   }
   tell_sink(token, std::move(result));
@@ -331,16 +334,21 @@ void HttpTransport::collect(const std::shared_ptr<Mailbox>& mailbox) {
 void HttpTransport::post_results() {
   if (results_posted_) return;
   results_posted_ = true;
-  boost::asio::post(io_, [mailbox = mailbox_] { hand_over_results(mailbox); });
+  boost::asio::post(io_, [mailbox = mailbox_] {
+    if (mailbox->transport != nullptr) mailbox->transport->results_posted_ = false;
+    hand_over_results(mailbox);
+  });
 }
 
 void HttpTransport::hand_over_results(const std::shared_ptr<Mailbox>& mailbox) {
   HttpTransport* const transport = mailbox->transport;
   if (transport == nullptr) return;
-  transport->results_posted_ = false;
   std::vector<std::pair<AttemptToken, AttemptResult>> results;
   results.swap(transport->results_);
   for (auto& [token, result] : results) transport->tell_sink(token, std::move(result));
+  if (!transport->results_.empty()) return;
+  results.clear();
+  results.swap(transport->results_);  // for its memory
 }
 
 std::unique_ptr<Transport> make_http_transport(boost::asio::io_context& io, HttpShared& shared,

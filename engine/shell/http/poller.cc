@@ -64,7 +64,8 @@ void Poller::dispatch() {
     if (stopped_) return;
   }
   count_ = 0;
-  wait();
+  if (round_end_) round_end_();
+  if (!stopped_) wait();
 }
 
 }  // namespace postbag

@@ -6,7 +6,9 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/basic_stream_descriptor.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <utility>
 
 namespace postbag {
 
@@ -37,6 +39,8 @@ class Poller : public std::enable_shared_from_this<Poller> {
   void remove(int descriptor, PollerClient& client);
   // Of those in which events are handed out: its number while one is under way, else 0.
   std::uint64_t round() const { return count_ > 0 ? rounds_ : 0; }
+  // Called after the events of a round were handed out.
+  void set_round_end(std::function<void()> round_end) { round_end_ = std::move(round_end); }
   // Nothing is called afterwards.
   void stop();
 
@@ -56,6 +60,7 @@ class Poller : public std::enable_shared_from_this<Poller> {
   int next_ = 0;  // of events_, while they are handed out
   int count_ = 0;
   std::uint64_t rounds_ = 0;
+  std::function<void()> round_end_;
   std::array<epoll_event, events_max> events_;
 };
 

@@ -116,7 +116,7 @@ class HttpTransport final : public Transport {
   std::unordered_map<std::uint64_t, Connection*> lookups_;
   std::uint64_t last_lookup_ = 0;
   std::vector<std::pair<AttemptToken, AttemptResult>>
-      results_;  // to be handed over by a posted handler
+      results_;  // to be handed over at the end of the round or by a posted handler
   bool results_posted_ = false;
   bool deferring_ = false;
   bool in_sink_ = false;
