@@ -409,7 +409,7 @@ TEST(Wire, GoldenHead) {
   write_request_head(
       head,
       start_of("https://example.com/hooks?a=b", {{"Authorization", "Bearer x"}}, "X-Tenant: 7\r\n"),
-      {"0190a6f2-0000-7000-8000-000000000000", 3, 2, 1234});
+      {{0x0190a6f200007000, 0x8000000000000000}, 3, 2, 1234});
   EXPECT_EQ(head,
             "POST /hooks?a=b HTTP/1.1\r\n"
             "Host: example.com\r\n"

@@ -277,6 +277,43 @@ TEST(ResponseReader, TheEndOfTheStream) {
   EXPECT_FALSE(body.reusable());
 }
 
+// What it knows again, and what only begins like it or comes in pieces.
+TEST(ResponseReader, AnAnswerAfterAnotherMeansWhatItMeansAlone) {
+  std::vector<std::string> all;
+  for (const Expectation& answer : good_answers()) {
+    all.push_back(answer.bytes);
+    all.push_back(answer.bytes + "x");
+  }
+  all.push_back("HTTP/1.1 200 OK\r\nContent-Length: 0 \r\n\r\n");
+  all.push_back("HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n");
+  all.push_back("HTTP/1.1 200 OK\r\nX-Pad: " + std::string(response_known_bytes_max, 'x') +
+                "\r\nContent-Length: 0\r\n\r\n");
+  for (const std::string& before : all) {
+    for (const std::string& bytes : all) {
+      for (const std::size_t piece : {bytes.size(), std::size_t{7}}) {
+        ResponseReader reader;
+        reader.feed(before);
+        reader.reset();
+        ResponseReader fresh;
+        const Progress progress = read_in_pieces(reader, bytes, piece);
+        ASSERT_EQ(progress, read_in_pieces(fresh, bytes, piece)) << before << bytes;
+        EXPECT_EQ(reader.status(), fresh.status()) << before << bytes;
+        EXPECT_EQ(reader.success(), fresh.success()) << before << bytes;
+        EXPECT_EQ(reader.reusable(), fresh.reusable()) << before << bytes;
+        EXPECT_EQ(reader.error(), fresh.error()) << before << bytes;
+        EXPECT_EQ(reader.head_complete(), fresh.head_complete()) << before << bytes;
+        EXPECT_EQ(reader.has_bytes(), fresh.has_bytes()) << before << bytes;
+        EXPECT_EQ(reader.headers(), fresh.headers()) << before << bytes;
+        EXPECT_EQ(reader.excerpt(), fresh.excerpt()) << before << bytes;
+        if (progress != Progress::done) continue;
+        EXPECT_EQ(reader.feed("y"), fresh.feed("y")) << before << bytes;
+        EXPECT_EQ(reader.reusable(), fresh.reusable()) << before << bytes;
+        EXPECT_EQ(reader.finish(), fresh.finish()) << before << bytes;
+      }
+    }
+  }
+}
+
 TEST(ResponseReader, CanBeUsedAgain) {
   ResponseReader reader;
   reader.feed("HTTP/1.1 500 X\r\nContent-Length: 3\r\n\r\nwhy");

@@ -41,11 +41,6 @@ void put_text(std::string& out, std::string_view text) {
 Batch::Batch() = default;
 Batch::~Batch() = default;
 
-void Batch::for_each_chunk(const std::function<void(const ChunkInfo&)>& each) const {
-  if (chunk.number != 0) each(chunk);
-  if (more_chunks) std::for_each(more_chunks->begin(), more_chunks->end(), each);
-}
-
 const ChunkInfo& Batch::chunk_of(std::uint32_t index) const {
   if (!more_chunks || index < chunk.first_hook + chunk.hooks) return chunk;
   auto after = std::upper_bound(

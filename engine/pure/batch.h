@@ -135,7 +135,12 @@ struct Batch {
   }
   const ChunkInfo& last_chunk() const { return more_chunks ? more_chunks->back() : chunk; }
   ChunkInfo& last_chunk() { return more_chunks ? more_chunks->back() : chunk; }
-  void for_each_chunk(const std::function<void(const ChunkInfo&)>& each) const;
+  template <typename Each>
+  void for_each_chunk(const Each& each) const {
+    if (chunk.number != 0) each(chunk);
+    if (!more_chunks) return;
+    for (const ChunkInfo& info : *more_chunks) each(info);
+  }
   // The chunk of a hook.
   const ChunkInfo& chunk_of(std::uint32_t index) const;
 };

@@ -11,8 +11,6 @@ constexpr std::uint64_t version_bits = 7ULL << 12;
 constexpr std::uint64_t variant_bits = 2ULL << 62;
 constexpr int chunk_low_bits = 32;
 constexpr int chunk_shift = hook_id_index_bits + hook_id_tag_bits;
-constexpr std::size_t text_size = 36;
-
 constexpr std::uint64_t mask(int bits) {
   return (1ULL << bits) - 1;
 }
@@ -36,27 +34,27 @@ int hex_digit(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-char* write_bytes(char* out, std::uint64_t value, int shift, int count) {
-  for (int i = 0; i < count; ++i, shift -= 8) {
-    std::memcpy(out, hex_pairs.text[value >> shift & 255], 2);
-    out += 2;
-  }
-  return out;
-}
-
-void write_text(char* out, const HookId& id) {
-  out = write_bytes(out, id.high, 56, 4);
-  *out++ = '-';
-  out = write_bytes(out, id.high, 24, 2);
-  *out++ = '-';
-  out = write_bytes(out, id.high, 8, 2);
-  *out++ = '-';
-  out = write_bytes(out, id.low, 56, 2);
-  *out++ = '-';
-  write_bytes(out, id.low, 40, 6);
+// Without a loop: every request has an id, and every answer of the intake many.
+template <int shift, int count>
+[[gnu::always_inline]] inline char* write_bytes(char* out, std::uint64_t value) {
+  std::memcpy(out, hex_pairs.text[value >> shift & 255], 2);
+  if constexpr (count > 1) return write_bytes<shift - 8, count - 1>(out + 2, value);
+  return out + 2;
 }
 
 }  // namespace
+
+char* write_text(char* out, const HookId& id) {
+  out = write_bytes<56, 4>(out, id.high);
+  *out++ = '-';
+  out = write_bytes<24, 2>(out, id.high);
+  *out++ = '-';
+  out = write_bytes<8, 2>(out, id.high);
+  *out++ = '-';
+  out = write_bytes<56, 2>(out, id.low);
+  *out++ = '-';
+  return write_bytes<40, 6>(out, id.low);
+}
 
 HookId make_hook_id(WallMs wall_ms, std::uint64_t chunk, std::uint32_t index, std::uint16_t tag) {
   HookId id;
@@ -78,9 +76,9 @@ HookPlace locate(const HookId& id) {
 }
 
 void append_to(std::string& out, const HookId& id) {
-  char text[text_size];
+  char text[hook_id_text_size];
   write_text(text, id);
-  out.append(text, text_size);
+  out.append(text, hook_id_text_size);
 }
 
 std::string to_string(const HookId& id) {
@@ -92,10 +90,10 @@ std::string to_string(const HookId& id) {
 // Lower case only: an id that a producer chose in other letters stays its own text, and
 // to_string(parse(x)) == x.
 std::optional<HookId> parse_hook_id(std::string_view text) {
-  if (text.size() != text_size) return std::nullopt;
+  if (text.size() != hook_id_text_size) return std::nullopt;
   std::uint64_t halves[2] = {0, 0};
   std::size_t digits = 0;
-  for (std::size_t i = 0; i < text_size; ++i) {
+  for (std::size_t i = 0; i < hook_id_text_size; ++i) {
     if (i == 8 || i == 13 || i == 18 || i == 23) {
       if (text[i] != '-') return std::nullopt;
       continue;

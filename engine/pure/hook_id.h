@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "postbag/hook.h"
@@ -26,5 +27,9 @@ struct HookPlace {
 HookId make_hook_id(WallMs wall_ms, std::uint64_t chunk, std::uint32_t index, std::uint16_t tag);
 // The inverse; meaningful only for ids of this engine, so compare the tag.
 HookPlace locate(const HookId& id);
+
+inline constexpr std::size_t hook_id_text_size = 36;
+// The text of to_string() into so many chars at `out`; returns their end.
+char* write_text(char* out, const HookId& id);
 
 }  // namespace postbag

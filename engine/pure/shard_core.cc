@@ -41,7 +41,11 @@ ShardCore::ShardCore(const Config& config, std::shared_ptr<const PolicyTable> po
 ShardCore::~ShardCore() {
   for (auto& [number, batch] : by_number_) {
     drop_hooks(*batch, pool_);
-    delete batch;
+    batches_.destroy(*batch);
+  }
+  if (coming_ != nullptr) {
+    drop_hooks(*coming_, pool_);
+    batches_.destroy(*coming_);
   }
 }
 
@@ -132,7 +136,8 @@ FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parc
   if (bag.open != nullptr && wire_bytes_with(*bag.open, hook.body.size()) > policy.bytes) {
     cut(bag, Cut::bytes);
   }
-  if (bag.open == nullptr) open_batch(bag, now);
+  const bool opens = bag.open == nullptr;
+  if (opens) open_batch(bag, now);
   Batch& batch = *bag.open;
   if (is_stored(bag) && !batch.dirty) open_chunk(batch, now);
 
@@ -155,6 +160,10 @@ FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parc
                                                       index - chunk.first_hook, config_.store_tag));
   }
   cut_if_full(bag);
+  // One that is full at once never waits.
+  if (opens && bag.open != nullptr && policy.time > Duration::zero()) {
+    deadlines_.arm(bag.open->deadline, now.steady, policy.time);
+  }
   return place;
 }
 
@@ -188,7 +197,7 @@ void ShardCore::uncount_batches(Bag& bag, std::uint64_t count) {
 }
 
 Batch& ShardCore::make_batch(Bag& bag) {
-  coming_ = std::make_unique<Batch>();
+  coming_ = &batches_.make();
   coming_->bag = &bag;
   overhead_bytes_ += sizeof(Batch) + entry_overhead_bytes + coming_->meta.capacity();
   return *coming_;
@@ -196,7 +205,7 @@ Batch& ShardCore::make_batch(Bag& bag) {
 
 void ShardCore::enter_batch(Batch& batch) {
   by_number_.emplace(batch.number, &batch);
-  (void)coming_.release();
+  coming_ = nullptr;
 }
 
 void ShardCore::open_batch(Bag& bag, const Now& now) {
@@ -206,8 +215,6 @@ void ShardCore::open_batch(Bag& bag, const Now& now) {
   batch.chunk.number = batch.number;
   enter_batch(batch);
   bag.open = &batch;
-  const Duration time = bag.target->policy->policy.batch.time;
-  if (time > Duration::zero()) deadlines_.arm(batch.deadline, now.steady, time);
   if (is_stored(bag)) {
     batch.stored = true;
     batch.dirty = true;
@@ -263,7 +270,7 @@ void ShardCore::destroy_batch(Batch& batch) {
   overhead_bytes_ -= sizeof(Batch) + entry_overhead_bytes + batch.meta.capacity();
   drop_hooks(batch, pool_);
   by_number_.erase(batch.number);
-  delete &batch;
+  batches_.destroy(batch);
   // It does not shrink by itself, and may have held all that is on disk only by now.
   const std::size_t places = by_number_.bucket_count();
   if (places > table_places_kept && by_number_.size() < places / 8) by_number_.rehash(0);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/pure/batch.h"
+#include "engine/pure/batch_pool.h"
 #include "engine/pure/deadline_queue.h"
 #include "engine/pure/disk_run.h"
 #include "engine/pure/packed_run.h"
@@ -119,7 +120,7 @@ class ShardCore {
   void add_recovered(std::span<const PendingChunk> chunks, std::span<const std::uint32_t> which,
                      const Now& now);
   void end_recovery();
-  void attempt_done(Batch& batch, AttemptResult result, const Now& now);
+  void attempt_done(Batch& batch, AttemptResult&& result, const Now& now);
   void loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
               const Now& now);
   void part_done(StorePart& part, const Now& now);
@@ -245,7 +246,7 @@ class ShardCore {
   void set_state(Batch& batch, BatchState state);
   void wait_for_retry(Batch& batch, const Now& now);
   void delivered(Batch& batch);
-  void give_up(Batch& batch, AttemptResult result, WallMs at);
+  void give_up(Batch& batch, AttemptResult&& result, WallMs at);
   void tell_watchers(Batch& batch, const HookOutcome& outcome);
   void resolved(Batch& batch);
 
@@ -321,11 +322,12 @@ class ShardCore {
   Config config_;
   std::shared_ptr<const PolicyTable> policies_;
   SegmentPool pool_;
+  BatchPool batches_;
   DeadlineQueue deadlines_;
   std::mt19937_64 random_;
   boost::unordered_flat_set<TargetPtr, UrlHash, UrlEqual> targets_;
   boost::unordered_flat_map<BatchNumber, Batch*> by_number_;
-  std::unique_ptr<Batch> coming_;  // made and not in there yet
+  Batch* coming_ = nullptr;  // made and not in there yet
   TargetState* ready_head_ = nullptr;
   TargetState* ready_tail_ = nullptr;
   TargetState* idle_head_ = nullptr;

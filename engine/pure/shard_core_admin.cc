@@ -342,7 +342,7 @@ void ShardCore::remember_delivered(const Batch& batch) {
     recent.chunk = chunk.number;
     recent.hooks = chunk.hooks;
     recent.target = batch.bag->target->url;  // takes no memory anew once the ring is full
-    recent_next_ = (recent_next_ + 1) % recent_max;
+    recent_next_ = recent_next_ + 1 < recent_max ? recent_next_ + 1 : 0;
   });
 }
 

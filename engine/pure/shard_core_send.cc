@@ -176,7 +176,7 @@ void ShardCore::start(Batch& batch) {
   }
 }
 
-void ShardCore::attempt_done(Batch& batch, AttemptResult result, const Now& now) {
+void ShardCore::attempt_done(Batch& batch, AttemptResult&& result, const Now& now) {
   check(batch.state == BatchState::in_flight);
   unuse(batch);
   TargetState& target = *batch.bag->target;
@@ -246,7 +246,7 @@ void ShardCore::delivered(Batch& batch) {
 }
 
 // From here the hooks belong to the store; the batch lives until it has them.
-void ShardCore::give_up(Batch& batch, AttemptResult result, WallMs at) {
+void ShardCore::give_up(Batch& batch, AttemptResult&& result, WallMs at) {
   batch.bag->target->given_up += batch.hooks;
   batch.last_reason = result.reason;
   batch.last_status = static_cast<std::int16_t>(result.status);

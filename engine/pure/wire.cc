@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "engine/pure/hook_id.h"
+
 namespace postbag {
 namespace {
 
@@ -54,7 +56,7 @@ std::string request_head_start(const Url& url, const DeliveryPolicy& delivery,
 
 void write_request_head(std::string& out, std::string_view start, const RequestHeadFields& fields) {
   // For every request: one append in the end is cheaper than one a field.
-  char tail[128];
+  char tail[192];
   char* at = tail;
   const auto put = [&at](std::string_view text) {
     std::memcpy(at, text.data(), text.size());
@@ -63,6 +65,8 @@ void write_request_head(std::string& out, std::string_view start, const RequestH
   const auto put_number = [&](std::uint64_t number) {
     at = std::to_chars(at, at + 20, number).ptr;  // no 64-bit number has more
   };
+  put("Postbag-Batch-Id: ");
+  at = write_text(at, fields.batch_id);
   put("\r\nPostbag-Batch-Size: ");
   put_number(fields.batch_size);
   put("\r\nPostbag-Attempt: ");
@@ -71,8 +75,6 @@ void write_request_head(std::string& out, std::string_view start, const RequestH
   put_number(fields.content_length);
   put("\r\n\r\n");
   out.assign(start);
-  out += "Postbag-Batch-Id: ";
-  out += fields.batch_id;
   out.append(tail, at);
 }
 

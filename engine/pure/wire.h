@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "engine/pure/url.h"
+#include "postbag/hook.h"
 #include "postbag/policy.h"
 
 namespace postbag {
@@ -17,7 +18,7 @@ std::string request_head_start(const Url& url, const DeliveryPolicy& delivery,
 
 // What differs from attempt to attempt.
 struct RequestHeadFields {
-  std::string_view batch_id;
+  HookId batch_id;
   std::uint32_t batch_size = 0;
   std::uint32_t attempt = 0;
   std::uint64_t content_length = 0;

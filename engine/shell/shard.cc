@@ -2,9 +2,11 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <new>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "engine/pure/wire.h"
@@ -267,21 +269,34 @@ void Shard::cycle(const Now& now) {
   arm_timer();
 }
 
+// Some heads first, then their sends: between two system calls there should be little code, because
+// the kernel's own drives it out of the caches.
 void Shard::start_attempts() {
-  for (Batch* batch : core_.sends()) {
-    if (free_slots_.empty()) free_slots_.push_back(&slots_.emplace_back());
-    InFlight* slot = free_slots_.back();
-    free_slots_.pop_back();
-    slot->batch = batch;
-    wire_pieces(*batch, slot->pieces);
-    batch_id_.clear();
-    append_to(batch_id_, core_.batch_id(*batch));
-    const std::uint64_t body_bytes = wire_bytes(*batch);
-    write_request_head(slot->head, core_.head_start(*batch),
-                       {batch_id_, batch->hooks, batch->attempts, body_bytes});
-    transport_->start(slot, {core_.destination(*batch), slot->head, slot->pieces, body_bytes});
+  constexpr std::size_t prepared_max = 32;
+  const std::span<Batch* const> sends = core_.sends();
+  for (std::size_t begin = 0; begin < sends.size(); begin += prepared_max) {
+    starting_.clear();
+    for (Batch* batch : sends.subspan(begin, std::min(prepared_max, sends.size() - begin))) {
+      starting_.push_back(&prepare(*batch));
+    }
+    for (InFlight* slot : starting_) {
+      Batch& batch = *slot->batch;
+      transport_->start(slot,
+                        {core_.destination(batch), slot->head, slot->pieces, wire_bytes(batch)});
+    }
   }
   core_.sends().clear();
+}
+
+Shard::InFlight& Shard::prepare(Batch& batch) {
+  if (free_slots_.empty()) free_slots_.push_back(&slots_.emplace_back());
+  InFlight& slot = *free_slots_.back();
+  free_slots_.pop_back();
+  slot.batch = &batch;
+  wire_pieces(batch, slot.pieces);
+  write_request_head(slot.head, core_.head_start(batch),
+                     {core_.batch_id(batch), batch.hooks, batch.attempts, wire_bytes(batch)});
+  return slot;
 }
 
 void Shard::start_loads() {
@@ -305,7 +320,7 @@ void Shard::start_loads() {
   core_.loads().clear();
 }
 
-void Shard::attempt_done(AttemptToken token, AttemptResult result) {
+void Shard::attempt_done(AttemptToken token, AttemptResult&& result) {
   if (halted_) return;
   auto* slot = static_cast<InFlight*>(token);
   Batch& batch = *slot->batch;

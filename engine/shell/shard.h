@@ -107,7 +107,7 @@ class Shard : public AttemptSink, public Wakeable {
   const ShardStats& stats() const { return stats_; }
   const RateMeter& rates() const { return rates_; }
 
-  void attempt_done(AttemptToken token, AttemptResult result) override;
+  void attempt_done(AttemptToken token, AttemptResult&& result) override;
   void wake_now() override;
 
  private:
@@ -143,6 +143,7 @@ class Shard : public AttemptSink, public Wakeable {
   void need_cycle();
   void cycle(const Now& now);
   void start_attempts();
+  InFlight& prepare(Batch& batch);
   void start_loads();
   void arm_timer();
   void publish(const Now& now);
@@ -173,7 +174,7 @@ class Shard : public AttemptSink, public Wakeable {
 
   std::deque<InFlight> slots_;
   std::vector<InFlight*> free_slots_;
-  std::string batch_id_;  // scratch
+  std::vector<InFlight*> starting_;  // scratch
   CoreCounters published_;
   ShardStats stats_;
   RateMeter rates_;

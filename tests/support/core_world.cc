@@ -202,7 +202,7 @@ void CoreWorld::start_attempt(std::uint32_t shard, Batch& batch) {
   wire_pieces(batch, pieces);
   request.body = joined(pieces);
   write_request_head(request.head, core.head_start(batch),
-                     {request.batch_id, batch.hooks, batch.attempts, wire_bytes(batch)});
+                     {core.batch_id(batch), batch.hooks, batch.attempts, wire_bytes(batch)});
   if (request.body.size() != wire_bytes(batch)) violations.push_back("content length is wrong");
   if (core.destination(batch)->host.empty()) violations.push_back("no destination");
   trace(batch.number);
@@ -229,7 +229,8 @@ void CoreWorld::end_attempt(Event& event) {
   request.has_ended = true;
   trace(static_cast<std::uint64_t>(request.result.reason));
   if (on_reply) on_reply(request);
-  cores_[event.shard]->attempt_done(*event.batch, requests_[event.request].result, now());
+  cores_[event.shard]->attempt_done(*event.batch, AttemptResult(requests_[event.request].result),
+                                    now());
   touch(event.shard);
 }
 

@@ -115,7 +115,7 @@ class TransportHarness : public AttemptSink {
     });
   }
 
-  void attempt_done(AttemptToken token, AttemptResult result) override {
+  void attempt_done(AttemptToken token, AttemptResult&& result) override {
     EXPECT_FALSE(starting_) << "attempt_done() from inside start()";
     auto& attempt = *static_cast<TestAttempt*>(token);
     EXPECT_FALSE(attempt.done) << "attempt_done() twice";

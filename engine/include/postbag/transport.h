@@ -43,7 +43,7 @@ class AttemptSink {
  public:
   virtual ~AttemptSink() = default;
   // Called once per start(), on the shard's thread, never from inside start().
-  virtual void attempt_done(AttemptToken token, AttemptResult result) = 0;
+  virtual void attempt_done(AttemptToken token, AttemptResult&& result) = 0;
 };
 
 struct TransportStats {

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/pure/check.h"
 #include "engine/shell/http/transport_impl.h"
 
 namespace postbag {
@@ -96,14 +97,19 @@ void Connection::advance(std::size_t count) {
 
 // What is left of a small request, as one piece.
 std::size_t Connection::gather_copied() {
-  auto& copy = owner_->record;
-  std::size_t used = 0;
+  char* const copy = owner_->record.data();
+  char* end = copy;
+  std::size_t room = owner_->record.size();
   std::size_t offset = piece_offset_;
   for (std::size_t i = piece_; i <= attempt_->request.body.size(); ++i, offset = 0) {
-    used += piece(i).substr(offset).copy(copy.data() + used, copy.size() - used);
+    const std::string_view bytes = piece(i).substr(offset);
+    check(bytes.size() <= room);
+    std::memcpy(end, bytes.data(), bytes.size());
+    end += bytes.size();
+    room -= bytes.size();
   }
-  owner_->pieces.front() = {copy.data(), used};
-  return used > 0 ? 1 : 0;
+  owner_->pieces.front() = {copy, static_cast<std::size_t>(end - copy)};
+  return end != copy ? 1 : 0;
 }
 
 // Head and body as they lie in memory, as many pieces as one system call takes.

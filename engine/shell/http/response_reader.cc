@@ -117,6 +117,25 @@ ResponseReader::Progress ResponseReader::fail(Reason reason, const char* text) {
 }
 
 ResponseReader::Progress ResponseReader::feed(std::string_view bytes) {
+  const bool is_first = !has_bytes_;
+  if (is_first && !known_.empty() && bytes == known_) {
+    has_bytes_ = true;
+    status_ = known_status_;
+    phase_ = Phase::body;
+    body_complete_ = true;
+    reusable_ = true;
+    return Progress::done;
+  }
+  const Progress progress = parse(bytes);
+  if (is_first && progress == Progress::done && success() && reusable_ &&
+      bytes.size() <= response_known_bytes_max) {
+    known_.assign(bytes);
+    known_status_ = status_;
+  }
+  return progress;
+}
+
+ResponseReader::Progress ResponseReader::parse(std::string_view bytes) {
   if (error_ != Reason::none) return Progress::failed;
   has_bytes_ = has_bytes_ || !bytes.empty();
   if (held_.empty()) return consume(bytes);

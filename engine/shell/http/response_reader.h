@@ -18,6 +18,7 @@ inline constexpr std::size_t response_body_bytes_max =
     16 * 1024;  // as on the wire, chunk headers included
 inline constexpr std::size_t response_excerpt_bytes_max =
     1024;  // of body, and as much of header fields
+inline constexpr std::size_t response_known_bytes_max = 512;
 
 // Reads the answer to one POST from bytes that come in any pieces. Pure: no I/O, no clock.
 //
@@ -25,11 +26,14 @@ inline constexpr std::size_t response_excerpt_bytes_max =
 // later only makes the connection unusable. The grammar is RFC 9112 without its permitted repairs:
 // bare LF, folded fields, control characters, Content-Length beside Transfer-Encoding are faults,
 // because a proxy between could read them otherwise.
+//
+// What an answer means depends on its bytes alone, and most answers of a receiver are the one
+// before: one that came whole and left the connection usable is known again without parsing.
 class ResponseReader {
  public:
   enum class Progress : std::uint8_t { need_more, done, failed };
 
-  // Forgets everything; the next byte begins a new answer.
+  // Forgets everything but what it knows again; the next byte begins a new answer.
   void reset();
   // Bytes behind the end of the answer are not kept; they make it not reusable.
   Progress feed(std::string_view bytes);
@@ -68,6 +72,7 @@ class ResponseReader {
   };
   struct HeadFacts;
 
+  Progress parse(std::string_view bytes);
   Progress consume(std::string_view bytes);
   Progress hold(std::string_view bytes);
   Progress fail(Reason reason, const char* text);
@@ -97,7 +102,9 @@ class ResponseReader {
   std::size_t body_seen_ = 0;    // on the wire
   std::uint64_t remaining_ = 0;  // of the body, or of the chunk
   const char* error_text_ = "";
-  std::string held_;  // an incomplete head
+  std::string held_;   // an incomplete head
+  std::string known_;  // the latest whole answer with a 2xx and a reusable connection
+  int known_status_ = 0;
   std::string headers_;
   std::string excerpt_;
 };
