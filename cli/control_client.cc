@@ -25,12 +25,7 @@ std::string error_text(int error) {
 int connect_to(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
-    throw CommandError(exit_config, "[store] path: " + path +
-                                        " is too long for a socket address (" +
-                                        std::to_string(sizeof address.sun_path - 1) +
-                                        " bytes); use a shorter or a relative path");
-  }
+  if (path.size() >= sizeof address.sun_path) return -1;  // no daemon can listen there
   std::memcpy(address.sun_path, path.data(), path.size());
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) throw CommandError(exit_system, "cannot make a socket: " + error_text(errno));
@@ -82,13 +77,16 @@ std::optional<ControlClient> ControlClient::connect(const std::string& socket_pa
 }
 
 ControlClient::ControlClient(ControlClient&& other) noexcept
-    : socket_path_(std::move(other.socket_path_)), fd_(std::exchange(other.fd_, -1)) {}
+    : socket_path_(std::move(other.socket_path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      stop_fd_(other.stop_fd_) {}
 
 ControlClient& ControlClient::operator=(ControlClient&& other) noexcept {
   if (this != &other) {
     close_connection();
     socket_path_ = std::move(other.socket_path_);
     fd_ = std::exchange(other.fd_, -1);
+    stop_fd_ = other.stop_fd_;
   }
   return *this;
 }
@@ -118,16 +116,35 @@ bool ControlClient::write_request(const ControlRequest& request) {
   return write_all(fd_, head) && write_all(fd_, request.body);
 }
 
+// The daemon may close an idle connection at any time.
+bool ControlClient::was_closed() const {
+  pollfd idle{fd_, POLLIN, 0};
+  return poll(&idle, 1, 0) > 0;
+}
+
+void ControlClient::wait_for_answer() const {
+  if (stop_fd_ < 0) return;
+  pollfd fds[2] = {{fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
+  while (fds[0].revents == 0) {
+    const bool stopping = fds[1].revents != 0;
+    const int ready = poll(fds, stopping ? 1 : 2, stopping ? stop_grace_ms : -1);
+    if (ready < 0 && errno != EINTR) fail(error_text(errno));
+    if (ready == 0) fail("no answer came; what was asked of it may have been done");
+  }
+}
+
 ControlAnswer ControlClient::send(const ControlRequest& request) {
-  const bool fresh = fd_ < 0;
+  const bool fresh = fd_ < 0 || was_closed();
   if (fresh) reconnect();
-  for (bool again = !fresh;; again = false) {
+  // What was asked for may be done although no answer came.
+  for (bool again = !fresh && request.method == "GET";; again = false) {
     const bool written = write_request(request);
     HttpAnswerDecoder decoder;
     ControlAnswer answer;
     char buffer[64 << 10];
     bool got_bytes = false;
     while (!decoder.done()) {
+      wait_for_answer();
       const ssize_t got = read_some(fd_, buffer, sizeof buffer);
       if (got <= 0) {
         if (!got_bytes || !decoder.end()) break;
@@ -145,8 +162,6 @@ ControlAnswer ControlClient::send(const ControlRequest& request) {
       if (!decoder.keep_alive() || !written) close_connection();
       return answer;
     }
-    // An idle connection may be closed by the daemon at any time. That is seen before a byte of an
-    // answer.
     if (got_bytes || !again) fail("the connection ended before the answer did");
     reconnect();
   }

@@ -26,8 +26,8 @@ struct ControlRequest {
 };
 
 // A blocking HTTP/1.1 client over the daemon's control socket; plain POSIX sockets. One thread.
-// Keeps its connection and replaces it once if the daemon closed it between two requests. Every
-// failure is a CommandError (69, or 77 where the socket may not be used).
+// Keeps its connection and replaces it if the daemon closed it between two requests; only a GET is
+// ever sent twice. Every failure is a CommandError (69, or 77 where the socket may not be used).
 class ControlClient {
  public:
   // Nothing: no daemon answers there (no socket, or one that nobody listens on).
@@ -37,6 +37,8 @@ class ControlClient {
   ControlClient& operator=(ControlClient&& other) noexcept;
   ~ControlClient();
 
+  // When it becomes readable, send() waits `stop_grace_ms` more for its answer.
+  void stop_on(int stop_fd) { stop_fd_ = stop_fd; }
   // The whole answer, at most `answer_bytes_max` of it.
   ControlAnswer send(const ControlRequest& request);
 
@@ -49,16 +51,20 @@ class ControlClient {
 
   const std::string& socket_path() const { return socket_path_; }
   static constexpr std::size_t answer_bytes_max = 256u << 20;
+  static constexpr int stop_grace_ms = 3000;
 
  private:
   ControlClient(std::string socket_path, int fd) : socket_path_(std::move(socket_path)), fd_(fd) {}
   bool write_request(const ControlRequest& request);
+  void wait_for_answer() const;
+  bool was_closed() const;
   void reconnect();
   void close_connection();
   [[noreturn]] void fail(const std::string& what) const;
 
   std::string socket_path_;
   int fd_ = -1;
+  int stop_fd_ = -1;
 };
 
 // application/x-www-form-urlencoded escaping of one value of a query.

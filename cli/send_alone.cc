@@ -14,16 +14,20 @@ constexpr Duration look_interval = std::chrono::milliseconds(200);
 SendAlone::SendAlone(std::unique_ptr<Store> store, const Options& options, Logger logger,
                      const SignalWatch& signals)
     : drain_timeout_(options.engine.drain_timeout),
+      is_durable_(options.store.durability != Durability::memory),
       signals_(signals),
       engine_(options, std::move(store), std::move(logger)) {}
 
-std::optional<LineError> SendAlone::hand_over(SendGroup& group) {
+std::optional<SendError> SendAlone::hand_over(SendGroup& group) {
   for (int tries = 1;; ++tries) {
     const SubmitResult result = engine_.submit(std::move(group.hooks), {});
-    if (result.ok()) return std::nullopt;
+    if (result.ok()) {
+      group.accepted = true;
+      return std::nullopt;
+    }
     if (result.error < Errc::full) {
       const std::size_t index = std::min(result.index, group.line_numbers.size() - 1);
-      return LineError{group.line_numbers[index], result.message};
+      return SendError{group.line_numbers[index], result.message};
     }
     if (result.error != Errc::full) {
       throw CommandError(exit_code_of(make_error_code(result.error)), result.message);
@@ -40,8 +44,18 @@ std::optional<LineError> SendAlone::hand_over(SendGroup& group) {
 
 void SendAlone::finish(const std::function<void()>& look) {
   engine_.flush();
-  while (!signals_.stopped() && !engine_.wait_idle(look_interval)) look();
+  while (!signals_.stopped() && !engine_.wait_idle(look_interval)) {
+    // It waits no more then.
+    if (!engine_.status().healthy) break;
+    look();
+  }
   if (signals_.stopped()) engine_.drain(drain_timeout_);
+  if (!engine_.status().healthy) throw CommandError(exit_io, "the store failed");
+}
+
+std::string SendAlone::left_text() {
+  if (is_durable_) return "pending in the store";
+  return "lost, as they could not be stored as failed";
 }
 
 SendCounts SendAlone::counts() {

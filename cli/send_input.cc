@@ -23,41 +23,60 @@ std::string wrapped_payload(std::string_view target, std::string_view payload) {
 }
 
 void SendInput::read_lines(SendGroup& group) {
-  while (group.line_numbers.size() < group_lines_max && group.ndjson.size() < group_bytes_max) {
-    // Wait for the first line of a group only.
-    if (!group.line_numbers.empty() && !lines_.ready()) break;
-    std::string_view line;
-    switch (lines_.next(line)) {
-      case LineReader::Result::line:
-        break;
-      case LineReader::Result::end:
-        group.last = true;
-        return;
-      case LineReader::Result::stopped:
-        group.last = group.stopped = true;
-        return;
-      case LineReader::Result::too_long:
-        group.error = LineError{lines_.line_number(), "the line is too long"};
-        return;
-      case LineReader::Result::error:
-        group.error =
-            LineError{lines_.line_number(),
-                      "cannot read: " + std::generic_category().message(lines_.error()), exit_io};
-        return;
-    }
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    if (target_.empty()) {
-      group.ndjson += line;
-    } else if (const auto wrong = check_json(line, false)) {
-      // Checked before it is wrapped: a payload must not be able to end its wrapping.
-      group.error = LineError{lines_.line_number(), *wrong};
-      return;
+  while (group.line_numbers.size() < group_lines_max) {
+    Line line;
+    if (held_) {
+      line = std::move(*held_);
+      held_.reset();
     } else {
-      group.ndjson += wrapped_payload(target_, line);
+      // Wait for the first line of a group only.
+      if (!group.line_numbers.empty() && !lines_.ready()) break;
+      if (!read_line(group, line)) return;
+      if (line.object.empty()) continue;
     }
-    group.ndjson += '\n';
-    group.line_numbers.push_back(lines_.line_number());
+    if (!group.ndjson.empty() && group.ndjson.size() + line.object.size() > group_bytes_max_) {
+      held_ = std::move(line);
+      return;
+    }
+    group.ndjson += line.object;
+    group.line_numbers.push_back(line.number);
   }
+}
+
+// False: there is none, the group says why. A blank line has no object.
+bool SendInput::read_line(SendGroup& group, Line& line) {
+  std::string_view text;
+  switch (lines_.next(text)) {
+    case LineReader::Result::line:
+      break;
+    case LineReader::Result::end:
+      group.last = true;
+      return false;
+    case LineReader::Result::stopped:
+      group.last = group.stopped = true;
+      return false;
+    case LineReader::Result::too_long:
+      group.error = SendError{lines_.line_number(), "the line is too long"};
+      return false;
+    case LineReader::Result::error:
+      group.error =
+          SendError{lines_.line_number(),
+                    "cannot read: " + std::generic_category().message(lines_.error()), exit_io};
+      return false;
+  }
+  line.number = lines_.line_number();
+  if (text.find_first_not_of(" \t\r") == std::string_view::npos) return true;
+  if (target_.empty()) {
+    line.object = text;
+  } else if (const auto wrong = check_json(text, false)) {
+    // Checked before it is wrapped: a payload must not be able to end its wrapping.
+    group.error = SendError{line.number, *wrong};
+    return false;
+  } else {
+    line.object = wrapped_payload(target_, text);
+  }
+  line.object += '\n';
+  return true;
 }
 
 ParsedCall parse_send_lines(std::string_view ndjson) {
@@ -75,7 +94,7 @@ SendGroup SendInput::next() {
     const std::size_t index = call.error->index.value_or(0);
     const std::uint64_t line =
         index < group.line_numbers.size() ? group.line_numbers[index] : group.line_numbers.front();
-    group.error = LineError{line, call.error->message};
+    group.error = SendError{line, call.error->message};
   }
   group.hooks = std::move(call.hooks);
   return group;

@@ -20,37 +20,56 @@ void SendThroughDaemon::pause(int ms) const {
   poll(&stop, 1, ms);
 }
 
-std::optional<LineError> SendThroughDaemon::hand_over(SendGroup& group) {
-  for (int ms = pause_ms_min; waiting_.size() >= waiting_ids_max;
+// Until there is room for the ids of another group.
+void SendThroughDaemon::wait_for_outcomes() {
+  for (int ms = pause_ms_min; waiting_.size() >= waiting_ids_max && !signals_.stopped();
        ms = std::min(2 * ms, pause_ms_max)) {
-    if (look_at_all()) break;
+    if (look_at_all()) return;
+    // Nothing moves: bags without a timer may wait for hooks that come only after these.
+    if (ms > pause_ms_min) flush();
     pause(ms);
-    if (signals_.stopped()) return std::nullopt;
   }
+}
+
+// Waits while the daemon is full.
+ControlAnswer SendThroughDaemon::post(const SendGroup& group) {
   ControlRequest request;
   request.method = "POST";
   request.path = "/v1/hooks";
   request.content_type = "application/x-ndjson";
   request.body = group.ndjson;
-  ControlAnswer answer = daemon_.send(request);
-  DaemonError error = parse_daemon_error(answer.body);
-  while (answer.status == 503 && error.code == "full") {
+  for (;;) {
+    ControlAnswer answer = daemon_.send(request);
+    if (answer.status != 503 || parse_daemon_error(answer.body).code != "full") return answer;
+    flush();  // what waits in bags without a timer would keep its room for ever
     pause(static_cast<int>(std::max(answer.retry_after_s, 1u)) * 1000);
-    if (signals_.stopped()) return std::nullopt;
+    if (signals_.stopped()) return answer;
     look_at_all();
-    answer = daemon_.send(request);
-    error = parse_daemon_error(answer.body);
   }
+}
+
+std::optional<SendError> SendThroughDaemon::hand_over(SendGroup& group) {
+  wait_for_outcomes();
+  if (signals_.stopped()) return std::nullopt;
+  const ControlAnswer answer = post(group);
+  const DaemonError error = parse_daemon_error(answer.body);
+  if (error.code == "full" && signals_.stopped()) return std::nullopt;
   if (error.index && *error.index < group.line_numbers.size()) {
-    return LineError{group.line_numbers[*error.index], error.message};
+    return SendError{group.line_numbers[*error.index], error.message};
+  }
+  if (answer.status == 413 && group.line_numbers.size() == 1) {
+    return SendError{group.line_numbers.front(), error.message};
   }
   expect_success(answer);
   const auto accepted = parse_accepted(answer.body);
   if (!accepted)
     throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
+  group.accepted = true;
   counts_.accepted += accepted->accepted;
   counts_.duplicates += accepted->duplicates;
-  waiting_.insert(accepted->ids.begin(), accepted->ids.end());
+  for (std::size_t i = 0; i < accepted->ids.size(); ++i) {
+    waiting_.emplace(accepted->ids[i], i < group.hooks.size() && !group.hooks[i].id.empty());
+  }
   for (std::size_t i = 0; i < group.hooks.size() && targets_.size() <= targets_max; ++i) {
     targets_.emplace(group.hooks[i].target);
   }
@@ -62,8 +81,14 @@ bool SendThroughDaemon::look_at_all() {
   bool changed = false;
   for (auto it = waiting_.begin(); it != waiting_.end() && !signals_.stopped();) {
     ControlRequest request;
-    request.path = "/v1/hooks/" + *it;
+    request.path = "/v1/hooks/" + it->first;
     const ControlAnswer answer = daemon_.send(request);
+    if (answer.status == 404 && it->second) {
+      ++forgotten_;
+      changed = true;
+      it = waiting_.erase(it);
+      continue;
+    }
     bool delivered = answer.status == 404 && failures_are_kept_;
     bool failed = answer.status == 404 && !failures_are_kept_;
     if (answer.status != 404) {
@@ -109,8 +134,17 @@ void SendThroughDaemon::finish(const std::function<void()>& look) {
 
 SendCounts SendThroughDaemon::counts() {
   SendCounts counts = counts_;
-  counts.left = waiting_.size();
+  counts.left = waiting_.size() + forgotten_;
   return counts;
+}
+
+std::string SendThroughDaemon::left_text() {
+  std::string text = "with the daemon";
+  if (forgotten_ > 0) {
+    text += " (of " + std::to_string(forgotten_) +
+            " the outcome is not known: their ids were forgotten after [intake] id_window)";
+  }
+  return text;
 }
 
 }  // namespace postbag

@@ -6,7 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "cli/control_client.h"
 #include "cli/send_input.h"
@@ -25,12 +25,15 @@ struct SendCounts {
 class SendWay {
  public:
   virtual ~SendWay() = default;
-  // All hooks of the group, or none: then the line to blame. Waits while there is no room. Throws
-  // CommandError where no line is to blame.
-  virtual std::optional<LineError> hand_over(SendGroup& group) = 0;
-  // Cuts what is left and waits until every hook has its outcome; calls `look` now and then.
+  // All hooks of the group (`group.accepted`), or none: then what is wrong, or a signal came. Waits
+  // while there is no room. Throws CommandError where no line is to blame.
+  virtual std::optional<SendError> hand_over(SendGroup& group) = 0;
+  // Cuts what is left and waits until every hook has its outcome; calls `look` now and then. Throws
+  // CommandError if they cannot get one.
   virtual void finish(const std::function<void()>& look) = 0;
   virtual SendCounts counts() = 0;
+  // What has become of those without an outcome, for people.
+  virtual std::string left_text() = 0;
 };
 
 // An engine of our own. A signal makes it drain: what is not attempted then is stored as
@@ -39,35 +42,42 @@ class SendAlone : public SendWay {
  public:
   SendAlone(std::unique_ptr<Store> store, const Options& options, Logger logger,
             const SignalWatch& signals);
-  std::optional<LineError> hand_over(SendGroup& group) override;
+  std::optional<SendError> hand_over(SendGroup& group) override;
   void finish(const std::function<void()>& look) override;
   SendCounts counts() override;
+  std::string left_text() override;
 
  private:
   const Duration drain_timeout_;
+  const bool is_durable_;
   const SignalWatch& signals_;
   Engine engine_;
 };
 
 // A daemon has the store: it gets the hooks as any producer's (POST /v1/hooks) and is asked for the
 // state of each until it has an outcome. So failures are kept as always, and a lost connection
-// loses nothing. At the end the bags of the targets that were sent to are cut. A signal leaves what
-// has no outcome with the daemon.
+// loses nothing. At the end, and where nothing moves while too many wait, the bags of the targets
+// that were sent to are cut. A signal leaves what has no outcome with the daemon. An id of the
+// producer's own that the daemon has forgotten ([intake] id_window) counts as left: it may still
+// wait.
 class SendThroughDaemon : public SendWay {
  public:
   // `failures_are_kept`: a hook that the daemon does not know any more was delivered; else nobody
   // can tell, and it counts as failed.
   SendThroughDaemon(ControlClient& daemon, bool failures_are_kept, const SignalWatch& signals)
       : daemon_(daemon), failures_are_kept_(failures_are_kept), signals_(signals) {}
-  std::optional<LineError> hand_over(SendGroup& group) override;
+  std::optional<SendError> hand_over(SendGroup& group) override;
   void finish(const std::function<void()>& look) override;
   SendCounts counts() override;
+  std::string left_text() override;
 
   static constexpr std::size_t waiting_ids_max = 10'000;
   static constexpr std::size_t targets_max =
       1000;  // remembered for the flush; beyond, all are flushed
 
  private:
+  void wait_for_outcomes();
+  ControlAnswer post(const SendGroup& group);
   bool look_at_all();
   void flush();
   void pause(int ms) const;
@@ -76,7 +86,8 @@ class SendThroughDaemon : public SendWay {
   bool failures_are_kept_;
   const SignalWatch& signals_;
   SendCounts counts_;
-  std::unordered_set<std::string> waiting_;
+  std::unordered_map<std::string, bool> waiting_;  // id; true: the producer's own
+  std::uint64_t forgotten_ = 0;
   std::set<std::string> targets_;
 };
 

@@ -37,16 +37,14 @@ int exit_code_of_status(int status) {
 }  // namespace
 
 std::optional<std::string> config_file_of(const CommonArguments& arguments) {
-  if (!arguments.config) {
-    if (access(default_config_file, F_OK) != 0) return std::nullopt;
-    return default_config_file;
-  }
-  if (access(arguments.config->c_str(), R_OK) != 0) {
+  const std::string path = arguments.config.value_or(default_config_file);
+  if (!arguments.config && access(path.c_str(), F_OK) != 0) return std::nullopt;
+  if (access(path.c_str(), R_OK) != 0) {
     const int error = errno;
     throw CommandError(error == EACCES ? exit_permission : exit_no_input,
-                       *arguments.config + ": " + std::generic_category().message(error));
+                       path + ": " + std::generic_category().message(error));
   }
-  return arguments.config;
+  return path;
 }
 
 LoadedOptions load_command_options(const CommonArguments& arguments) {

@@ -241,7 +241,9 @@ TEST_F(BinaryTest, SendEndsOnASignalAndKeepsWhatItHas) {
   send.write_input(lines);
   ASSERT_TRUE(target.wait_for_deliveries(1));  // input is still open
   send.signal(SIGINT);
+  ASSERT_TRUE(send.wait_for_err("stopped early"));  // before wait() ends the input
   const ProcessResult result = send.wait();
+  EXPECT_EQ(result.exit_code, 1) << "there was more input";
   EXPECT_EQ(number(result, "delivered"), target.payloads().size());
   EXPECT_EQ(number(result, "accepted"), number(result, "delivered") + number(result, "failed"));
 }

@@ -99,7 +99,7 @@ TEST_F(LineReaderTest, GroupsOfIntakeObjects) {
   write_text("{\"target\":\"http://a/\",\"data\":1}\n \n{\"target\":\"http://b/\",\"data\":{}}\n");
   end_input();
   LineReader lines(fds_[0], 1000);
-  SendInput input(lines, "");
+  SendInput input(lines, "", 1 << 20);
   SendGroup group = input.next();
   ASSERT_FALSE(group.error);
   ASSERT_EQ(group.hooks.size(), 2u);
@@ -114,7 +114,7 @@ TEST_F(LineReaderTest, GroupsArePayloadsWithATarget) {
   write_text("{\"n\": 1.0}\n\"two\"\n");
   end_input();
   LineReader lines(fds_[0], 1000);
-  SendInput input(lines, "https://a/?q=\"x\"");
+  SendInput input(lines, "https://a/?q=\"x\"", 1 << 20);
   const SendGroup group = input.next();
   ASSERT_FALSE(group.error) << group.error->message;
   ASSERT_EQ(group.hooks.size(), 2u);
@@ -127,7 +127,7 @@ TEST_F(LineReaderTest, BadLinesAreNamed) {
   write_text("1\n\n2,\"event\":\"sneaked in\"\n");
   end_input();
   LineReader lines(fds_[0], 1000);
-  SendInput input(lines, "https://a/");
+  SendInput input(lines, "https://a/", 1 << 20);
   const SendGroup group = input.next();
   ASSERT_TRUE(group.error);
   EXPECT_EQ(group.error->line, 3u);
@@ -137,7 +137,7 @@ TEST_F(LineReaderTest, BadIntakeObjectsAreNamed) {
   write_text("\n{\"target\":\"http://a/\",\"data\":1}\n{\"target\":\"http://a/\"}\n");
   end_input();
   LineReader lines(fds_[0], 1000);
-  SendInput input(lines, "");
+  SendInput input(lines, "", 1 << 20);
   const SendGroup group = input.next();
   ASSERT_TRUE(group.error);
   EXPECT_EQ(group.error->line, 3u);
@@ -149,9 +149,26 @@ TEST_F(LineReaderTest, GroupsAreBounded) {
   write_text(text);
   end_input();
   LineReader lines(fds_[0], 1000);
-  SendInput input(lines, "https://a/");
+  SendInput input(lines, "https://a/", 1 << 20);
   EXPECT_EQ(input.next().hooks.size(), SendInput::group_lines_max);
   EXPECT_EQ(input.next().hooks.size(), 1u);
+}
+
+TEST_F(LineReaderTest, GroupsAreBoundedInBytesAndALongLineGoesAlone) {
+  const std::string long_line = "\"" + std::string(100, 'x') + "\"";
+  write_text("1\n2\n" + long_line + "\n3\n");
+  end_input();
+  LineReader lines(fds_[0], 1000);
+  SendInput input(lines, "https://a/", 70);
+  std::vector<std::size_t> hooks;
+  std::vector<std::uint64_t> first_lines;
+  for (SendGroup group = input.next(); !group.line_numbers.empty(); group = input.next()) {
+    ASSERT_FALSE(group.error);
+    hooks.push_back(group.hooks.size());
+    first_lines.push_back(group.line_numbers.front());
+  }
+  EXPECT_THAT(hooks, ElementsAre(2, 1, 1));
+  EXPECT_THAT(first_lines, ElementsAre(1, 3, 4));
 }
 
 // --- What people see ---

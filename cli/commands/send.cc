@@ -19,6 +19,8 @@ namespace postbag {
 
 namespace {
 
+constexpr std::uint64_t send_group_bytes = 1 << 20;
+
 class InputFile {
  public:
   explicit InputFile(const std::string& path) : fd_(STDIN_FILENO) {
@@ -40,64 +42,77 @@ class InputFile {
   int fd_;
 };
 
+struct Sent {
+  std::optional<SendError> error;
+  bool whole = false;  // everything was handed over
+};
+
 // Hands over group by group. What is before a bad group has been accepted and is delivered; the
 // group and everything after it is not sent.
-std::optional<LineError> hand_over_all(SendInput& input, SendWay& way, const SignalWatch& signals,
-                                       const std::function<void()>& look) {
+Sent hand_over_all(SendInput& input, SendWay& way, const SignalWatch& signals,
+                   const std::function<void()>& look) {
+  Sent sent;
   while (!signals.stopped()) {
     SendGroup group = input.next();
-    if (group.error) return group.error;
-    if (!group.line_numbers.empty()) {
-      const std::uint64_t first_line = group.line_numbers.front();
-      if (auto error = way.hand_over(group)) {
-        error->message += " (the lines from " + std::to_string(first_line) + " on were not sent)";
-        return error;
+    if (!group.error && !group.line_numbers.empty()) {
+      try {
+        group.error = way.hand_over(group);
+      } catch (const CommandError& error) {
+        group.error = SendError{{}, error.what(), error.exit_code()};
       }
+      if (!group.error && !group.accepted) break;
+    }
+    if (group.error) {
+      const std::uint64_t first =
+          group.line_numbers.empty() ? group.error->line.value_or(0) : group.line_numbers.front();
+      group.error->message += " (the lines from " + std::to_string(first) + " on were not sent)";
+      sent.error = std::move(group.error);
+      return sent;
     }
     look();
+    sent.whole = group.last && !group.stopped;
     if (group.last) break;
   }
-  return std::nullopt;
+  return sent;
 }
 
-int report(const SendCounts& counts, const std::optional<LineError>& error, bool stopped,
-           bool through_daemon, bool as_json, Console& console) {
-  if (as_json) {
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("accepted", counts.accepted);
-    json.member("duplicates", counts.duplicates);
-    json.member("delivered", counts.delivered);
-    json.member("failed", counts.failed);
-    json.member("left", counts.left);
-    json.end_object();
-    console.print_line(out);
-  }
+std::string as_json_text(const SendCounts& counts) {
+  std::string out;
+  JsonWriter json(out);
+  json.begin_object();
+  json.member("accepted", counts.accepted);
+  json.member("duplicates", counts.duplicates);
+  json.member("delivered", counts.delivered);
+  json.member("failed", counts.failed);
+  json.member("left", counts.left);
+  json.end_object();
+  return out;
+}
+
+int report(SendWay& way, const Sent& sent, bool stopped, bool as_json, Console& console) {
+  const SendCounts counts = way.counts();
+  if (as_json) console.print_line(as_json_text(counts));
   std::string said = "accepted " + std::to_string(counts.accepted) + ", delivered " +
                      std::to_string(counts.delivered) + ", failed " + std::to_string(counts.failed);
   if (counts.duplicates > 0) said += ", duplicates " + std::to_string(counts.duplicates);
-  if (counts.left > 0) {
-    said += ", left " + std::to_string(counts.left) +
-            (through_daemon ? " with the daemon" : " pending in the store");
-  }
+  if (counts.left > 0) said += ", left " + std::to_string(counts.left) + " " + way.left_text();
   if (stopped) said += "; stopped early";
   console.say(said);
   if (counts.failed > 0) {
     console.say(
         "`postbag failed list` shows what failed, `postbag retry-failed-hooks` sends it again");
   }
-  if (error) {
-    throw CommandError(error->exit_code,
-                       "line " + std::to_string(error->line) + ": " + error->message);
+  if (sent.error) {
+    const auto& line = sent.error->line;
+    throw CommandError(sent.error->exit_code,
+                       (line ? "line " + std::to_string(*line) + ": " : "") + sent.error->message);
   }
-  return counts.failed + counts.left == 0 ? exit_ok : exit_hooks_failed;
+  return sent.whole && counts.failed + counts.left == 0 ? exit_ok : exit_hooks_failed;
 }
 
-int send_by(SendWay& way, LineReader& lines, const SendArguments& arguments,
-            const SignalWatch& signals, bool through_daemon, Console& console) {
-  SendInput input(lines, arguments.target);
-  std::optional<LineError> error;
+int send_by(SendWay& way, SendInput& input, const SignalWatch& signals, bool as_json,
+            Console& console) {
+  Sent sent;
   {
     ProgressBar bar(console, "send");
     const auto look = [&] {
@@ -105,10 +120,15 @@ int send_by(SendWay& way, LineReader& lines, const SendArguments& arguments,
       const SendCounts counts = way.counts();
       bar.update(counts.delivered + counts.failed, counts.accepted);
     };
-    error = hand_over_all(input, way, signals, look);
-    way.finish(look);
+    sent = hand_over_all(input, way, signals, look);
+    // Whatever ended the input, what was accepted before gets its outcome.
+    try {
+      way.finish(look);
+    } catch (const CommandError& error) {
+      sent.error = SendError{{}, error.what(), error.exit_code()};
+    }
   }
-  return report(way.counts(), error, signals.stopped(), through_daemon, arguments.json, console);
+  return report(way, sent, signals.stopped(), as_json, console);
 }
 
 }  // namespace
@@ -122,8 +142,11 @@ int run_send(const SendArguments& arguments, Console& console) {
   StoreHolder holder = open_daemon_or_store(options, true);
   if (holder.daemon) {
     signals.start();
+    holder.daemon->stop_on(signals.stop_fd());
     SendThroughDaemon way(*holder.daemon, options.store.keep_failed, signals);
-    return send_by(way, lines, arguments, signals, true, console);
+    // A request of more than max_body is refused.
+    SendInput input(lines, arguments.target, std::min(send_group_bytes, options.intake.max_body));
+    return send_by(way, input, signals, arguments.json, console);
   }
   say_waiting_hooks(console, *holder.store);
   options.store.durability = arguments.durable ? Durability::fsync : Durability::memory;
@@ -133,7 +156,8 @@ int run_send(const SendArguments& arguments, Console& console) {
   Log log(options.log);
   SendAlone way(std::move(holder.store), options, log.logger(), signals);
   signals.start();
-  return send_by(way, lines, arguments, signals, false, console);
+  SendInput input(lines, arguments.target, send_group_bytes);
+  return send_by(way, input, signals, arguments.json, console);
 }
 
 }  // namespace postbag

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -113,6 +114,17 @@ std::vector<std::string> read_tokens(const std::string& path) {
                                         std::to_string(tokens_max) + " lines of text");
   }
   return tokens;
+}
+
+// Before the store is opened, as a start that cannot listen shall leave no trace.
+void check_socket_path(const Options& options) {
+  constexpr std::size_t path_bytes_max = sizeof(sockaddr_un{}.sun_path) - 1;
+  const std::string path = control_socket_path(options);
+  if (path.size() <= path_bytes_max) return;
+  throw CommandError(exit_config, "[store] path: the socket beside it, " + path +
+                                      ", would have more than the " +
+                                      std::to_string(path_bytes_max) +
+                                      " bytes that are allowed; use a shorter or a relative path");
 }
 
 class Daemon {
@@ -261,6 +273,7 @@ class Daemon {
 
 int run_serve(const ServeArguments& arguments, Console& console) {
   const LoadedOptions loaded = load_command_options(arguments);
+  check_socket_path(loaded.options);
   DaemonEvents events;
   // Before any thread, as threads inherit what it blocks.
   SignalWatch signals({SIGINT, SIGTERM, SIGHUP});

@@ -242,7 +242,7 @@ ParsedCall parse_ndjson_hooks(const std::shared_ptr<RequestBody>& body) {
     const char* begin = p;
     while (begin < line_end && is_space(*begin)) ++begin;
     if (begin < line_end && !parser.parse_line(begin, line_end)) {
-      call.error->message += " (line " + std::to_string(line) + ")";
+      call.error_line = line;
       return call;
     }
     p = line_end + 1;

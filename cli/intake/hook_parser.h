@@ -20,6 +20,7 @@ struct ParsedCall {
   // one.
   std::vector<std::string_view> ids;
   std::optional<ApiError> error;  // then `hooks` is of no use
+  std::size_t error_line = 0;     // of NDJSON where a line is to blame, 1-based
 };
 
 // {"target", "data", "event", "group", "id", "headers"} or an array of such objects. 400 bad_json:

@@ -126,7 +126,11 @@ ParsedCall parse_body(const Request& request) {
   if (equal_ignoring_case(media_type(type), "application/json"))
     return parse_json_hooks(request.body);
   if (equal_ignoring_case(media_type(type), "application/x-ndjson")) {
-    return parse_ndjson_hooks(request.body);
+    call = parse_ndjson_hooks(request.body);
+    if (call.error_line > 0) {
+      call.error->message += " (line " + std::to_string(call.error_line) + ")";
+    }
+    return call;
   }
   RawHookFields fields;
   fields.content_type = type;
