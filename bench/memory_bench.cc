@@ -20,7 +20,8 @@ namespace {
 constexpr const char* usage =
     "memory_bench [--set memory|scale|all] [--case NAME] [--repeat N] [--pin] [--json] [--smoke]\n"
     "  --set   memory: bytes per waiting hook and per target; scale: one hook a request to 100 to\n"
-    "          1,000,000 targets, and 1,000,000 or 10,000,000 waiting hooks; all (default): both\n"
+    "          1,000,000 targets, and 1,000,000 or 10,000,000 waiting hooks, in memory that was\n"
+    "          touched by another process before; all (default): both\n"
     "  --pin   engine on core 0, feeder and receiver on core 1\n"
     "beyond payload: resident memory less the payloads, per waiting hook; counted: the same by "
     "the\n"
@@ -28,6 +29,7 @@ constexpr const char* usage =
 
 constexpr std::uint64_t payload_bytes = 300;
 constexpr std::uint64_t list_hooks = 1000;
+constexpr std::size_t waiting_overhead_bytes = 30, target_bytes = 1024, page_bytes = 4096;
 
 struct MemoryCase {
   const char* name;
@@ -64,7 +66,7 @@ double resident_bytes() {
   std::ifstream file("/proc/self/statm");
   std::uint64_t all = 0, resident = 0;
   file >> all >> resident;
-  return static_cast<double>(resident) * 4096;
+  return static_cast<double>(resident * page_bytes);
 }
 
 // Of the engine: the calling thread is the feeder.
@@ -138,6 +140,20 @@ int run_memory_case(const MemoryCase& what, bool pin, MemoryRun& run) {
   return idle && exact ? 0 : 1;
 }
 
+// A virtual machine's host may take back what is free, and fetches it again when it is touched: up
+// to 8 us a page, as much as the engine needs for ten hooks. So memory is touched before, by a
+// process that ends, and a case with more of it is not charged for its host.
+void fetch_memory(const MemoryCase& what) {
+  Child child([&what] {
+    const std::size_t bytes =
+        what.hooks * (payload_bytes + waiting_overhead_bytes) + what.targets * target_bytes;
+    char* const memory = static_cast<char*>(shared_memory(bytes));
+    for (std::size_t i = 0; i < bytes; i += page_bytes) memory[i] = 1;
+    return 0;
+  });
+  child.wait();
+}
+
 double per(double bytes, std::uint64_t count) {
   return bytes / static_cast<double>(count);
 }
@@ -197,6 +213,7 @@ int run(int argc, char** argv) {
         what.hooks /= 1000;
       }
       show_progress(std::string(what.name) + ", round " + std::to_string(round + 1));
+      if (what.scale) fetch_memory(what);
       MemoryRun& result = make_shared_value<MemoryRun>();
       Child child([&] { return run_memory_case(what, arguments.has("pin"), result); });
       const bool case_ok = child.wait().exit_code == 0;
