@@ -16,9 +16,9 @@ constexpr const char* usage =
     "delivery_bench [--set quick|plots|full] [--case GLOB] [--repeat N] [--pin] [--json] "
     "[--smoke]\n"
     "               [--hooks N] [--threads N] [--in-flight N] [--backlog N] [--max-memory-mb N]\n"
-    "               [--check|--unchecked] [--soak] [--list]\n"
+    "               [--check|--unchecked] [--without-raw] [--soak] [--list]\n"
     "  --set      quick (default): what the goals speak of, about two minutes with 3 rounds;\n"
-    "             plots: what bench/plot draws, about two minutes a round;\n"
+    "             plots: what bench/plot draws, about two minutes a round, one --without-raw;\n"
     "             full: the whole matrix, about half an hour a round\n"
     "  --case     a name, in a set or not, or a pattern over the set (quote it):\n"
     "             unbatched|batchN _targetsN [_inflightN] [_tls] [_os|_fsync] [_failing]\n"
@@ -30,6 +30,7 @@ constexpr const char* usage =
     "  --check    the receiver verifies every payload's place in its target's sequence (costs it\n"
     "             time); otherwise a run before the measured ones does, and those verify counts\n"
     "             and bytes; --unchecked leaves that run out\n"
+    "  --without-raw  no runs of the raw client\n"
     "  --soak     one round of one case (batch100_targets1) with 100,000,000 hooks; resident\n"
     "             memory at every percent, its growth from 10 % to the end\n"
     "  --smoke    tiny counts, to see that it works\n"
@@ -45,7 +46,7 @@ constexpr const char* smoke_cases[] = {
 struct DeliveryPlan {
   DeliverySetting setting;
   std::uint64_t repeat = 3;
-  bool json = false;
+  bool json = false, with_raw = true;
   std::vector<DeliveryRuns> cases;
 };
 
@@ -62,13 +63,14 @@ void check_content(DeliveryRuns& runs, DeliverySetting setting) {
 
 void run_round(DeliveryPlan& plan, std::uint64_t round) {
   for (DeliveryRuns& runs : plan.cases) {
-    const bool raw_first = round % 2 == 0;
+    const bool raw_first = plan.with_raw && round % 2 == 0;
+    const bool raw_last = plan.with_raw && !raw_first;
     if (raw_first) runs.raw.push_back(measure_raw(runs.what, plan.setting));
     runs.engine.push_back(measure_delivery(runs.what, plan.setting));
-    if (!raw_first) runs.raw.push_back(measure_raw(runs.what, plan.setting));
-    runs.ok = runs.ok && runs.engine.back().ok && runs.raw.back().ok;
+    if (raw_last) runs.raw.push_back(measure_raw(runs.what, plan.setting));
+    runs.ok = runs.ok && runs.engine.back().ok && (!plan.with_raw || runs.raw.back().ok);
     show_progress("round " + std::to_string(round + 1) + "/" + std::to_string(plan.repeat) + "  " +
-                  runs.what.name + ": " + describe_run(runs.engine.back(), runs.raw.back()));
+                  runs.what.name + ": " + describe_run(runs));
   }
 }
 
@@ -101,7 +103,7 @@ int run(int argc, char** argv) {
   const Arguments arguments(
       argc, argv,
       {"set=", "case=", "repeat=", "pin", "json", "smoke", "hooks=", "threads=", "in-flight=",
-       "backlog=", "max-memory-mb=", "check", "unchecked", "soak", "list"},
+       "backlog=", "max-memory-mb=", "check", "unchecked", "without-raw", "soak", "list"},
       usage);
   DeliveryPlan plan;
   const bool smoke = arguments.has("smoke");
@@ -112,6 +114,7 @@ int run(int argc, char** argv) {
   plan.setting.backlog = arguments.number("backlog", 0);
   plan.repeat = std::max<std::uint64_t>(1, arguments.number("repeat", smoke ? 1 : 3));
   plan.json = arguments.has("json");
+  plan.with_raw = !arguments.has("without-raw");
   for (DeliveryCase& what : choose_cases(arguments)) {
     if (smoke) what.hooks = what.batch == 1 ? 640 : 5000;
     if (arguments.has("soak")) what.hooks = 100'000'000;

@@ -56,8 +56,8 @@ void print_json(const DeliveryRuns& runs) {
   const std::vector<double> rates = each_run(runs.engine, rate);
   const std::vector<double> of_raw = ratios(runs.engine, runs.raw);
   const DeliveryMeasure& last = runs.engine.back();
-  Report(true)
-      .text("case", what.name)
+  Report line(true);
+  line.text("case", what.name)
       .text("result", runs.ok ? "ok" : "FAILED")
       .number("runs", static_cast<double>(rates.size()))
       .number("batch", what.batch)
@@ -69,13 +69,15 @@ void print_json(const DeliveryRuns& runs) {
       .number("hooks", static_cast<double>(what.hooks))
       .number("hooks_per_s", median_of(rates))
       .number("hooks_per_s_min", smallest_of(rates))
-      .number("hooks_per_s_max", largest_of(rates))
-      .number("raw_hooks_per_s", median_of(each_run(runs.raw, rate)))
-      .number("of_raw", median_of(of_raw), 3)
-      .number("of_raw_min", smallest_of(of_raw), 3)
-      .number("of_raw_max", largest_of(of_raw), 3)
-      .number("engine_cpu_s_per_million", median_of(each_run(runs.engine, engine_cost)), 3)
-      .number("raw_cpu_s_per_million", median_of(each_run(runs.raw, engine_cost)), 3)
+      .number("hooks_per_s_max", largest_of(rates));
+  if (!runs.raw.empty()) {
+    line.number("raw_hooks_per_s", median_of(each_run(runs.raw, rate)))
+        .number("of_raw", median_of(of_raw), 3)
+        .number("of_raw_min", smallest_of(of_raw), 3)
+        .number("of_raw_max", largest_of(of_raw), 3)
+        .number("raw_cpu_s_per_million", median_of(each_run(runs.raw, engine_cost)), 3);
+  }
+  line.number("engine_cpu_s_per_million", median_of(each_run(runs.engine, engine_cost)), 3)
       .number("feeder_cpu_s_per_million", median_of(each_run(runs.engine, feeder_cost)), 3)
       .number("receiver_cpu_s_per_million", median_of(each_run(runs.engine, receiver_cost)), 3)
       .number("engine_busy", median_of(each_run(runs.engine, busy)), 2)
@@ -156,9 +158,11 @@ void report_deliveries(const std::vector<DeliveryRuns>& cases, bool json) {
   print_comparisons(cases, json);
 }
 
-std::string describe_run(const DeliveryMeasure& engine, const DeliveryMeasure& raw) {
+std::string describe_run(const DeliveryRuns& runs) {
+  const DeliveryMeasure& engine = runs.engine.back();
+  const double raw_rate = runs.raw.empty() ? 0 : rate(runs.raw.back());
   return short_count(rate(engine)) + " hooks/s, " +
-         fixed(rate(raw) > 0 ? rate(engine) / rate(raw) : 0, 2) + " of raw, " +
+         (raw_rate > 0 ? fixed(rate(engine) / raw_rate, 2) + " of raw, " : "") +
          fixed(engine_cost(engine), 3) + " engine CPU s/M" + (engine.ok ? "" : ", FAILED");
 }
 
