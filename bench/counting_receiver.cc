@@ -11,6 +11,8 @@
 
 #include <array>
 #include <cerrno>
+#include <ctime>
+#include <span>
 #include <system_error>
 #include <unordered_map>
 #include <vector>
@@ -21,6 +23,7 @@ namespace postbag {
 namespace {
 
 constexpr std::size_t read_bytes = 256 << 10;
+constexpr std::int64_t second_ns = 1'000'000'000;
 constexpr std::string_view answer_200 = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 constexpr std::string_view answer_503 =
     "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
@@ -72,6 +75,7 @@ class CountingReceiver::Impl {
   ReceiverCounters& counters_;
 
  private:
+  int wait_for_events(std::span<epoll_event> events);
   void accept_all();
   bool readable(Connection& connection);
   IoResult read_some(Connection& connection, std::size_t& bytes);
@@ -121,9 +125,10 @@ CountingReceiver::Impl::~Impl() {
 void CountingReceiver::Impl::run() {
   std::array<epoll_event, 256> events;
   while (true) {
-    const int n = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);
+    const int n = wait_for_events(events);
     if (n < 0 && errno != EINTR) throw_errno("epoll_wait");
     for (int i = 0; i < n; ++i) {
+      if (i > 0 && options_.between) options_.between();
       const int fd = events[static_cast<std::size_t>(i)].data.fd;
       if (fd == wake_) return;
       if (fd == listen_) {
@@ -137,6 +142,13 @@ void CountingReceiver::Impl::run() {
       if ((writable && !write_out(connection)) || !readable(connection)) connections_.erase(found);
     }
   }
+}
+
+int CountingReceiver::Impl::wait_for_events(std::span<epoll_event> events) {
+  const std::int64_t wait_ns = options_.between ? options_.between() : -1;
+  const timespec wait{wait_ns / second_ns, wait_ns % second_ns};
+  return epoll_pwait2(epoll_, events.data(), static_cast<int>(events.size()),
+                      wait_ns < 0 ? nullptr : &wait, nullptr);
 }
 
 void CountingReceiver::Impl::accept_all() {

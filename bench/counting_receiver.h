@@ -34,6 +34,10 @@ struct CountingReceiverOptions {
   // Sees every request with its body and gives the status to answer; on the receiver's thread.
   // Without one bodies are skipped unseen and the status is 200.
   std::function<int(const CountedRequest&)> handler;
+  // For a thread that does more than receive: called before every wait and between events, on the
+  // receiver's thread. Gives how long the wait may last, in nanoseconds (-1: until something
+  // comes).
+  std::function<std::int64_t()> between;
 };
 
 // The far end of a benchmark: an HTTP/1.1 server in one thread on bare epoll, so that it costs

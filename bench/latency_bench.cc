@@ -1,10 +1,9 @@
 // What Postbag adds: the time from the instant at which a hook is due to be submitted until the
 // receiver has its request, at fixed offered rates of unbatched hooks; beside it the raw client at
-// the same rates.
-
-#include <sys/prctl.h>
+// the same rates, handed its hooks in the same way.
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -17,6 +16,7 @@
 #include "bench/delivery_run.h"
 #include "bench/log_histogram.h"
 #include "bench/open_loop.h"
+#include "bench/raw_open_loop.h"
 #include "postbag/engine.h"
 #include "postbag/memory_store.h"
 #include "postbag/sqlite_store.h"
@@ -31,13 +31,14 @@ constexpr const char* usage =
     "  --peak        hooks/s; measured (best of 2 closed loops) where it is not given\n"
     "  --shares      percent of the peak that is offered (10,30,50,70,90)\n"
     "  --seconds     of each point (3), after half a second of warm-up\n"
-    "  --pin         engine (or raw client) on core 0, feeder and receiver on core 1\n"
+    "  --pin         engine (or raw client) on core 0, what offers and receives on core 1\n"
     "A hook's time starts at its instant of the schedule, so what waits is counted as waiting.\n"
-    "Accepted: until submit() told that it is accepted (fsync: after the commit).\n";
+    "Accepted: until submit() told that it is accepted (fsync: after the commit).\n"
+    "Late: until it was offered; the thread that offers is the one that receives, so a busy\n"
+    "receiver is late, and what it is late by is in all other times of the row.\n";
 
 constexpr double warm_up_s = 0.5;
 constexpr std::uint64_t targets = 64;
-constexpr std::size_t list_hooks_max = 1000;
 
 struct LatencySetting {
   bool pin = false, json = false;
@@ -45,25 +46,11 @@ struct LatencySetting {
 };
 
 struct LatencyRun {
-  LogHistogram received, accepted;
-  std::uint64_t wanted = 0;
+  OpenLoopTimes times;
+  LogHistogram accepted;
   std::atomic<std::uint64_t> refused{0};
-  std::int64_t late_ns = 0;  // how far the feeder was behind its schedule at worst
-  double engine_cpu_s = 0;
+  double sender_cpu_s = 0;  // of all threads but the load's
 };
-
-ReceiverProcessOptions stamping_receiver(const LatencySetting& setting, LatencyRun& run) {
-  ReceiverProcessOptions options;
-  options.pin = setting.pin;
-  options.make_handler = [&run](ReceiverCounters&) {
-    return [&run](const CountedRequest& request) {
-      const std::int64_t stamp = StampedPayload::read(request.body);
-      if (stamp > 0) run.received.add(now_ns() - stamp);
-      return 200;
-    };
-  };
-  return options;
-}
 
 Options latency_options(Durability durability) {
   Options options;
@@ -75,40 +62,28 @@ Options latency_options(Durability durability) {
   return options;
 }
 
-void feed_open_loop(Engine& engine, std::uint16_t port, double per_second, double seconds,
-                    LatencyRun& run) {
-  // The feeder shares its core with the receiver: it sleeps exactly, and never spins.
-  prctl(PR_SET_TIMERSLACK, 1);
+OpenLoopLoad::Offer submit_to(Engine& engine, std::uint16_t port, LatencyRun& run) {
   std::vector<std::string> urls;
   for (std::uint64_t i = 0; i < targets; ++i) {
     urls.push_back("http://127.0.0.1:" + std::to_string(port) + "/t/" + std::to_string(i));
   }
-  StampedPayload payload;
-  const OpenLoop loop = OpenLoop::make(per_second, warm_up_s, seconds);
-  run.wanted = loop.hooks - loop.warm_up;
-  for (std::uint64_t next = 0; next < loop.hooks;) {
-    std::int64_t now = now_ns();
-    if (loop.due_ns(next) > now) {
-      sleep_until_ns(loop.due_ns(next));
-      now = now_ns();
-    }
-    const std::int64_t first = loop.stamp_ns(next);
-    if (first > 0) run.late_ns = std::max(run.late_ns, now - first);
+  return [&engine, &run, urls = std::move(urls), payload = StampedPayload()](
+             const OpenLoop& loop, std::uint64_t first, std::uint64_t end) mutable {
     HookList list;
-    for (; next < loop.hooks && loop.due_ns(next) <= now && list.size() < list_hooks_max; ++next) {
+    for (std::uint64_t next = first; next < end; ++next) {
       list.add(urls[next % targets], payload.make(loop.stamp_ns(next)));
     }
-    engine.submit(std::move(list), {}, [&run, first](const SubmitResult& result) {
+    const std::int64_t stamp = loop.stamp_ns(first);
+    engine.submit(std::move(list), {}, [&run, stamp](const SubmitResult& result) {
       if (!result.ok()) ++run.refused;
-      if (result.ok() && first > 0) run.accepted.add(now_ns() - first);
+      if (result.ok() && stamp > 0) run.accepted.add(now_ns() - stamp);
     });
-  }
+  };
 }
 
-// In a process of its own.
+// In a process of its own, as the next.
 int run_engine_point(const LatencySetting& setting, Durability durability, double per_second,
                      LatencyRun& run) {
-  ReceiverProcess receiver(stamping_receiver(setting, run));
   std::optional<BenchFolder> folder;
   Options options = latency_options(durability);
   std::unique_ptr<Store> store;
@@ -120,25 +95,31 @@ int run_engine_point(const LatencySetting& setting, Durability durability, doubl
     store_options.path = options.store.path = (folder->path() / "postbag.db").string();
     store = open_sqlite_store(store_options);
   }
+  OpenLoopLoad load(run.times);
   if (setting.pin) pin_to_core(0);
   Engine engine(std::move(options), std::move(store));
   if (setting.pin) pin_to_core(1);
   const double cpu_start = process_cpu_s() - thread_cpu_s();
-  feed_open_loop(engine, receiver.port(), per_second, setting.seconds, run);
+  const bool complete = load.run(OpenLoop::make(per_second, warm_up_s, setting.seconds),
+                                 submit_to(engine, load.port(), run));
+  run.sender_cpu_s = process_cpu_s() - thread_cpu_s() - cpu_start;
   const bool idle = engine.wait_idle(std::chrono::seconds(20));
-  run.engine_cpu_s = process_cpu_s() - thread_cpu_s() - cpu_start;
   engine.drain(std::chrono::seconds(1));
-  receiver.stop();
-  return idle && run.refused == 0 && run.received.count() == run.wanted ? 0 : 1;
+  return complete && idle && run.refused == 0 ? 0 : 1;
 }
 
 int run_raw_point(const LatencySetting& setting, double per_second, LatencyRun& run) {
-  ReceiverProcess receiver(stamping_receiver(setting, run));
+  OpenLoopLoad load(run.times);
   if (setting.pin) pin_to_core(0);
-  prctl(PR_SET_TIMERSLACK, 1);
-  run_raw_open_loop(receiver.port(), targets, per_second, warm_up_s, setting.seconds);
-  receiver.stop();
-  return 0;
+  RawOpenLoopClient client(load.port(), targets);
+  if (setting.pin) pin_to_core(1);
+  const double cpu_start = process_cpu_s() - thread_cpu_s();
+  const auto offer = [&client](const OpenLoop& loop, std::uint64_t first, std::uint64_t end) {
+    client.offer(loop, first, end);
+  };
+  const bool complete = load.run(OpenLoop::make(per_second, warm_up_s, setting.seconds), offer);
+  run.sender_cpu_s = process_cpu_s() - thread_cpu_s() - cpu_start;
+  return complete ? 0 : 1;
 }
 
 double measure_peak(const LatencySetting& setting, Durability durability) {
@@ -160,45 +141,67 @@ struct LatencyPoint {
   double per_second;
 };
 
+// The rows of a point: of the engine, and of the raw client below it.
+void add_rows(BenchTable& table, const LatencySetting& setting, const LatencyPoint& point,
+              const LatencyRun& run, const LatencyRun& raw, bool ok) {
+  const auto us = [](const LogHistogram& times, double share) {
+    return times.count() == 0 ? std::string() : fixed(times.quantile_us(share), 0);
+  };
+  const double seconds = setting.seconds + warm_up_s;
+  for (const LatencyRun* each : {&run, &raw}) {
+    const bool is_raw = each == &raw;
+    const LogHistogram& received = each->times.received;
+    const LogHistogram& late = each->times.late;
+    table.add({is_raw ? "  raw client" : std::string(durability_name(point.durability)),
+               is_raw ? "" : std::to_string(point.share) + " %", short_count(point.per_second),
+               us(received, 0.5), us(received, 0.99), us(received, 0.999),
+               fixed(received.max_us(), 0), us(each->accepted, 0.5), us(each->accepted, 0.99),
+               us(late, 0.5), us(late, 0.99), fixed(late.max_us(), 0),
+               fixed(each->sender_cpu_s / seconds, 2), is_raw || ok ? "" : "FAILED"});
+  }
+}
+
+void print_line(const LatencySetting& setting, const LatencyPoint& point, const LatencyRun& run,
+                const LatencyRun& raw, bool ok) {
+  Report line(true);
+  line.text("case", "latency_" + std::string(durability_name(point.durability)))
+      .text("result", ok ? "ok" : "FAILED")
+      .number("share_percent", static_cast<double>(point.share))
+      .number("offered_per_s", point.per_second)
+      .number("hooks", static_cast<double>(run.times.received.count()));
+  const auto add = [&line](const std::string& name, double value) {
+    line.number((name + "_us").c_str(), value, 1);
+  };
+  for (const LatencyRun* each : {&run, &raw}) {
+    const std::string prefix = each == &raw ? "raw_" : "";
+    add(prefix + "p50", each->times.received.quantile_us(0.5));
+    add(prefix + "p99", each->times.received.quantile_us(0.99));
+    add(prefix + "p999", each->times.received.quantile_us(0.999));
+    add(prefix + "max", each->times.received.max_us());
+    add(prefix + "late_p99", each->times.late.quantile_us(0.99));
+    add(prefix + "late_max", each->times.late.max_us());
+    line.number((prefix + "busy").c_str(), each->sender_cpu_s / (setting.seconds + warm_up_s), 2);
+  }
+  add("accepted_p50", run.accepted.quantile_us(0.5));
+  add("accepted_p99", run.accepted.quantile_us(0.99));
+  line.number("refused_calls", static_cast<double>(run.refused.load())).print();
+}
+
 bool run_point(const LatencySetting& setting, const LatencyPoint& point, BenchTable& table) {
   LatencyRun& raw = make_shared_value<LatencyRun>();
   LatencyRun& run = make_shared_value<LatencyRun>();
-  const std::string name(durability_name(point.durability));
-  show_progress("latency " + name + " at " + std::to_string(point.share) + " % of the peak, " +
-                short_count(point.per_second) + "/s");
+  show_progress("latency " + std::string(durability_name(point.durability)) + " at " +
+                std::to_string(point.share) + " % of the peak, " + short_count(point.per_second) +
+                "/s");
   const bool raw_ok =
       Child([&] { return run_raw_point(setting, point.per_second, raw); }).wait().exit_code == 0;
   Child child([&] { return run_engine_point(setting, point.durability, point.per_second, run); });
   const bool ok = child.wait().exit_code == 0 && raw_ok;
-  const double busy = run.engine_cpu_s / (setting.seconds + warm_up_s);
-  if (!setting.json) {
-    table.add({name, std::to_string(point.share) + " %", short_count(point.per_second),
-               fixed(run.received.quantile_us(0.5), 0), fixed(run.received.quantile_us(0.99), 0),
-               fixed(run.received.quantile_us(0.999), 0), fixed(run.received.max_us(), 0),
-               fixed(run.accepted.quantile_us(0.5), 0), fixed(run.accepted.quantile_us(0.99), 0),
-               fixed(raw.received.quantile_us(0.5), 0), fixed(raw.received.quantile_us(0.99), 0),
-               fixed(raw.received.quantile_us(0.999), 0), fixed(busy, 2), ok ? "" : "FAILED"});
-    return ok;
+  if (setting.json) {
+    print_line(setting, point, run, raw, ok);
+  } else {
+    add_rows(table, setting, point, run, raw, ok);
   }
-  Report(true)
-      .text("case", "latency_" + name)
-      .text("result", ok ? "ok" : "FAILED")
-      .number("share_percent", static_cast<double>(point.share))
-      .number("offered_per_s", point.per_second)
-      .number("hooks", static_cast<double>(run.received.count()))
-      .number("p50_us", run.received.quantile_us(0.5), 1)
-      .number("p99_us", run.received.quantile_us(0.99), 1)
-      .number("p999_us", run.received.quantile_us(0.999), 1)
-      .number("max_us", run.received.max_us(), 1)
-      .number("accepted_p50_us", run.accepted.quantile_us(0.5), 1)
-      .number("accepted_p99_us", run.accepted.quantile_us(0.99), 1)
-      .number("raw_p50_us", raw.received.quantile_us(0.5), 1)
-      .number("raw_p99_us", raw.received.quantile_us(0.99), 1)
-      .number("raw_p999_us", raw.received.quantile_us(0.999), 1)
-      .number("feeder_late_max_us", static_cast<double>(run.late_ns) / 1000, 1)
-      .number("engine_busy", busy, 2)
-      .number("refused_calls", static_cast<double>(run.refused.load()))
-      .print();
   return ok;
 }
 
@@ -232,7 +235,7 @@ int run(int argc, char** argv) {
     return 64;
   }
   BenchTable table({"durability", "offered", "hooks/s", "p50 us", "p99", "p99.9", "max",
-                    "accepted p50", "p99", "raw p50", "raw p99", "raw p99.9", "busy", ""});
+                    "accepted p50", "p99", "late p50", "p99", "max", "busy", ""});
   bool ok = true;
   for (const Durability each : durabilities) {
     const double peak = static_cast<double>(arguments.number(

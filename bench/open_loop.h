@@ -1,8 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
+
+#include "bench/counting_receiver.h"
+#include "bench/log_histogram.h"
 
 namespace postbag {
 
@@ -14,6 +18,7 @@ struct OpenLoop {
   std::uint64_t warm_up = 0;  // the first so many are not counted
   std::uint64_t hooks = 0;    // with those
 
+  // Begins now.
   static OpenLoop make(double per_second, double warm_up_s, double seconds);
   std::int64_t due_ns(std::uint64_t index) const {
     return start_ns + static_cast<std::int64_t>(static_cast<double>(index) * interval_ns);
@@ -23,7 +28,6 @@ struct OpenLoop {
 };
 
 std::int64_t now_ns();  // the steady clock, which processes of one machine share
-void sleep_until_ns(std::int64_t instant);
 
 // A 300-byte JSON payload that says when it was due.
 class StampedPayload {
@@ -39,10 +43,38 @@ class StampedPayload {
   std::string text_;
 };
 
-// The raw client at that rate: constant requests over so many connections, one at a time on each, a
-// request is sent as soon as it is due and a connection is free. Throws std::system_error, or
-// std::runtime_error if the receiver stops answering.
-void run_raw_open_loop(std::uint16_t port, std::uint32_t connections, double per_second,
-                       double warm_up_s, double seconds);
+// May lie in memory that processes share.
+struct OpenLoopTimes {
+  LogHistogram received;  // from the instant a hook was due until its request was received
+  LogHistogram late;      // of that, until it was offered: what the load itself adds
+};
+
+// Offers a load and receives what becomes of it, both on one thread: two threads on one core would
+// wait for each other's time slices, several milliseconds long, and the sender would be blamed.
+// What is due is offered before each request that is taken in, so no more than one stands in
+// between.
+class OpenLoopLoad {
+ public:
+  // Hands the hooks from `first` up to `end` (not included) to the sender. May not block.
+  using Offer = std::function<void(const OpenLoop&, std::uint64_t first, std::uint64_t end)>;
+
+  explicit OpenLoopLoad(OpenLoopTimes& times);  // listens; throws std::system_error
+  std::uint16_t port() const { return receiver_.port(); }
+  // On the caller's thread, until all is received. False if for 10 s nothing came.
+  bool run(const OpenLoop& loop, const Offer& offer);
+
+ private:
+  CountingReceiverOptions receiver_options();
+  std::int64_t offer_due();
+  void end_if_done(std::int64_t now);
+
+  OpenLoopTimes& times_;
+  CountingReceiver receiver_;
+  OpenLoop loop_;
+  Offer offer_;
+  std::uint64_t next_ = 0, seen_ = 0;
+  std::int64_t last_progress_ns_ = 0;
+  bool complete_ = false;
+};
 
 }  // namespace postbag

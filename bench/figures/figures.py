@@ -54,13 +54,16 @@ def against(step, name, scale=1, decimals=0):
     return lambda medians: f"{medians[step][name] * scale:,.{decimals}f}"
 
 
-def raw_note(step):
+def latency_note(step):
     def note(medians):
         values = medians[step]
-        return (f"{values['offered_per_s']:,.0f}/s; p50 {values['p50_us'] / 1000:.2f}, p99.9 "
-                f"{values['p999_us'] / 1000:.2f} ms; raw client p99 "
-                f"{values['raw_p99_us'] / 1000:.2f} ms; acknowledged p50 "
-                f"{values['accepted_p50_us'] / 1000:.2f}, p99 {values['accepted_p99_us'] / 1000:.2f} ms")
+
+        def ms(name):
+            return f"{values[name + '_us'] / 1000:.2f}"
+        return (f"{values['offered_per_s']:,.0f}/s; p50 {ms('p50')}, p99.9 {ms('p999')} ms; "
+                f"acknowledged p50 {ms('accepted_p50')}, p99 {ms('accepted_p99')} ms; offered late "
+                f"p99 {ms('late_p99')} ms; raw client p99 {ms('raw_p99')}, offered late p99 "
+                f"{ms('raw_late_p99')} ms")
     return note
 
 
@@ -141,12 +144,12 @@ FIGURES = [
            note=with_prefix("TLS ", against("batch100_targets1_tls", "hooks_per_s"))),
     Figure("p99 at half of the peak, memory", ("latency_memory",),
            lambda values: values["latency_memory"]["p99_us"] / 1000, "ms", at_most=1,
-           note=raw_note("latency_memory")),
+           note=latency_note("latency_memory")),
     # The group commit's time is what half of the calls wait for their acknowledgement.
     Figure("p99 at half of the peak less group commit, fsync", ("latency_fsync",),
            lambda values: (values["latency_fsync"]["p99_us"] -
                            values["latency_fsync"]["accepted_p50_us"]) / 1000, "ms", at_most=2,
-           note=raw_note("latency_fsync")),
+           note=latency_note("latency_fsync")),
     waiting("bytes beyond payload, full bags", "full_bags_targets1"),
     waiting("bytes beyond payload, half full bags", "half_bags_targets20000"),
     waiting("bytes beyond payload, unbatched", "unbatched_waiting"),
