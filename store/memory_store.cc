@@ -60,6 +60,7 @@ class MemoryStore final : public Store {
   using FailedRows = std::map<FailedKey, FailedRow>;
 
   void remember(const RememberedId& id);
+  void forget(const std::array<std::uint64_t, 2>& id_hash);
   // A failed row, into failed_ and out of it.
   void entered(const FailedRow& row);
   void left(const FailedRow& row);
@@ -191,6 +192,7 @@ std::error_code MemoryStore::commit(const StoreGroup& group, CommitLevel) {
       staged->second = std::move(row);
     });
   }
+  for (const auto& id : group.forget) forget(id);
   for (const RememberedId& id : group.remember) remember(id);
 
   for (const ChunkNumber number : group.settle) {
@@ -318,6 +320,13 @@ void MemoryStore::remember(const RememberedId& id) {
     id_order_.erase(ids_.begin()->second.id_hash);
     ids_.erase(ids_.begin());
   }
+}
+
+void MemoryStore::forget(const std::array<std::uint64_t, 2>& id_hash) {
+  const auto known = id_order_.find(id_hash);
+  if (known == id_order_.end()) return;
+  ids_.erase(known->second);
+  id_order_.erase(known);
 }
 
 std::error_code MemoryStore::load_ids(WallMs now_ms,

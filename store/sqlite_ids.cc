@@ -33,8 +33,15 @@ RememberedId decode(std::string_view data) {
   return id;
 }
 
-// Calls `each` for what is not expired, oldest first. A damaged row is left out: it costs at most
-// the recognition of a repeated call.
+// One that was forgotten: stands behind the one that it takes back, so it is dropped after it.
+RememberedId forgotten(const std::array<std::uint64_t, 2>& id_hash) {
+  RememberedId id;
+  id.id_hash = id_hash;
+  return id;  // no hook has the location 0
+}
+
+// Calls `each` for what is not expired, and for what was forgotten, oldest first. A damaged row is
+// left out: it costs at most the recognition of a repeated call.
 template <typename Each>
 void for_each_id(Statement& row, WallMs now_ms, Each each) {
   const Cursor cursor(row);
@@ -43,7 +50,7 @@ void for_each_id(Statement& row, WallMs now_ms, Each each) {
     if (crc32c(0, data) != row.number(0) || data.size() % id_bytes != 0) continue;
     for (std::size_t at = 0; at < data.size(); at += id_bytes) {
       const RememberedId id = decode(data.substr(at, id_bytes));
-      if (id.expires_ms >= now_ms) each(id);
+      if (id.expires_ms >= now_ms || id.location == 0) each(id);
     }
   }
 }
@@ -78,6 +85,13 @@ void SqliteStore::remember(const std::vector<RememberedId>& ids) {
   sql_.add_ids.bind_blob(4, blob_).run();
   work_.remembered += ids.size();
   if (work_.remembered > remembered_ids_max) forget_oldest_beyond_limit();
+}
+
+void SqliteStore::forget(const std::vector<std::array<std::uint64_t, 2>>& ids) {
+  std::vector<RememberedId> rows;
+  rows.reserve(ids.size());
+  for (const auto& id_hash : ids) rows.push_back(forgotten(id_hash));
+  remember(rows);
 }
 
 void SqliteStore::forget_oldest_beyond_limit() {
@@ -120,7 +134,8 @@ std::error_code SqliteStore::load_ids(WallMs now_ms,
     std::sort(replaced.begin(), replaced.end());
     std::uint64_t at = 0;
     for_each_id(sql_.scan_ids, now_ms, [&](const RememberedId& id) {
-      if (!std::binary_search(replaced.begin(), replaced.end(), at++)) each(id);
+      const bool is_replaced = std::binary_search(replaced.begin(), replaced.end(), at++);
+      if (!is_replaced && id.location != 0) each(id);
     });
   });
   return error ? error : forget_ids(now_ms);

@@ -247,6 +247,7 @@ void SqliteStore::apply(const StoreGroup& group) {
   for (const ChunkAppend& chunk : group.append) append(chunk);
   for (const FailBatch& batch : group.fail) fail(batch);
   for (const AttemptsUpdate& update : group.attempts) set_attempts(update);
+  forget(group.forget);
   remember(group.remember);
   reserve(group.reserve_below);
 }

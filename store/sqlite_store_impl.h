@@ -163,6 +163,7 @@ class SqliteStore final : public Store {
   void read_body(FailedHook& hook);
 
   void remember(const std::vector<RememberedId>& ids);
+  void forget(const std::vector<std::array<std::uint64_t, 2>>& ids);
   void forget_oldest_beyond_limit();
 
   std::uint64_t page_count();

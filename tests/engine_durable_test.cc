@@ -251,6 +251,31 @@ TEST_P(EngineDurable, GivenIdsAreKnownAfterARestart) {
   EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1,2]"));
 }
 
+TEST_P(EngineDurable, AnIdReportedAsFailedIsFreeAfterARestartToo) {
+  std::atomic<bool> fails = true;
+  FaultReceiver receiver(replying([&](const FaultRequest& request) {
+    return FaultReply::status(fails && request.path == "/" ? 500 : 200);
+  }));
+  SubmitOptions listening;
+  const auto outcomes = std::make_shared<Outcomes>(true);
+  listening.listener = outcomes;
+  EXPECT_TRUE(engine->submit(hook_with_id(receiver.url(), "1", "one"), listening).ok());
+  EXPECT_TRUE(engine->submit(hook_with_id(receiver.url("/b"), "2", "two")).ok());
+  engine->flush();
+  ASSERT_TRUE(outcomes->wait_settled(1));
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(restart_and_recover(), 0u);
+  fails = false;
+  const std::size_t before = receiver.request_count();
+  EXPECT_EQ(engine->submit(hook_with_id(receiver.url("/b"), "2", "two")).duplicates, 1u);
+  EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "1", "one")).accepted, 1u);
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(receiver.request_count(), before + 1);
+  restart();
+  EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "1", "one")).duplicates, 1u);
+}
+
 TEST_P(EngineDurable, FindsAHookByItsIdInEveryState) {
   FaultReceiver receiver(always(500));
   SubmitOptions want;

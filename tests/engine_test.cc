@@ -380,6 +380,70 @@ TEST(EngineListener, ThatIsGoneLeavesTheHookToTheStore) {
   EXPECT_THAT(bodies(failed_rows(*engine)), ElementsAre("1", "2"));
 }
 
+// Its repeat was called a duplicate: never sent, and with a listener said to be delivered.
+TEST(EngineListener, AHookReportedAsFailedIsNewWhenItIsGivenAgain) {
+  for (const bool keeps_failed : {true, false}) {
+    FaultReceiver receiver;
+    receiver.push(FaultReply::status(500));
+    Options options = loopback_options();
+    options.store.keep_failed = keeps_failed;
+    options.defaults.batch.size = 1;
+    const auto engine = make_engine(options);
+    SubmitOptions listening;
+    const auto first = std::make_shared<Outcomes>(true);
+    listening.listener = first;
+    EXPECT_TRUE(engine->submit(hook_with_id(receiver.url(), "1", "one"), listening).ok());
+    ASSERT_TRUE(first->wait_settled(1));
+    EXPECT_FALSE(first->all().at(0).delivered);
+    EXPECT_THAT(failed_rows(*engine), IsEmpty());
+    const auto second = std::make_shared<Outcomes>(true);
+    listening.listener = second;
+    EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "1", "one"), listening).accepted, 1u);
+    ASSERT_TRUE(second->wait(1));
+    EXPECT_TRUE(second->all().at(0).delivered);
+    EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "1", "one")).duplicates, 1u);
+    EXPECT_TRUE(engine->wait_idle(patience));
+    EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]", "[1]"));
+  }
+}
+
+TEST(EngineListener, AHookThatAnotherCallReliesOnIsKept) {
+  FaultReceiver receiver(always(500));
+  const auto engine = make_engine();
+  SubmitOptions listening;
+  const auto outcomes = std::make_shared<Outcomes>(true);
+  listening.listener = outcomes;
+  HookList hooks = hook_with_id(receiver.url(), "1", "one");
+  const std::string url = receiver.url();
+  hooks.add({url, "2", "", "", "two", "", {}});
+  EXPECT_TRUE(engine->submit(std::move(hooks), listening).ok());
+  EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "1", "one")).duplicates, 1u);
+  engine->flush();
+  ASSERT_TRUE(outcomes->wait_settled(2));
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(failed_rows(*engine)), ElementsAre("1"));
+  EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "1", "one")).duplicates, 1u);
+  EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "2", "two")).accepted, 1u);
+}
+
+// Neither in the engine nor failed does not mean delivered: here it was dropped.
+TEST(EngineListener, ADuplicateOfAHookWithoutATraceIsNotSaidToBeDelivered) {
+  FaultReceiver receiver(always(500));
+  Options options = loopback_options();
+  options.store.keep_failed = false;
+  const auto engine = make_engine(options);
+  EXPECT_TRUE(engine->submit(hook_with_id(receiver.url(), "1", "one")).ok());
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  SubmitOptions listening;
+  const auto outcomes = std::make_shared<Outcomes>(true);
+  listening.listener = outcomes;
+  EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "1", "one"), listening).duplicates, 1u);
+  engine->flush();  // behind it on the shard, and the listing behind it in the store
+  EXPECT_THAT(failed_rows(*engine), IsEmpty());
+  EXPECT_EQ(outcomes->calls(), 0u);
+}
+
 // --- Requests
 
 TEST(EngineRequests, CarryThePayloadsByteForByte) {

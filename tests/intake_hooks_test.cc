@@ -312,6 +312,7 @@ TEST_F(IntakeTest, WaitTakesOverWhatFails) {
   const auto listener = backend_.listener();
   EXPECT_TRUE(listener->hook_done(0, {true, Reason::none, 200}));
   EXPECT_TRUE(listener->hook_done(1, {false, Reason::status, 503}));
+  listener->hook_settled(1);
   backend_.release_all();
   const Response response = client.read_response();
   EXPECT_EQ(response.status, 502);
@@ -320,6 +321,22 @@ TEST_F(IntakeTest, WaitTakesOverWhatFails) {
               HasSubstr(R"("outcomes":[{"id":"a","state":"delivered","reason":"","status":200},)"
                         R"({"id":"b","state":"failed","reason":"status_503","status":503}])"));
   EXPECT_FALSE(listener->hook_done(1, {false, Reason::status, 503}));
+}
+
+// "Not kept" was said before the store had let go of it.
+TEST_F(IntakeTest, WaitSaysThatAHookIsNotKeptOnceItIsGone) {
+  start();
+  IntakeClient client = connect();
+  client.send(post("/v1/hooks?wait=delivered&timeout=10m",
+                   R"([{"target":"t","data":1,"id":"a"},{"target":"t","data":2,"id":"b"}])"));
+  backend_.wait_for_calls(1);
+  const auto listener = backend_.listener();
+  EXPECT_TRUE(listener->hook_done(1, {false, Reason::status, 503}));
+  EXPECT_TRUE(listener->hook_done(0, {true, Reason::none, 200}));
+  for (int turn = 0; turn < 3; ++turn) EXPECT_EQ(ask(get("/healthz/live")).status, 200);
+  EXPECT_FALSE(client.has_input());
+  listener->hook_settled(1);
+  EXPECT_EQ(client.read_response().status, 502);
 }
 
 TEST_F(IntakeTest, WaitEndsAtItsTimeout) {

@@ -114,6 +114,44 @@ TEST_F(ShardCoreStoreTest, RememberedIdsGoWithTheirHooks) {
   EXPECT_EQ(found->state, "delivered");
 }
 
+// A crash after "it is not kept" sent it again.
+TEST_F(ShardCoreStoreTest, AListenerIsToldThatItsHookIsGoneOnceThatIsCommitted) {
+  class Rollback : public OutcomeListener {
+   public:
+    bool hook_done(std::size_t, const HookOutcome&) override { return true; }
+    void hook_settled(std::size_t index) override {
+      settled.push_back(index);
+      pending = world->durable().pending_hooks();
+      remembered = world->durable().remembered.size();
+    }
+    CoreWorld* world = nullptr;
+    std::vector<std::size_t> settled;
+    std::uint64_t pending = 9, remembered = 9;
+  };
+  TargetPolicy policy = plain(2);
+  policy.retry.retries = 0;
+  make(policy);
+  always(answer(500));
+  const auto listener = std::make_shared<Rollback>();
+  listener->world = world_.get();
+  WorldHook hook;
+  hook.target = url_a;
+  hook.body = "1";
+  hook.id = "one";
+  world_->submit({hook, hook}, listener);
+  world_->durable().remembered[id_hash("one")] = {};
+  world_->on_reply = [this](const WorldRequest&) { disk_ = StoreFault::full; };
+  world_->run_for(seconds(1));
+  EXPECT_EQ(world_->requests().size(), 1u);
+  EXPECT_THAT(listener->settled, IsEmpty());
+  disk_ = StoreFault::none;
+  world_->run_idle();
+  EXPECT_THAT(listener->settled, ElementsAre(0, 1));
+  EXPECT_EQ(listener->pending, 0u);
+  EXPECT_EQ(listener->remembered, 0u);
+  EXPECT_THAT(failed_bodies(), IsEmpty());
+}
+
 // --- Refusals
 
 TEST_F(ShardCoreStoreTest, ARefusalTakesExactlyTheUncommittedOut) {

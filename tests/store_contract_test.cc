@@ -407,6 +407,28 @@ TYPED_TEST(StoreContract, AnIdGivenAgainReplaces) {
   EXPECT_THAT(locations, ElementsAre(77, 66));
 }
 
+TYPED_TEST(StoreContract, AnIdThatWasForgottenIsGoneUntilItIsGivenAgain) {
+  StoreGroup group;
+  group.remember = {{{1, 2}, {3, 4}, 55, 1'000}, {{7, 7}, {7, 7}, 77, 1'000}};
+  this->commit(group);
+  StoreGroup forgets;
+  forgets.forget = {{1, 2}, {6, 6}};  // one is not known
+  this->commit(forgets);
+  std::vector<FailedKey> locations;
+  const auto keep = [&](const RememberedId& id) { locations.push_back(id.location); };
+  ASSERT_FALSE(this->store_->load_ids(1'000, keep));
+  EXPECT_THAT(locations, ElementsAre(77));
+  group.remember = {{{1, 2}, {3, 4}, 66, 2'000}};
+  this->commit(group);
+  locations.clear();
+  ASSERT_FALSE(this->store_->load_ids(1'001, keep));
+  EXPECT_THAT(locations, ElementsAre(66));
+  locations.clear();
+  ASSERT_FALSE(this->store_->forget_ids(2'001));
+  ASSERT_FALSE(this->store_->load_ids(0, keep));
+  EXPECT_THAT(locations, IsEmpty());
+}
+
 TYPED_TEST(StoreContract, NumbersBelowTheReservationAreHandedOut) {
   StoreGroup group;
   group.reserve_below = 1'000;

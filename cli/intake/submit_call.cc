@@ -43,8 +43,8 @@ struct PendingCall : LoopWork {
 
 // A call that waits for the outcome of all its hooks. The outcomes arrive on engine threads, before
 // or after the answer to submit(); the client is answered on intake's thread, once: with the last
-// outcome or at the timeout. From that moment, and from the moment the client is gone, outcomes are
-// not taken any more.
+// outcome, when the store has let go of what failed, or at the timeout. From that moment, and from
+// the moment the client is gone, outcomes are not taken any more.
 class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<WaitingCall> {
  public:
   WaitingCall(PendingCall& pending, std::size_t hooks)
@@ -77,10 +77,19 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
       if (gone_) return false;
       if (index >= hooks_.size() || hooks_[index].known) return false;
       hooks_[index] = {true, outcome};
+      if (!outcome.delivered) return true;
       all = --open_ == 0;
     }
     if (all) loop_->post(std::shared_ptr<LoopWork>(shared_from_this(), &on_complete_));
     return true;
+  }
+
+  void hook_settled(std::size_t) override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (--open_ > 0) return;
+    }
+    loop_->post(std::shared_ptr<LoopWork>(shared_from_this(), &on_complete_));
   }
 
  private:
@@ -169,7 +178,7 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
 
   std::mutex mutex_;
   std::vector<WaitedHook> hooks_;
-  std::size_t open_;
+  std::size_t open_;  // have no outcome, or failed and are not settled
   bool gone_ = false;
 };
 

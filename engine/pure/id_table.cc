@@ -3,13 +3,15 @@
 namespace postbag {
 
 IdTable::Found IdTable::take(const Hash128& id, const Hash128& content, const Call& call,
-                             WallMs now_ms) {
+                             WallMs now_ms, bool relies) {
   forget_old(now_ms);
   const auto window_ms = std::chrono::duration_cast<std::chrono::milliseconds>(window_).count();
   auto [place, is_new] = entries_.try_emplace(id);
   Entry& entry = place->second;
   if (!is_new && (entry.call || entry.expires_ms > now_ms)) {
+    if (entry.leaving) return {Answer::leaving, nullptr, 0};
     if (entry.content != content) return {Answer::conflict, nullptr, 0};
+    if (relies) entry.relied_on = true;
     if (entry.call) return {Answer::pending, entry.call, 0};
     return {Answer::duplicate, nullptr, entry.location};
   }
@@ -19,24 +21,45 @@ IdTable::Found IdTable::take(const Hash128& id, const Hash128& content, const Ca
     entries_.erase(place);  // it would be pending for ever
     throw;
   }
-  entry = {content, 0, now_ms + window_ms, call};
+  entry = {content, 0, now_ms + window_ms, false, false, call};
   return {};
 }
 
-void IdTable::settle(const Hash128& id, FailedKey location) {
-  if (auto found = entries_.find(id); found != entries_.end()) {
-    found->second.location = location;
-    found->second.call.reset();
-  }
+IdTable::Entry* IdTable::find_of(const Hash128& id, const void* call, FailedKey location) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return nullptr;
+  Entry& entry = found->second;
+  const bool is_this = entry.call ? entry.call.get() == call : entry.location == location;
+  return is_this ? &entry : nullptr;
 }
 
-void IdTable::release(const Hash128& id) {
-  entries_.erase(id);
+void IdTable::settle(const Hash128& id, const void* call, FailedKey location) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end() || found->second.call.get() != call) return;
+  found->second.location = location;
+  found->second.call.reset();
+}
+
+void IdTable::release(const Hash128& id, const void* call) {
+  const auto found = entries_.find(id);
+  if (found != entries_.end() && found->second.call.get() == call) entries_.erase(found);
+}
+
+bool IdTable::leave(const Hash128& id, const void* call, FailedKey location) {
+  Entry* const entry = find_of(id, call, location);
+  if (entry == nullptr) return true;  // forgotten
+  if (entry->relied_on) return false;
+  entry->leaving = true;
+  return true;
+}
+
+void IdTable::left(const Hash128& id, const void* call, FailedKey location) {
+  if (find_of(id, call, location) != nullptr) entries_.erase(id);
 }
 
 void IdTable::restore(const RememberedId& remembered) {
-  entries_[remembered.id_hash] = {remembered.content_hash, remembered.location,
-                                  remembered.expires_ms, nullptr};
+  entries_[remembered.id_hash] = {
+      remembered.content_hash, remembered.location, remembered.expires_ms, false, false, nullptr};
   by_age_.push_back({remembered.expires_ms, remembered.id_hash});
 }
 

@@ -21,18 +21,27 @@ class IdTable {
 
   IdTable(std::size_t capacity, Duration window) : capacity_(capacity), window_(window) {}
 
-  enum class Answer { fresh, duplicate, pending, conflict };
+  enum class Answer { fresh, duplicate, pending, conflict, leaving };
   struct Found {
     Answer answer = Answer::fresh;
     Call call;               // pending: the call to wait for
     FailedKey location = 0;  // duplicate
   };
-  // Looks the id up; a fresh one is taken for `call` until settle() or release().
-  Found take(const Hash128& id, const Hash128& content, const Call& call, WallMs now_ms);
-  // Accepted: from now on it is known at `location` for the window.
-  void settle(const Hash128& id, FailedKey location);
+  // Looks the id up; a fresh one is taken for `call` until settle() or release(). `relies`: whoever
+  // asks is told that the hook is accepted, and hears no more of it.
+  Found take(const Hash128& id, const Hash128& content, const Call& call, WallMs now_ms,
+             bool relies = true);
+  // Accepted: from now on it is known at `location` for the window. Here and below an id that is
+  // not this call's (any more) is left alone.
+  void settle(const Hash128& id, const void* call, FailedKey location);
   // Refused: the id is free again.
-  void release(const Hash128& id);
+  void release(const Hash128& id, const void* call);
+  // The hook failed and its call wants to be the only one that knows. False: another one relies on
+  // it. True: until left() the id can be neither taken nor relied on. `location` counts once
+  // settled.
+  bool leave(const Hash128& id, const void* call, FailedKey location);
+  // The id is free again.
+  void left(const Hash128& id, const void* call, FailedKey location);
   // From the store, at start.
   void restore(const RememberedId& remembered);
 
@@ -49,9 +58,12 @@ class IdTable {
   struct Entry {
     Hash128 content{};
     FailedKey location = 0;
-    WallMs expires_ms = 0;
+    WallMs expires_ms : 56 = 0;
+    bool relied_on : 1 = false;
+    bool leaving : 1 = false;
     Call call;  // set while pending
   };
+  static_assert(sizeof(Entry) == 48);
   struct HashOf {
     std::size_t operator()(const Hash128& hash) const { return hash[0] ^ hash[1]; }
   };
@@ -60,6 +72,7 @@ class IdTable {
     Hash128 id{};
   };
   void forget_old(WallMs now_ms);
+  Entry* find_of(const Hash128& id, const void* call, FailedKey location);
 
   std::size_t capacity_;
   Duration window_;

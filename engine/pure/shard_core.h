@@ -14,6 +14,7 @@
 
 #include "engine/pure/batch.h"
 #include "engine/pure/batch_pool.h"
+#include "engine/pure/content_hash.h"
 #include "engine/pure/deadline_queue.h"
 #include "engine/pure/disk_run.h"
 #include "engine/pure/packed_run.h"
@@ -62,6 +63,12 @@ struct StorePart {
   std::vector<AttemptsUpdate> attempts;
   std::vector<Fail> fail;
   std::vector<Rows> delivered_rows;
+  struct Taken {  // a failed hook that its listener took over: told once this is stored
+    std::shared_ptr<OutcomeListener> listener;
+    std::uint32_t call_index = 0;
+  };
+  std::vector<Taken> taken;
+  std::vector<Hash128> forget;  // their ids
   std::vector<RememberedId> remember;
   std::vector<std::shared_ptr<CallSink>> calls;
   std::vector<std::function<void()>> barriers;  // called once everything before them is stored
@@ -183,6 +190,10 @@ class ShardCore {
   void collect_targets(std::vector<TargetStatus>& out) const;
   std::optional<HookStatus> find_hook(ChunkNumber chunk, std::uint32_t index,
                                       std::optional<BatchNumber> batch) const;
+  // In a bounded memory of these.
+  bool delivered_lately(ChunkNumber chunk, std::uint32_t index) const {
+    return find_recent(chunk, index) != nullptr;
+  }
 
  private:
   using TargetPtr = std::unique_ptr<TargetState>;
@@ -248,6 +259,7 @@ class ShardCore {
   void delivered(Batch& batch);
   void give_up(Batch& batch, AttemptResult&& result, WallMs at);
   void tell_watchers(Batch& batch, const HookOutcome& outcome);
+  void forget_taken(const Batch& batch);
   void resolved(Batch& batch);
 
   // shard_core_store.cc: what goes to the store and comes back
@@ -383,6 +395,9 @@ class ShardCore {
   };
   std::vector<Recent> recent_;  // ring of chunks delivered lately
   std::size_t recent_next_ = 0;
+  // Where the last one was found: hooks of one call are asked for one after the other.
+  mutable std::size_t recent_found_ = 0;
+  const Recent* find_recent(ChunkNumber chunk, std::uint32_t index) const;
 };
 
 }  // namespace postbag

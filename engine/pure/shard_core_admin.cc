@@ -346,6 +346,15 @@ void ShardCore::remember_delivered(const Batch& batch) {
   });
 }
 
+const ShardCore::Recent* ShardCore::find_recent(ChunkNumber chunk, std::uint32_t index) const {
+  for (std::size_t looked = 0; looked < recent_.size(); ++looked) {
+    const Recent& recent = recent_[recent_found_ % recent_.size()];
+    if (recent.chunk == chunk && index < recent.hooks) return &recent;
+    recent_found_ += 1;
+  }
+  return nullptr;
+}
+
 // Most batches have one chunk and its number; the others are looked for, which is rare enough.
 Batch* ShardCore::batch_with(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) const {
   const auto has = [&](const Batch& batch) {
@@ -430,10 +439,9 @@ std::optional<HookStatus> ShardCore::find_hook(ChunkNumber chunk, std::uint32_t 
     }
     return status;
   }
-  for (const Recent& recent : recent_) {
-    if (recent.chunk != chunk || index >= recent.hooks) continue;
+  if (const Recent* const recent = find_recent(chunk, index)) {
     status.state = "delivered";
-    status.target = recent.target;
+    status.target = recent->target;
     return status;
   }
   bool is_cancelled = false;

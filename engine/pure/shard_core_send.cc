@@ -273,6 +273,7 @@ void ShardCore::tell_watchers(Batch& batch, const HookOutcome& outcome) {
     if (!taken || outcome.delivered) continue;
     if (!batch.taken_over) batch.taken_over = std::make_unique<std::vector<std::uint32_t>>();
     batch.taken_over->push_back(watcher.index);
+    part().taken.push_back({watcher.listener, watcher.call_index});
   }
   batch.watchers.reset();
   if (!batch.taken_over) return;
@@ -280,6 +281,17 @@ void ShardCore::tell_watchers(Batch& batch, const HookOutcome& outcome) {
   std::vector<std::uint32_t>& taken = *batch.taken_over;
   std::sort(taken.begin(), taken.end());
   taken.erase(std::unique(taken.begin(), taken.end()), taken.end());
+  forget_taken(batch);
+}
+
+// A hook that its producer took back may be given again.
+void ShardCore::forget_taken(const Batch& batch) {
+  if (!config_.durable || batch.corrupt) return;
+  const std::vector<std::uint32_t>& taken = *batch.taken_over;
+  for_each_hook(batch, [&](const BatchedHook& hook) {
+    if (hook.id.empty() || !std::binary_search(taken.begin(), taken.end(), hook.index)) return;
+    part().forget.push_back(id_hash(hook.id));
+  });
 }
 
 // The batch has its outcome: an ordered bag may go on.

@@ -77,6 +77,9 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
   }
   if (done.error == Errc::ok) {
     fail_stored(done);
+    for (const StorePart::Taken& taken : done.taken) {
+      taken.listener->hook_settled(taken.call_index);
+    }
     for (const StorePart::Rows& rows : done.delivered_rows) rows.sink->rows_done(rows.keys, true);
     release_barriers(done);
   } else {
@@ -249,6 +252,8 @@ void ShardCore::requeue(StorePart& done, const Now& now) {
   move_front(done.attempts, next.attempts);
   move_front(done.fail, next.fail);
   move_front(done.delivered_rows, next.delivered_rows);
+  move_front(done.taken, next.taken);
+  move_front(done.forget, next.forget);
   move_front(done.barriers, next.barriers);
 }
 

@@ -1,8 +1,10 @@
 #include "engine/shell/call_state.h"
 
+#include <algorithm>
 #include <exception>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
@@ -52,18 +54,54 @@ void CallState::tell_accepted() noexcept {
   }
 }
 
+std::shared_ptr<OutcomeListener> CallState::listen(std::shared_ptr<OutcomeListener> listener) {
+  if (!listener || given_.empty()) return listener;
+  listener_ = std::move(listener);
+  return shared_from_this();
+}
+
+const CallState::GivenId* CallState::given_at(std::size_t index) const {
+  const auto found = std::lower_bound(
+      given_.begin(), given_.end(), index,
+      [](const GivenId& given, std::size_t wanted) { return given.index < wanted; });
+  return found != given_.end() && found->index == index ? &*found : nullptr;
+}
+
+// Maybe before finish(), if other shards take longer.
+bool CallState::hook_done(std::size_t index, const HookOutcome& outcome) {
+  const bool takes = listener_->hook_done(index, outcome);
+  const GivenId* const given = given_at(index);
+  if (!takes || outcome.delivered || given == nullptr) return takes;
+  bool may_take = true;
+  {
+    const std::lock_guard lock(ids_.mutex);
+    may_take = ids_.table.leave(given->id, this, given->location);
+  }
+  if (!may_take) listener_->hook_settled(index);
+  return may_take;
+}
+
+void CallState::hook_settled(std::size_t index) {
+  if (const GivenId* const given = given_at(index)) {
+    const std::lock_guard lock(ids_.mutex);
+    ids_.table.left(given->id, this, given->location);
+  }
+  listener_->hook_settled(index);
+}
+
 void CallState::finish() {
   const Errc error = error_.load(std::memory_order_relaxed);
   std::vector<std::shared_ptr<CallState>> dependents;
   if (!given_.empty()) {
     const std::lock_guard lock(ids_.mutex);
-    for (const GivenId& given : given_) {
+    for (GivenId& given : given_) {
       if (error != Errc::ok) {
-        ids_.table.release(given.id);
+        ids_.table.release(given.id, this);
         continue;
       }
       const HookPlace place = locate(result_.ids[given.index]);
-      ids_.table.settle(given.id, failed_key(place.chunk, place.index));
+      given.location = failed_key(place.chunk, place.index);
+      ids_.table.settle(given.id, this, given.location);
       result_.ids[given.index] = HookId{};  // the producer knows it by its own
     }
     finished_ = true;

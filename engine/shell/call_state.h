@@ -23,11 +23,16 @@ struct SharedIds {
 };
 
 // One submit() call on its way through several shards. Whoever finishes its last part answers.
-class CallState : public CallSink, public std::enable_shared_from_this<CallState> {
+// Where the call has a listener and ids, it stands between the core and the listener: a hook that
+// is taken over frees its id.
+class CallState : public CallSink,
+                  public OutcomeListener,
+                  public std::enable_shared_from_this<CallState> {
  public:
   struct GivenId {
     Hash128 id;
-    std::uint32_t index;
+    std::uint32_t index = 0;
+    FailedKey location = 0;  // once accepted; under the ids' lock
   };
 
   explicit CallState(SharedIds& ids) : ids_(ids) {}
@@ -35,7 +40,9 @@ class CallState : public CallSink, public std::enable_shared_from_this<CallState
   // Before the hand-over, on the producer's thread.
   SubmitResult& result() { return result_; }
   void want_ids(bool wanted) { wants_ids_ = wanted; }
-  std::vector<GivenId>& given() { return given_; }
+  std::vector<GivenId>& given() { return given_; }  // by index, ascending
+  // The listener for the shards' parcels, if the call's is `listener`.
+  std::shared_ptr<OutcomeListener> listen(std::shared_ptr<OutcomeListener> listener);
   void expect(std::uint32_t parts) { parts_left_.fetch_add(parts, std::memory_order_relaxed); }
   // True: this call is told when `other` is accepted or refused. False: it just was. Lock held by
   // the caller.
@@ -57,7 +64,12 @@ class CallState : public CallSink, public std::enable_shared_from_this<CallState
   bool wants_ids() const override { return wants_ids_ || !given_.empty(); }
   void shard_done(Errc error) override;
 
+  // OutcomeListener
+  bool hook_done(std::size_t index, const HookOutcome& outcome) override;
+  void hook_settled(std::size_t index) override;
+
  private:
+  const GivenId* given_at(std::size_t index) const;
   void finish();
   void set_message(Errc error) noexcept;
   void tell_accepted() noexcept;
@@ -69,6 +81,7 @@ class CallState : public CallSink, public std::enable_shared_from_this<CallState
   std::span<ShardDelivery> deliveries_;
   SubmitHandler handler_;
   std::function<void()> accepted_handler_;
+  std::shared_ptr<OutcomeListener> listener_;
   SharedIds& ids_;
   SubmitResult result_;
   bool wants_ids_ = false;

@@ -236,7 +236,10 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
   StoreGroup group;
   StoreGroupMemory memory;
   bool has_appends = false, wants_sync = false;
-  // Losing a settle at power loss costs a repeat, losing a failure of memory mode costs a hook.
+  // Losing a settle at power loss costs a repeat, losing a failure of memory mode costs a hook; and
+  // what a producer took back it must not find sent again.
+  const bool takes_back = std::any_of(parts.begin(), parts.end(),
+                                      [](const auto& part) { return !part->taken.empty(); });
   const bool syncs_failures = durability_ != Durability::os;
   std::error_code error = unless_short_of_memory([&] {
     for (const auto& part : parts) {
@@ -246,7 +249,8 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
       add_to_group(*part, PartHalf::appends, store_tag_, group, memory);
     }
     for (const auto& part : parts) add_to_group(*part, PartHalf::rest, store_tag_, group, memory);
-    return commit_group(group, wants_sync || (syncs_failures && !group.fail.empty()));
+    const bool has_failed = takes_back || !group.fail.empty();
+    return commit_group(group, wants_sync || (syncs_failures && has_failed));
   });
   std::error_code append_error = error;
   if (error == Errc::disk_low && has_appends) {
@@ -258,7 +262,7 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
         add_to_group(*part, PartHalf::rest, store_tag_, rest, rest_memory);
       }
       if (rest.empty()) return std::error_code();
-      return commit_group(rest, syncs_failures && !rest.fail.empty());
+      return commit_group(rest, syncs_failures && (takes_back || !rest.fail.empty()));
     });
   }
   // A group that only takes away says nothing about room for more.

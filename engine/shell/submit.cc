@@ -27,6 +27,7 @@ struct Engine::Impl::Admission {
   std::shared_ptr<const HookList> hooks;
   std::vector<std::uint32_t> fresh;  // indices; empty and !some: all
   bool some = false;
+  bool relies = true;                  // nobody listens: on its duplicates being kept
   std::vector<RememberedId> remember;  // one per call->given(), same order
   std::vector<std::uint32_t> duplicates;
 
@@ -114,19 +115,23 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
     }
     const Hash128 id = id_hash(hook.id);
     const Hash128 content = content_hash(hook);
-    const IdTable::Found found = ids_.table.take(id, content, call, now_ms);
+    const IdTable::Found found = ids_.table.take(id, content, call, now_ms, admission.relies);
     if (found.answer == IdTable::Answer::fresh) {
       admission.fresh.push_back(index);
-      call->given().push_back({id, index});
+      call->given().push_back({id, index, 0});
       admission.remember.push_back({id, content, 0, now_ms + window_ms});
       continue;
     }
-    if (found.answer == IdTable::Answer::conflict) {
-      for (const CallState::GivenId& given : call->given()) ids_.table.release(given.id);
+    const bool is_leaving = found.answer == IdTable::Answer::leaving;
+    if (is_leaving || found.answer == IdTable::Answer::conflict) {
+      for (const CallState::GivenId& given : call->given()) {
+        ids_.table.release(given.id, call.get());
+      }
       call->given().clear();
-      refused.error = Errc::id_conflict;
+      refused.error = is_leaving ? Errc::full : Errc::id_conflict;
       refused.index = index;
-      refused.message = "the id is known with other content";
+      refused.message = is_leaving ? "the hook with this id just failed; repeat the call later"
+                                   : "the id is known with other content";
       return false;
     }
     result.duplicates += 1;
@@ -186,6 +191,7 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
   call->expect(1);  // this function's own part: nothing is answered before all parts are counted
   try {
     admission.some = is_given(hooks);
+    admission.relies = options.listener == nullptr;
     if (admission.some && !take_ids(hooks, call, admission, refused)) return nullptr;
     if (call->wants_ids()) call->result().ids.resize(hooks.size());
     admission.hooks = std::make_shared<const HookList>(std::move(hooks));
@@ -201,8 +207,9 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
     call->abandon();
     throw;
   }
+  const auto listener = call->listen(options.listener);
   for (ShardDelivery& delivery : call->deliveries()) {
-    delivery.parcel.listener = options.listener;
+    delivery.parcel.listener = listener;
     delivery.parcel.sync = durability == Durability::fsync;
   }
   // The first of those that have hooks answers for the bytes; without any they are free again.
@@ -223,7 +230,8 @@ void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
   struct Onlooker : OutcomeListener {
     explicit Onlooker(std::shared_ptr<OutcomeListener> wrapped) : listener(std::move(wrapped)) {}
     bool hook_done(std::size_t place, const HookOutcome& outcome) override {
-      listener->hook_done(place, outcome);
+      // What becomes of the hook is not this one's to wait for.
+      if (listener->hook_done(place, outcome) && !outcome.delivered) listener->hook_settled(place);
       return false;
     }
     std::shared_ptr<OutcomeListener> listener;
@@ -238,11 +246,14 @@ void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
   auto onlooker = std::make_shared<Onlooker>(listener);
   shard_of(hook.target).post([this, key = *location, index, onlooker](ShardCore& core, const Now&) {
     if (core.watch(failed_key_chunk(key), failed_key_index(key), index, onlooker)) return;
+    if (core.delivered_lately(failed_key_chunk(key), failed_key_index(key))) {
+      onlooker->hook_done(index, {true, Reason::none, 0});
+      return;
+    }
+    // Without a row: delivered before, or dropped since it failed. Nobody knows, nothing is told.
     store_thread_->push_job([key, index, onlooker](Store& store) {
-      // Accepted, not in the engine, not failed: delivered.
       const auto failed = store.find_failed(key);
       if (failed) onlooker->hook_done(index, {false, failed->reason, failed->status});
-      if (!failed) onlooker->hook_done(index, {true, Reason::none, 0});
     });
   });
 }

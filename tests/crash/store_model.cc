@@ -72,6 +72,7 @@ void StoreModel::apply(const StoreGroup& group) {
   for (const AttemptsUpdate& update : group.attempts) {
     if (chunks_.contains(update.batch)) attempts_[update.batch] = update;
   }
+  for (const auto& id_hash : group.forget) ids_.erase(id_hash);
   for (const RememberedId& id : group.remember) ids_[id.id_hash] = id;
   reserved_below_ = std::max(reserved_below_, group.reserve_below);
 }
@@ -336,6 +337,7 @@ const StoreGroup& GroupMaker::make(const StoreModel& model, bool& wants_sync) {
   if (random_() % 2 == 0) count_attempt(model);
   if (random_() % 4 == 0 || model.failed().size() > 60) delete_failed(model);
   if (random_() % 3 == 0) remember();
+  if (random_() % 6 == 0) group_.forget = {{random_() % 50, 7}};
   if (random_() % 10 == 0) group_.reserve_below = model.next_number() + 1'000;
   wants_sync = !group_.append.empty() || !group_.fail.empty();
   return group_;

@@ -345,6 +345,7 @@ void CoreWorld::apply(const StoreGroup& group) {
     found->second.next_attempt_ms = update.next_attempt_ms;
   }
   for (FailedKey key : group.delete_failed) durable_.failed.erase(key);
+  for (const auto& id_hash : group.forget) durable_.remembered.erase(id_hash);
   for (const RememberedId& id : group.remember) durable_.remembered[id.id_hash] = id;
 }
 

@@ -160,6 +160,15 @@ class Outcomes : public OutcomeListener {
     changed_.notify_all();
     return takes_over_;
   }
+  void hook_settled(std::size_t) override {
+    const std::lock_guard lock(mutex_);
+    settled_ += 1;
+    changed_.notify_all();
+  }
+  bool wait_settled(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, patience, [&] { return settled_ >= count; });
+  }
   bool wait(std::size_t count) {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, patience, [&] { return outcomes_.size() >= count; });
@@ -178,7 +187,7 @@ class Outcomes : public OutcomeListener {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::size_t, HookOutcome> outcomes_;
-  std::size_t calls_ = 0;
+  std::size_t calls_ = 0, settled_ = 0;
 };
 
 }  // namespace postbag::test

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -152,6 +153,11 @@ std::string IntakeClient::read_chunk() {
   read_exactly(2, end);
   if (data.empty()) in_stream_ = false;
   return data;
+}
+
+bool IntakeClient::has_input() const {
+  pollfd one{fd_, POLLIN, 0};
+  return !buffer_.empty() || poll(&one, 1, 0) > 0;
 }
 
 bool IntakeClient::at_end() {

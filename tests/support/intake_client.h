@@ -35,6 +35,8 @@ class IntakeClient {
   std::string read_chunk();
   // True if the server closed and nothing is left to be read.
   bool at_end();
+  // Whether an answer, or a part of one, is there now.
+  bool has_input() const;
 
  private:
   bool read_some();

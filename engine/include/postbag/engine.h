@@ -35,9 +35,14 @@ class OutcomeListener {
  public:
   virtual ~OutcomeListener() = default;
   // On an engine thread; must not block and must not throw. `index` is the hook's place in the
-  // call. Returns true to take over a failed hook: it is then not kept in the store. False: the
-  // listener is gone, the hook is kept.
+  // call. Returns true to take over a failed hook: it is then not kept in the store, unless another
+  // call, without a listener, was told since that it is accepted. False: the listener is gone, the
+  // hook is kept.
   virtual bool hook_done(std::size_t index, const HookOutcome& outcome) = 0;
+  // Follows when a failed hook was taken over: what becomes of it is stored (and synced, where the
+  // engine's durability is fsync), and if it is not kept its id is free again. Say that only now: a
+  // crash before may send it again. Does not come where the store failed. As hook_done() otherwise.
+  virtual void hook_settled(std::size_t index) { (void)index; }
 };
 
 struct SubmitOptions {

@@ -98,12 +98,14 @@ struct StoreGroup {
   std::vector<FailedKey>
       delete_failed;  // delivered by retry-failed-hooks; a missing key is no error
   std::vector<RememberedId> remember;
+  // Ids to forget, by id_hash; one that is not known is no error.
+  std::vector<std::array<std::uint64_t, 2>> forget;
   // Chunk numbers below this may be handed out from now on, also after a crash (0: no change).
   ChunkNumber reserve_below = 0;
 
   bool empty() const {
     return append.empty() && settle.empty() && attempts.empty() && fail.empty() &&
-           delete_failed.empty() && remember.empty() && reserve_below == 0;
+           delete_failed.empty() && remember.empty() && forget.empty() && reserve_below == 0;
   }
 };
 
