@@ -57,5 +57,18 @@ TEST(IdTable, AnIdThatSomebodyReliesOnDoesNotLeave) {
   }
 }
 
+// An id whose window ended before its call did was kept for ever.
+TEST(IdTable, WhatExpiresBeforeItIsSettledIsForgottenToo) {
+  IdTable table(1'000'000, milliseconds(0));
+  IdTable::Call before;
+  for (std::uint64_t at = 1; at <= 1'000; ++at) {
+    const auto call = make_call();
+    EXPECT_EQ(table.take({at, at}, content, call, static_cast<WallMs>(at)).answer, Answer::fresh);
+    if (before) table.settle({at - 1, at - 1}, before.get(), 5);
+    before = call;
+    ASSERT_LE(table.size(), 2u);
+  }
+}
+
 }  // namespace
 }  // namespace postbag::test

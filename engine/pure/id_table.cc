@@ -79,12 +79,10 @@ void IdTable::forget_old(WallMs now_ms) {
     auto found = entries_.find(oldest.id);
     // The id may have been taken anew since, or its call may still be under way.
     if (found != entries_.end() && found->second.expires_ms == oldest.expires_ms) {
-      if (found->second.call) {
-        if (!expired) return;
-      } else {
-        entries_.erase(found);
-        if (!expired) forgotten_early_ += 1;
-      }
+      // Without its age nothing would ever forget it; those behind it wait with it.
+      if (found->second.call) return;
+      entries_.erase(found);
+      if (!expired) forgotten_early_ += 1;
     }
     by_age_.pop_front();
   }
