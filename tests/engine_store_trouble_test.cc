@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "engine/pure/url_hash.h"
 #include "tests/support/engine_support.h"
 #include "tests/support/failing_store.h"
 
@@ -275,6 +276,50 @@ TEST_F(EngineStore, FullIsAnAnswerAndNothingOfTheCallStays) {
   EXPECT_EQ(engine->drain(patience).left, 0u);
   engine.reset();
   EXPECT_EQ(pending_in_store(), 0u);
+}
+
+// Its ids were free again, so the repeat of the call sent what had been kept of it twice.
+TEST_F(EngineStore, WhatOneShardKeepsOfARefusedCallIsADuplicateInItsRepeat) {
+  FaultReceiver receiver;
+  options.engine.threads = 2;
+  start();
+  const auto url_of_shard = [&](std::uint64_t shard) {
+    int n = 0;
+    std::string url;
+    do url = receiver.url("/" + std::to_string(n++));
+    while ((url_hash(url) >> 32) % 2 != shard);
+    return url;
+  };
+  const std::string kept = url_of_shard(0), refused = url_of_shard(1);
+  const auto call = [&] {
+    HookList hooks = hook_with_id(kept, "1", "one");
+    hooks.add({refused, "2", "", "", "two", "", {}});
+    return hooks;
+  };
+  std::promise<void> blocked, go_on;
+  engine->submit(hooks_to(refused, {"0"}), {}, [&](const SubmitResult&) {
+    blocked.set_value();
+    go_on.get_future().wait();
+  });
+  ASSERT_EQ(blocked.get_future().wait_for(patience), std::future_status::ready);
+  auto first = submit_async(*engine, call());
+  EXPECT_TRUE(eventually([&] { return engine->status().accepted == 1; }));  // of the other shard
+  control->refuse_appends(Errc::disk_low);
+  go_on.set_value();
+  EXPECT_EQ(first.get().error, Errc::disk_low);
+  control->refuse_appends(Errc::ok);
+  SubmitResult again;
+  EXPECT_TRUE(eventually([&] {
+    again = engine->submit(call());
+    return again.error != Errc::disk_low;
+  }));
+  EXPECT_EQ(again.accepted, 1u);
+  EXPECT_EQ(again.duplicates, 1u);
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  auto hooks = bodies(receiver.requests());
+  std::sort(hooks.begin(), hooks.end());
+  EXPECT_THAT(hooks, ElementsAre("[0,2]", "[1]"));
 }
 
 TEST_F(EngineStore, DeliveriesGoOnWhereIntakeCannot) {

@@ -25,7 +25,7 @@ class CallSink {
  public:
   virtual ~CallSink() = default;
   virtual void hook_bagged(std::size_t index, const HookId& id) = 0;
-  virtual void shard_done(Errc error) = 0;
+  virtual void shard_done(Errc error, std::uint32_t shard) = 0;
   virtual bool wants_ids() const = 0;
 };
 

@@ -88,7 +88,7 @@ void ShardCore::add(const Parcel& parcel, const Now& now) {
       waiting_sync_ = waiting_sync_ || parcel.sync;
     } else {
       counters_.accepted += count;
-      if (parcel.call) parcel.call->shard_done(Errc::ok);
+      if (parcel.call) parcel.call->shard_done(Errc::ok, config_.shard);
     }
   }
   if (draining_) flush(std::nullopt, now);  // handed over before the drain, come in after it

@@ -176,6 +176,7 @@ class ShardCore {
   std::uint32_t retries_of(const Batch& batch) const;
 
   // --- Looking
+  std::uint32_t shard() const { return config_.shard; }
   const CoreCounters& counters() const { return counters_; }
   std::uint64_t memory_bytes() const { return pool_.live_bytes() + overhead_bytes_; }
   std::uint64_t batches_in_flight() const { return in_flight_; }

@@ -96,9 +96,9 @@ bool ShardCore::waits(const CallSink& call) const {
 }
 
 void ShardCore::forsake_calls(Errc error) {
-  for (const auto& call : std::exchange(waiting_calls_, {})) call->shard_done(error);
+  for (const auto& call : std::exchange(waiting_calls_, {})) call->shard_done(error, config_.shard);
   if (!part_) return;
-  for (const auto& call : std::exchange(part_->calls, {})) call->shard_done(error);
+  for (const auto& call : std::exchange(part_->calls, {})) call->shard_done(error, config_.shard);
 }
 
 // A barrier waits for what an earlier part could not store, too.
@@ -120,7 +120,7 @@ void ShardCore::appended(StorePart& done, const Now& now) {
     counters_.accepted += chunk.info.hooks;
     if (batch.uncommitted == 0) all_committed(batch, now);
   }
-  for (const auto& call : std::exchange(done.calls, {})) call->shard_done(Errc::ok);
+  for (const auto& call : std::exchange(done.calls, {})) call->shard_done(Errc::ok, config_.shard);
 }
 
 // Nothing of this part was stored. What came after it in the same bags cannot stay either without
@@ -146,7 +146,7 @@ void ShardCore::append_refused(StorePart& done, const Now& now) {
     chunk.batch->uncommitted -= 1;
     after_cut_back(*chunk.batch, now);
   }
-  for (const auto& call : std::exchange(done.calls, {})) call->shard_done(error);
+  for (const auto& call : std::exchange(done.calls, {})) call->shard_done(error, config_.shard);
 }
 
 // Takes what was not handed to the store yet out again.
@@ -161,7 +161,7 @@ void ShardCore::refuse_dirty(Errc error, const Now& now) {
   dirty_.clear();
   if (part_) part_->remember.clear();
   waiting_sync_ = false;
-  for (const auto& call : std::exchange(waiting_calls_, {})) call->shard_done(error);
+  for (const auto& call : std::exchange(waiting_calls_, {})) call->shard_done(error, config_.shard);
 }
 
 // Takes the hooks behind the mark out of the batch again. One that gets empty leaves its bag at

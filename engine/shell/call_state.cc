@@ -17,7 +17,12 @@ bool CallState::add_dependent(std::shared_ptr<CallState> other) {
   return true;
 }
 
-void CallState::shard_done(Errc error) {
+void CallState::shard_done(Errc error, std::uint32_t shard) {
+  if (error != Errc::ok) deliveries_[shard].is_refused = true;
+  part_done(error);
+}
+
+void CallState::part_done(Errc error) {
   if (error != Errc::ok) error_.store(error, std::memory_order_relaxed);
   if (parts_left_.fetch_sub(1, std::memory_order_acq_rel) == 1) finish();
 }
@@ -30,6 +35,7 @@ std::span<ShardDelivery> CallState::make_deliveries(std::size_t shards) {
 
 void CallState::abandon() noexcept {
   error_.store(Errc::full, std::memory_order_relaxed);
+  abandoned_ = true;
   finish();
 }
 
@@ -95,7 +101,8 @@ void CallState::finish() {
   if (!given_.empty()) {
     const std::lock_guard lock(ids_.mutex);
     for (GivenId& given : given_) {
-      if (error != Errc::ok) {
+      // A shard that has committed its part keeps it: a repeat of the call must find it.
+      if (abandoned_ || deliveries_[given.shard].is_refused) {
         ids_.table.release(given.id, this);
         continue;
       }
@@ -118,7 +125,7 @@ void CallState::finish() {
   }
   accepted_handler_ = nullptr;
   answer();
-  for (const auto& dependent : dependents) dependent->shard_done(error);
+  for (const auto& dependent : dependents) dependent->part_done(error);
 }
 
 // On a thread of the engine, which has others to answer, too.

@@ -32,6 +32,7 @@ class CallState : public CallSink,
   struct GivenId {
     Hash128 id;
     std::uint32_t index = 0;
+    std::uint32_t shard = 0;
     FailedKey location = 0;  // once accepted; under the ids' lock
   };
 
@@ -62,7 +63,9 @@ class CallState : public CallSink,
   // CallSink
   void hook_bagged(std::size_t index, const HookId& id) override { result_.ids[index] = id; }
   bool wants_ids() const override { return wants_ids_ || !given_.empty(); }
-  void shard_done(Errc error) override;
+  void shard_done(Errc error, std::uint32_t shard) override;
+  // A part that is no shard's: this is refused for it, but what the shards keep stays known.
+  void part_done(Errc error);
 
   // OutcomeListener
   bool hook_done(std::size_t index, const HookOutcome& outcome) override;
@@ -85,6 +88,7 @@ class CallState : public CallSink,
   SharedIds& ids_;
   SubmitResult result_;
   bool wants_ids_ = false;
+  bool abandoned_ = false;
   std::vector<GivenId> given_;
   std::atomic<std::uint32_t> parts_left_{0};
   std::atomic<Errc> error_{Errc::ok};

@@ -12,6 +12,7 @@ namespace postbag {
 struct ShardDelivery {
   Parcel parcel;
   std::uint64_t reserved_bytes = 0;
+  bool is_refused = false;        // by the shard, whose thread writes it before its call's end
   std::shared_ptr<void> keep;     // whoever owns this, until the shard is done with it
   ShardDelivery* next = nullptr;  // the inbox's
 };

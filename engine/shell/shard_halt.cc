@@ -46,7 +46,7 @@ void Shard::answer_rest() noexcept {
 void Shard::refuse_inbox() noexcept {
   for (auto& answer : taken_.answers) {
     for (const auto& call : std::exchange(answer->calls, {})) {
-      call->shard_done(answer->append_error);
+      call->shard_done(answer->append_error, core_.shard());
     }
   }
   taken_.answers.clear();
@@ -56,7 +56,7 @@ void Shard::refuse_inbox() noexcept {
     ShardDelivery& delivery = *next_delivery(keep);
     reserved_bytes += delivery.reserved_bytes;
     const Parcel parcel = std::exchange(delivery.parcel, {});
-    if (parcel.call) parcel.call->shard_done(Errc::store_failed);
+    if (parcel.call) parcel.call->shard_done(Errc::store_failed, core_.shard());
   }
   taken_.recovered.clear();
   taken_.commands.clear();

@@ -118,7 +118,7 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
     const IdTable::Found found = ids_.table.take(id, content, call, now_ms, admission.relies);
     if (found.answer == IdTable::Answer::fresh) {
       admission.fresh.push_back(index);
-      call->given().push_back({id, index, 0});
+      call->given().push_back({id, index, 0, 0});
       admission.remember.push_back({id, content, 0, now_ms + window_ms});
       continue;
     }
@@ -142,7 +142,7 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
   }
   for (const auto& other : waits_for) {
     call->expect(1);
-    if (!other->add_dependent(call)) call->shard_done(Errc::ok);
+    if (!other->add_dependent(call)) call->part_done(Errc::ok);
   }
   return true;
 }
@@ -268,7 +268,7 @@ void Engine::Impl::address(const Admission& admission, CallState& call) {
     return;
   }
   const std::size_t count = admission.count();
-  const auto& ids = call.given();
+  auto& ids = call.given();
   std::size_t given = 0;
   std::string_view last_target;
   std::size_t shard = 0;
@@ -284,6 +284,7 @@ void Engine::Impl::address(const Admission& admission, CallState& call) {
     parcel.hooks = admission.hooks;
     parcel.indices.push_back(index);
     if (given < ids.size() && ids[given].index == index) {
+      ids[given].shard = static_cast<std::uint32_t>(shard);
       parcel.remember.push_back(admission.remember[given++]);
       parcel.remember_indices.push_back(index);
     }
@@ -306,7 +307,7 @@ void Engine::Impl::hand_over(CallState& call, std::optional<Entering>& entering)
   }
   // Then its answer may be the end of the engine, which waits for `entering`.
   if (!is_handed_over) entering.reset();
-  call.shard_done(Errc::ok);
+  call.part_done(Errc::ok);
   if (!is_handed_over) return;
   for (std::size_t at = 0; at < deliveries.size(); ++at) {
     if (deliveries[at].keep) shards_[at]->post(deliveries[at]);

@@ -48,7 +48,7 @@ Reply broken(Reason reason, Duration latency) {
   return reply;
 }
 
-void WorldCall::shard_done(Errc shard_error) {
+void WorldCall::shard_done(Errc shard_error, std::uint32_t) {
   if (shard_error != Errc::ok) error = shard_error;
   shards_left -= 1;
   if (shards_left == 0 && on_answer) on_answer(*this);

@@ -45,7 +45,7 @@ struct WorldRequest {
 class WorldCall : public CallSink {
  public:
   void hook_bagged(std::size_t index, const HookId& id) override { ids[index] = id; }
-  void shard_done(Errc shard_error) override;
+  void shard_done(Errc shard_error, std::uint32_t shard) override;
   bool wants_ids() const override { return true; }
 
   std::size_t number = 0;
