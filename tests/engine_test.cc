@@ -340,6 +340,28 @@ TEST(EngineFind, KnowsEveryState) {
   EXPECT_FALSE(engine->find_hook("01234567-89ab-7def-8123-456789abcdef"));
 }
 
+// It was not found though it was listed.
+TEST(EngineLooks, AFailedHookIsFoundByItsOwnIdAfterTheWindowToo) {
+  FaultReceiver receiver(always(503));
+  Options options = loopback_options();
+  options.intake.id_window = Duration::zero();
+  const auto engine = make_engine(options);
+  EXPECT_FALSE(engine->find_hook("mine"));
+  for (const char* payload : {"1", "2"}) {
+    EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), payload, "mine")).accepted, 1u);
+    EXPECT_EQ(engine->submit(hook_with_id(receiver.url("/b"), payload, "other")).accepted, 1u);
+    engine->flush();
+    EXPECT_TRUE(engine->wait_idle(patience));
+  }
+  const auto status = engine->find_hook("mine");
+  ASSERT_TRUE(status);
+  EXPECT_EQ(status->id, "mine");
+  EXPECT_EQ(status->state, "failed");
+  EXPECT_EQ(status->reason, "status_503");
+  EXPECT_EQ(status->target, receiver.url());
+  EXPECT_FALSE(engine->find_hook("theirs"));
+}
+
 // --- Listeners (?wait=delivered)
 
 TEST(EngineListener, HearsOfEveryHookAndTakesFailedOnesOver) {

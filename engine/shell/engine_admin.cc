@@ -235,22 +235,53 @@ std::optional<HookStatus> Engine::Impl::find_in_shards(ChunkNumber chunk, std::u
   return std::nullopt;
 }
 
+// A row is found by its place, and a producer's own id says the place only while it is remembered:
+// after that all rows are looked through. Of several with the id the latest.
+std::optional<FailedHook> Engine::Impl::find_failed(std::string_view own_id) {
+  std::optional<FailedHook> found;
+  if (store_thread_->stats().failed_hooks == 0) return found;
+  FailedFilter filter;
+  filter.ids = {std::string(own_id)};
+  std::optional<FailedKey> after;
+  do {
+    FailedPage page;
+    const std::error_code error = store_thread_->run(
+        [&](Store& store) { return store.list_failed(filter, after, SliceLimits{}, page); });
+    if (error) break;
+    if (!page.rows.empty()) found = std::move(page.rows.back());
+    after = page.next;
+  } while (after);
+  return found;
+}
+
 std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
   std::optional<FailedKey> location;
   {
     const std::lock_guard lock(ids_.mutex);
     location = ids_.table.find(id_hash(id), wall_now_ms());
   }
+  std::optional<HookStatus> status;
+  const auto show_failed = [&](const FailedHook& failed) {
+    status.emplace();
+    status->id = id;
+    status->target = failed.target;
+    status->state = "failed";
+    status->attempts = failed.attempts;
+    status->reason = reason_token(failed.reason, failed.status);
+    status->status = failed.status;
+  };
   if (!location) {
     const auto parsed = parse_hook_id(id);
-    if (!parsed) return std::nullopt;
-    const HookPlace place = locate(*parsed);
-    if (place.tag != store_info_.store_tag) return std::nullopt;
+    const HookPlace place = parsed ? locate(*parsed) : HookPlace();
+    if (!parsed || place.tag != store_info_.store_tag) {
+      if (const auto failed = find_failed(id)) show_failed(*failed);
+      return status;
+    }
     location = failed_key(place.chunk, place.index);
   }
   const ChunkNumber chunk = failed_key_chunk(*location);
   const std::uint32_t index = failed_key_index(*location);
-  auto status = find_in_shards(chunk, index, std::nullopt);
+  status = find_in_shards(chunk, index, std::nullopt);
   if (!status && options_.store.durability != Durability::memory) {
     const auto batch =
         store_thread_->run([chunk](Store& store) { return store.find_chunk(chunk); });
@@ -259,14 +290,7 @@ std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
   if (!status) {
     const auto failed =
         store_thread_->run([key = *location](Store& store) { return store.find_failed(key); });
-    if (failed) {
-      status.emplace();
-      status->target = failed->target;
-      status->state = "failed";
-      status->attempts = failed->attempts;
-      status->reason = reason_token(failed->reason, failed->status);
-      status->status = failed->status;
-    }
+    if (failed) show_failed(*failed);
   }
   if (status) status->id = id;
   return status;

@@ -129,6 +129,7 @@ class Engine::Impl : public ShardHost {
   void close_down();
   bool wait_stored(std::optional<TimePoint> deadline);
   bool wait_for_stats(const std::function<bool(const ShardStats&)>& reached);
+  std::optional<FailedHook> find_failed(std::string_view own_id);
   std::optional<HookStatus> find_in_shards(ChunkNumber chunk, std::uint32_t index,
                                            std::optional<BatchNumber> batch);
 
