@@ -466,6 +466,45 @@ TEST(EngineListener, ADuplicateOfAHookWithoutATraceIsNotSaidToBeDelivered) {
   EXPECT_EQ(outcomes->calls(), 0u);
 }
 
+// Who was told of an outcome found its hook pending still.
+TEST(EngineListener, WhoHearsOfAnOutcomeFindsItCounted) {
+  struct Looking : OutcomeListener {
+    bool hook_done(std::size_t, const HookOutcome& outcome) override {
+      if (outcome.delivered) look(delivered);
+      return true;
+    }
+    void hook_settled(std::size_t) override { look(settled); }
+    void look(std::promise<std::uint64_t>& at) const { at.set_value(engine->status().pending); }
+    Engine* engine = nullptr;
+    std::promise<std::uint64_t> delivered, settled;
+  };
+  FaultReceiver good, bad(always(500));
+  const auto engine = make_engine();
+  const auto listener = std::make_shared<Looking>();
+  listener->engine = engine.get();
+  SubmitOptions listening;
+  listening.listener = listener;
+  for (FaultReceiver* receiver : {&good, &bad}) {
+    EXPECT_TRUE(engine->submit(hooks_to(receiver->url(), {"1"}), listening).ok());
+    engine->flush();
+    std::future<std::uint64_t> pending =
+        (receiver == &good ? listener->delivered : listener->settled).get_future();
+    ASSERT_EQ(pending.wait_for(patience), std::future_status::ready);
+    EXPECT_EQ(pending.get(), 0u);
+  }
+}
+
+TEST(EngineAdmin, RowsThatWerePurgedAreNotCountedAnyMore) {
+  FaultReceiver receiver(always(500));
+  const auto engine = make_engine();
+  EXPECT_TRUE(engine->submit(hooks_to(receiver.url(), numbers(20))).ok());
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(engine->status().failed, 20u);
+  EXPECT_EQ(engine->purge_failed({}), 20u);
+  EXPECT_EQ(engine->status().failed, 0u);
+}
+
 // --- Requests
 
 TEST(EngineRequests, CarryThePayloadsByteForByte) {

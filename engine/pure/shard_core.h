@@ -169,6 +169,9 @@ class ShardCore {
   std::unique_ptr<StorePart> take_part(const Now& now);
   TimePoint next_deadline() const;
 
+  // What listeners wait to hear; told when the counters that go with it are published.
+  void tell();
+
   // --- For whoever sends a batch
   const std::string& head_start(Batch& batch);
   const std::shared_ptr<const Destination>& destination(Batch& batch);
@@ -347,6 +350,12 @@ class ShardCore {
   TargetState* idle_tail_ = nullptr;
   std::size_t idle_count_ = 0;
 
+  struct Notice {
+    std::shared_ptr<OutcomeListener> listener;
+    std::uint32_t call_index = 0;
+    std::optional<HookOutcome> outcome;  // empty: settled
+  };
+  std::vector<Notice> notices_, telling_;
   std::vector<Batch*> sends_;
   std::vector<Batch*> loads_;
   std::vector<Dirty> dirty_;

@@ -269,8 +269,11 @@ void ShardCore::give_up(Batch& batch, AttemptResult&& result, WallMs at) {
 void ShardCore::tell_watchers(Batch& batch, const HookOutcome& outcome) {
   if (!batch.watchers) return;
   for (const Batch::Watcher& watcher : *batch.watchers) {
-    const bool taken = watcher.listener->hook_done(watcher.call_index, outcome);
-    if (!taken || outcome.delivered) continue;
+    if (outcome.delivered) {
+      notices_.push_back({watcher.listener, watcher.call_index, outcome});
+      continue;
+    }
+    if (!watcher.listener->hook_done(watcher.call_index, outcome)) continue;
     if (!batch.taken_over) batch.taken_over = std::make_unique<std::vector<std::uint32_t>>();
     batch.taken_over->push_back(watcher.index);
     part().taken.push_back({watcher.listener, watcher.call_index});
@@ -282,6 +285,20 @@ void ShardCore::tell_watchers(Batch& batch, const HookOutcome& outcome) {
   std::sort(taken.begin(), taken.end());
   taken.erase(std::unique(taken.begin(), taken.end()), taken.end());
   forget_taken(batch);
+}
+
+// What a listener does may lead back here.
+void ShardCore::tell() {
+  if (notices_.empty()) return;
+  telling_.swap(notices_);
+  for (const Notice& notice : telling_) {
+    if (notice.outcome) {
+      notice.listener->hook_done(notice.call_index, *notice.outcome);
+    } else {
+      notice.listener->hook_settled(notice.call_index);
+    }
+  }
+  telling_.clear();
 }
 
 // A hook that its producer took back may be given again.

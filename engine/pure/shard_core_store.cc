@@ -78,7 +78,7 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
   if (done.error == Errc::ok) {
     fail_stored(done);
     for (const StorePart::Taken& taken : done.taken) {
-      taken.listener->hook_settled(taken.call_index);
+      notices_.push_back({taken.listener, taken.call_index, std::nullopt});
     }
     for (const StorePart::Rows& rows : done.delivered_rows) rows.sink->rows_done(rows.keys, true);
     release_barriers(done);

@@ -152,7 +152,10 @@ std::uint64_t Engine::Impl::purge_failed(const FailedFilter& filter) {
         except.assign(claims_.keys.begin(), claims_.keys.end());
       }
       std::sort(except.begin(), except.end());
-      return store.purge_failed(filter, after, SliceLimits{}, except, slice, next);
+      const std::error_code purge_error =
+          store.purge_failed(filter, after, SliceLimits{}, except, slice, next);
+      store_thread_->refresh_stats();  // whoever hears of the end finds them gone
+      return purge_error;
     });
     purged += slice;
     if (error || !next) return purged;

@@ -266,6 +266,7 @@ void Shard::cycle(const Now& now) {
   while (auto part = core_.take_part(now)) store_->push(std::move(part));
   if (const std::uint64_t excess = host_.memory_excess(); excess > 0) core_.shed(excess);
   publish(now);
+  core_.tell();
   arm_timer();
 }
 

@@ -69,6 +69,8 @@ class StoreThread {
   ChunkNumber take_numbers(std::uint64_t count);
 
   StoreStats stats() const;
+  // On this thread, by a job that changed what they say and whose end somebody waits for.
+  void refresh_stats();
   // Found full lately. After a pause it says no again, so that a call finds out whether there is
   // room: nothing else would while nothing is written.
   bool disk_is_low() const;
@@ -104,7 +106,6 @@ class StoreThread {
   // When the loop wakes though nothing is queued; never: only for work.
   TimePoint wake_time() const;
   void note_room(bool is_low);
-  void refresh_stats();
   void note_error(std::error_code error) noexcept;
   void sync_if_due();
 

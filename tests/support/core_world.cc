@@ -183,6 +183,7 @@ void CoreWorld::touch(std::uint32_t shard) {
   }
   while (auto part = core.take_part(now())) store_queue_.push_back(std::move(part));
   if (!commit_ && !store_queue_.empty()) start_commit();
+  core.tell();
 }
 
 void CoreWorld::start_attempt(std::uint32_t shard, Batch& batch) {
