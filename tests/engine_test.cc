@@ -340,6 +340,37 @@ TEST(EngineFind, KnowsEveryState) {
   EXPECT_FALSE(engine->find_hook("01234567-89ab-7def-8123-456789abcdef"));
 }
 
+// Neither the ids' memory nor those forgotten for want of it were counted.
+TEST(EngineLooks, IdsCountAsMemoryAndTakeHalfOfItAtMost) {
+  constexpr std::uint64_t limit = 1 << 20, id_bytes = 88, slack = 2'000;
+  FaultReceiver receiver;
+  Options options = loopback_options();
+  options.engine.max_memory = limit;
+  options.defaults.batch.size = 2'000;
+  const auto engine = make_engine(options);
+  int next = 0;
+  const auto give_and_cancel = [&](int count) {
+    for (const int end = next + count; next < end; ++next) {
+      engine->submit(hook_with_id(receiver.url(), "1", "id-" + std::to_string(next)), {},
+                     [](const SubmitResult& answer) { EXPECT_TRUE(answer.ok()); });
+    }
+    EXPECT_EQ(engine->cancel("*"), static_cast<std::uint64_t>(count));
+  };
+  const auto memory_is_about = [&](std::uint64_t bytes) {
+    return eventually([&] {
+      const std::uint64_t used = engine->status().memory_bytes;
+      return used >= bytes && used < bytes + slack;
+    });
+  };
+  give_and_cancel(1'000);
+  EXPECT_TRUE(memory_is_about(1'000 * id_bytes));
+  EXPECT_EQ(engine->status().ids_forgotten, 0u);
+  for (int round = 1; round < 9; ++round) give_and_cancel(1'000);
+  constexpr std::uint64_t kept = limit / 2 / id_bytes;
+  EXPECT_TRUE(memory_is_about(kept * id_bytes));
+  EXPECT_EQ(engine->status().ids_forgotten, 9'000 - kept);
+}
+
 // It was not found though it was listed.
 TEST(EngineLooks, AFailedHookIsFoundByItsOwnIdAfterTheWindowToo) {
   FaultReceiver receiver(always(503));

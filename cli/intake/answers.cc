@@ -245,6 +245,7 @@ Answer status_answer(const EngineStatus& status) {
   json.member("discarded", status.discarded);
   json.member("accepted", status.accepted);
   json.member("duplicates", status.duplicates);
+  json.member("ids_forgotten", status.ids_forgotten);
   json.member("refused", status.refused);
   json.member("attempts", status.attempts);
   json.member("attempts_failed", status.attempts_failed);

@@ -52,6 +52,8 @@ std::string prometheus_text(const EngineStatus& status, std::uint64_t intake_dro
   metrics.counter("retention_purged_total", "Failed hooks deleted by age or bytes.",
                   status.retention_purged);
   metrics.counter("discarded_total", "Hooks given up and not kept.", status.discarded);
+  metrics.counter("ids_forgotten_total", "Ids of producers forgotten before id_window, for room.",
+                  status.ids_forgotten);
   metrics.counter("attempts_total", "Requests to targets since the start.", status.attempts);
   metrics.counter("attempts_failed_total", "Of those, not delivered.", status.attempts_failed);
   metrics.counter("batches_total", "Batches cut since the start.", status.batches);

@@ -61,6 +61,10 @@ void IdTable::restore(const RememberedId& remembered) {
   entries_[remembered.id_hash] = {
       remembered.content_hash, remembered.location, remembered.expires_ms, false, false, nullptr};
   by_age_.push_back({remembered.expires_ms, remembered.id_hash});
+  while (entries_.size() > capacity_ && !by_age_.empty()) {
+    forgotten_early_ += entries_.erase(by_age_.front().id);
+    by_age_.pop_front();
+  }
 }
 
 std::optional<FailedKey> IdTable::find(const Hash128& id, WallMs now_ms) const {

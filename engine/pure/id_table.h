@@ -12,7 +12,7 @@
 
 namespace postbag {
 
-// The ids that producers gave lately, as hashes: 64 bytes an id, at most `capacity`, the oldest
+// The ids that producers gave lately, as hashes: at most `capacity`, the oldest
 // forgotten first. Makes a call repeatable. Not thread-safe; whoever owns it locks.
 class IdTable {
  public:
@@ -20,6 +20,9 @@ class IdTable {
   using Call = std::shared_ptr<void>;
 
   IdTable(std::size_t capacity, Duration window) : capacity_(capacity), window_(window) {}
+
+  // What one takes, with its place in the order of ages.
+  static constexpr std::size_t id_bytes = 88;
 
   enum class Answer { fresh, duplicate, pending, conflict, leaving };
   struct Found {
@@ -50,9 +53,7 @@ class IdTable {
   std::size_t size() const { return entries_.size(); }
   std::uint64_t forgotten_early() const { return forgotten_early_; }
   Duration window() const { return window_; }
-  std::size_t memory_bytes() const {
-    return entries_.size() * (sizeof(Entry) + sizeof(Hash128) * 2 + 8);
-  }
+  std::size_t memory_bytes() const { return entries_.size() * id_bytes; }
 
  private:
   struct Entry {
@@ -63,7 +64,6 @@ class IdTable {
     bool leaving : 1 = false;
     Call call;  // set while pending
   };
-  static_assert(sizeof(Entry) == 48);
   struct HashOf {
     std::size_t operator()(const Hash128& hash) const { return hash[0] ^ hash[1]; }
   };
@@ -71,6 +71,7 @@ class IdTable {
     WallMs expires_ms = 0;
     Hash128 id{};
   };
+  static_assert(sizeof(Entry) + sizeof(Hash128) + sizeof(Age) == id_bytes);
   void forget_old(WallMs now_ms);
   Entry* find_of(const Hash128& id, const void* call, FailedKey location);
 

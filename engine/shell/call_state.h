@@ -20,6 +20,13 @@ struct SharedIds {
   std::mutex mutex;
   IdTable table;
   const Logger& logger;  // for callbacks that throw
+  // Of the table; any thread.
+  std::atomic<std::uint64_t> bytes{0}, forgotten_early{0};
+  // After ids were taken. Those freed since are not counted again before that.
+  void publish() {
+    bytes.store(table.memory_bytes(), std::memory_order_relaxed);
+    forgotten_early.store(table.forgotten_early(), std::memory_order_relaxed);
+  }
 };
 
 // One submit() call on its way through several shards. Whoever finishes its last part answers.

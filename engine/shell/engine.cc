@@ -28,6 +28,11 @@ std::uint32_t shard_count(const EngineOptions& options) {
   return std::max(2u, std::thread::hardware_concurrency()) - 1;
 }
 
+// They count against max_memory and may take half of it: hooks must find room all the same.
+std::size_t ids_max(const EngineOptions& options) {
+  return std::min<std::uint64_t>(remembered_ids_max, options.max_memory / 2 / IdTable::id_bytes);
+}
+
 Options checked(Options options) {
   if (auto wrong = validate_options(options)) throw std::invalid_argument(*wrong);
   return options;
@@ -45,9 +50,10 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
       store_(std::move(store)),
       store_info_(store_->info()),
       policies_(std::make_shared<const PolicyTable>(options_, next_policy_generation())),
-      ids_{{}, IdTable(remembered_ids_max, options_.intake.id_window), logger_} {
+      ids_{{}, IdTable(ids_max(options_.engine), options_.intake.id_window), logger_} {
   if (options_.store.durability != Durability::memory) {
     store_->load_ids(wall_now_ms(), [this](const RememberedId& id) { ids_.table.restore(id); });
+    ids_.publish();
   }
   (void)check_json("0", false);  // where the first one finds no memory, the process ends
   http_ = std::make_unique<HttpShared>(4, options_.own_addresses, logger_);

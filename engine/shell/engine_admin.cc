@@ -200,6 +200,7 @@ EngineStatus Engine::Impl::status() const {
   status.store_bytes = store.used_bytes;
   status.store_limit = options_.store.max_bytes;
   status.duplicates = duplicates_.load();
+  status.ids_forgotten = ids_.forgotten_early.load(std::memory_order_relaxed);
   status.refused += refused_.load();
   status.memory_bytes = memory_used();
   status.memory_limit = options_.engine.max_memory;

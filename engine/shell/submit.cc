@@ -69,6 +69,7 @@ bool Engine::Impl::check_hooks(HookList& hooks, const PolicyTable& policies,
 
 std::uint64_t Engine::Impl::memory_used() const {
   std::uint64_t bytes = reserved_bytes_.load(std::memory_order_relaxed);
+  bytes += ids_.bytes.load(std::memory_order_relaxed);
   for (const auto& shard : shards_) {
     bytes += shard->stats().memory_bytes.load(std::memory_order_relaxed);
   }
@@ -140,6 +141,7 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
       waits_for.push_back(std::static_pointer_cast<CallState>(found.call));
     }
   }
+  ids_.publish();
   for (const auto& other : waits_for) {
     call->expect(1);
     if (!other->add_dependent(call)) call->part_done(Errc::ok);

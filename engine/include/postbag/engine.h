@@ -72,6 +72,7 @@ struct EngineStatus {
   std::uint64_t given_up = 0;          // hooks whose batch used up its attempts, since the start
   std::uint64_t discarded = 0;         // of those, not kept (keep_failed = false)
   std::uint64_t retention_purged = 0;  // failed rows deleted by age or bytes, since the start
+  std::uint64_t ids_forgotten = 0;     // producers' ids before the end of id_window, for room
   std::uint64_t accepted = 0, duplicates = 0, refused = 0;
   std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
   std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_order = 0;
