@@ -2,12 +2,16 @@
 // receiver has its request, at fixed offered rates of unbatched hooks; beside it the raw client at
 // the same rates, handed its hooks in the same way.
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "bench/bench_folder.h"
@@ -26,12 +30,14 @@ namespace {
 
 constexpr const char* usage =
     "latency_bench [--durability memory|os|fsync|all] [--peak N] [--shares N,N,...] [--seconds N]\n"
-    "              [--pin] [--json] [--smoke]\n"
+    "              [--pin] [--fifo] [--json] [--smoke]\n"
     "  --durability  all (default): memory and fsync\n"
     "  --peak        hooks/s; measured (best of 2 closed loops) where it is not given\n"
     "  --shares      percent of the peak that is offered (10,30,50,70,90)\n"
     "  --seconds     of each point (3), after half a second of warm-up\n"
     "  --pin         engine (or raw client) on core 0, what offers and receives on core 1\n"
+    "  --fifo        all measured threads under SCHED_FIFO (for root): no other program and few\n"
+    "                threads of the kernel interrupt them, so what is left is their own\n"
     "A hook's time starts at its instant of the schedule, so what waits is counted as waiting.\n"
     "Accepted: until submit() told that it is accepted (fsync: after the commit).\n"
     "Late: until it was offered; the thread that offers is the one that receives, so a busy\n"
@@ -41,7 +47,7 @@ constexpr double warm_up_s = 0.5;
 constexpr std::uint64_t targets = 64;
 
 struct LatencySetting {
-  bool pin = false, json = false;
+  bool pin = false, fifo = false, json = false;
   double seconds = 3;
 };
 
@@ -81,9 +87,19 @@ OpenLoopLoad::Offer submit_to(Engine& engine, std::uint16_t port, LatencyRun& ru
   };
 }
 
+// The calling thread and those it starts.
+void schedule_first_in_first_out(bool on) {
+  sched_param priority{};
+  priority.sched_priority = on ? 1 : 0;
+  if (sched_setscheduler(0, on ? SCHED_FIFO : SCHED_OTHER, &priority) != 0) {
+    throw std::system_error(errno, std::system_category(), "SCHED_FIFO is not to be had");
+  }
+}
+
 // In a process of its own, as the next.
 int run_engine_point(const LatencySetting& setting, Durability durability, double per_second,
                      LatencyRun& run) {
+  if (setting.fifo) schedule_first_in_first_out(true);
   std::optional<BenchFolder> folder;
   Options options = latency_options(durability);
   std::unique_ptr<Store> store;
@@ -109,6 +125,7 @@ int run_engine_point(const LatencySetting& setting, Durability durability, doubl
 }
 
 int run_raw_point(const LatencySetting& setting, double per_second, LatencyRun& run) {
+  if (setting.fifo) schedule_first_in_first_out(true);
   OpenLoopLoad load(run.times);
   if (setting.pin) pin_to_core(0);
   RawOpenLoopClient client(load.port(), targets);
@@ -218,10 +235,16 @@ std::vector<std::uint64_t> parse_shares(std::string_view text) {
 
 int run(int argc, char** argv) {
   const Arguments arguments(
-      argc, argv, {"durability=", "peak=", "shares=", "seconds=", "pin", "json", "smoke"}, usage);
+      argc, argv, {"durability=", "peak=", "shares=", "seconds=", "pin", "fifo", "json", "smoke"},
+      usage);
   const bool smoke = arguments.has("smoke");
   LatencySetting setting;
   setting.pin = arguments.has("pin");
+  setting.fifo = arguments.has("fifo");
+  if (setting.fifo) {  // said now if it is not to be had, used for the points alone
+    schedule_first_in_first_out(true);
+    schedule_first_in_first_out(false);
+  }
   setting.json = arguments.has("json");
   setting.seconds = static_cast<double>(arguments.number("seconds", smoke ? 1 : 3));
   const std::string wanted = arguments.text("durability", "all");

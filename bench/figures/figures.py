@@ -145,6 +145,10 @@ FIGURES = [
     Figure("p99 at half of the peak, memory", ("latency_memory",),
            lambda values: values["latency_memory"]["p99_us"] / 1000, "ms", at_most=1,
            note=latency_note("latency_memory")),
+    # The same with nobody let onto their cores, so that it is the sender's own.
+    Figure("p99 at half of the peak, memory, under SCHED_FIFO", ("latency_memory_fifo",),
+           lambda values: values["latency_memory_fifo"]["p99_us"] / 1000, "ms", at_most=1,
+           note=latency_note("latency_memory_fifo")),
     # The group commit's time is what half of the calls wait for their acknowledgement.
     Figure("p99 at half of the peak less group commit, fsync", ("latency_fsync",),
            lambda values: (values["latency_fsync"]["p99_us"] -
