@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 sys.dont_write_bytecode = True
 FOLDER = pathlib.Path(sys.argv.pop() if len(sys.argv) > 1 else "bench/figures").resolve()
@@ -91,6 +92,15 @@ class FiguresTest(unittest.TestCase):
         self.assertEqual(before, (125, 19, 2))
         with self.assertRaises(ValueError):
             host_noise.parse_stat("intr 5\n")
+
+    def test_what_only_root_may_do_is_not_available_to_others(self):
+        step = next(each for each in steps.STEPS if each.name == "latency_memory_fifo")
+        bench = mock.Mock(build=pathlib.Path("nowhere"), smoke=True)
+        for said, expected in (("SCHED_FIFO is not to be had: denied", steps.peers.NotAvailable),
+                               ("anything else", RuntimeError)):
+            with mock.patch.object(steps, "run_lines", side_effect=RuntimeError(said)):
+                with self.assertRaises(expected):
+                    step.run(bench, 0)
 
     def test_the_table_of_what_was_saved(self):
         with tempfile.TemporaryDirectory() as folder:
