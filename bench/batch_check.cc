@@ -1,7 +1,9 @@
 #include "bench/batch_check.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <cstring>
 
 namespace postbag {
 namespace {
@@ -13,8 +15,19 @@ constexpr std::size_t digits = 10;
 constexpr std::size_t target_at = prefix.size();
 constexpr std::size_t sequence_at = target_at + digits + middle.size();
 
+constexpr std::array<char, 200> make_pairs() {
+  std::array<char, 200> pairs{};
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    pairs[i] = static_cast<char>('0' + (i % 2 == 0 ? i / 20 : i / 2 % 10));
+  }
+  return pairs;
+}
+
 void write_digits(char* out, std::uint64_t number) {
-  for (std::size_t i = digits; i-- > 0; number /= 10) out[i] = static_cast<char>('0' + number % 10);
+  static constexpr std::array<char, 200> pairs = make_pairs();
+  for (std::size_t i = digits; i > 0; i -= 2, number /= 100) {
+    std::memcpy(out + i - 2, pairs.data() + number % 100 * 2, 2);
+  }
 }
 
 bool read_digits(std::string_view text, std::size_t at, std::uint64_t& number) {
@@ -65,6 +78,23 @@ std::string_view PayloadMaker::make(std::uint64_t target, std::uint64_t sequence
   write_digits(text_.data() + target_at, target);
   write_digits(text_.data() + sequence_at, sequence);
   return text_;
+}
+
+PayloadBlock::PayloadBlock(std::size_t places, std::size_t bytes)
+    : bytes_(PayloadMaker(bytes).make(0, 0).size()), targets_(places) {
+  PayloadMaker maker(bytes);
+  for (std::size_t i = 0; i < places; ++i) text_ += maker.make(0, 0);
+}
+
+std::string_view PayloadBlock::make(std::size_t place, std::uint64_t target,
+                                    std::uint64_t sequence) {
+  char* const text = text_.data() + place * bytes_;
+  if (targets_[place] != target) {
+    targets_[place] = target;
+    write_digits(text + target_at, target);
+  }
+  write_digits(text + sequence_at, sequence);
+  return {text, bytes_};
 }
 
 SequenceCheck::SequenceCheck(std::size_t targets, std::uint64_t hooks_per_target, bool ordered)

@@ -27,6 +27,20 @@ class PayloadMaker {
   std::string text_;
 };
 
+// Many of those payloads side by side, in memory that is used again and again: what stays the same
+// in a place is not written again.
+class PayloadBlock {
+ public:
+  explicit PayloadBlock(std::size_t places, std::size_t bytes = 300);
+  // Valid until the next call for the same place.
+  std::string_view make(std::size_t place, std::uint64_t target, std::uint64_t sequence);
+
+ private:
+  std::size_t bytes_;
+  std::string text_;
+  std::vector<std::uint64_t> targets_;
+};
+
 // Verifies those payloads as they come in: each target's sequence complete, without repetition and,
 // if `ordered`, in order.
 class SequenceCheck {

@@ -49,10 +49,14 @@ DeliveryFeeder::DeliveryFeeder(Engine& engine, const DeliveryCase& what,
       case_(what),
       received_(received),
       backlog_(backlog),
-      order_(what, group_of(what)),
-      maker_(delivery_payload_bytes) {
-  // Twice what may lie in open bags, or nothing would be cut before its time.
-  if (backlog_ == 0) backlog_ = 100'000 + 2 * group_of(what) * what.batch;
+      order_(what, group_of(what)) {
+  // Beside twice what may lie in open bags, or nothing would be cut before its time, and twice what
+  // is on the wire. With a store or retries more is under way; without, more would only leave the
+  // caches.
+  if (backlog_ == 0) {
+    const bool much = what.durability != Durability::memory || what.fail_per_mille > 0;
+    backlog_ = (much ? 100'000 : 20'000) + 2 * (group_of(what) + what.in_flight) * what.batch;
+  }
   const std::string prefix =
       std::string(what.tls ? "https" : "http") + "://127.0.0.1:" + std::to_string(port) + "/t/";
   for (std::uint64_t i = 0; i < what.targets; ++i) targets_.push_back(prefix + std::to_string(i));
@@ -104,11 +108,31 @@ bool DeliveryFeeder::wait_for_room(std::uint64_t fed) {
   return !failed_;
 }
 
+// The first one that is free: it is the likeliest to be in the caches.
+std::shared_ptr<DeliveryFeeder::Block> DeliveryFeeder::take_block() {
+  for (const auto& block : blocks_) {
+    if (!block->is_free.load(std::memory_order_acquire)) continue;
+    block->is_free.store(false, std::memory_order_relaxed);
+    return block;
+  }
+  blocks_.push_back(std::make_shared<Block>(list_hooks));
+  blocks_.back()->is_free = false;
+  return blocks_.back();
+}
+
 HookList DeliveryFeeder::make_list(std::uint64_t hooks) {
+  const std::shared_ptr<Block> block = take_block();
   HookList list;
+  list.adopt(std::shared_ptr<const void>(block.get(), [block](const void*) {
+    block->is_free.store(true, std::memory_order_release);
+  }));
+  list.reserve(hooks);
+  HookView hook;
   for (std::uint64_t i = 0; i < hooks; ++i) {
     const FeedOrder::Place place = order_.next();
-    list.add(targets_[place.target], maker_.make(place.target, place.sequence));
+    hook.target = targets_[place.target];
+    hook.body = block->payloads.make(i, place.target, place.sequence);
+    list.add_view(hook);
   }
   return list;
 }

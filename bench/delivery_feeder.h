@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -13,6 +14,8 @@
 #include "postbag/engine.h"
 
 namespace postbag {
+
+constexpr std::size_t delivery_payload_bytes = 300;
 
 // Which target the next hook goes to, and its place in that target's sequence. The targets of a
 // group take turns until each has a full bag, then comes the next group: so a hundred thousand
@@ -30,9 +33,10 @@ class FeedOrder {
   std::uint64_t first_ = 0, offset_ = 0, in_bag_ = 0, round_ = 0;
 };
 
-// Submits hooks in lists of 1,000 from the calling thread, a closed loop: at most 32 lists without
-// an answer, at most `backlog` hooks not received yet, so that the engine always has work and
-// never has to answer `full`.
+// Submits hooks in lists from the calling thread, a closed loop: at most 32 lists without an
+// answer, at most `backlog` hooks not received yet, so that the engine always has work and never
+// has to answer `full`. The payloads lie in memory of the feeder's own, which it uses again when
+// the engine has let go of it; the engine checks and copies each as any other.
 class DeliveryFeeder {
  public:
   // `backlog` 0: one that suits the case.
@@ -46,6 +50,13 @@ class DeliveryFeeder {
   static std::uint64_t group_of(const DeliveryCase& what);
 
  private:
+  struct Block {
+    explicit Block(std::size_t places) : payloads(places, delivery_payload_bytes) {}
+    PayloadBlock payloads;
+    std::atomic<bool> is_free{true};
+  };
+
+  std::shared_ptr<Block> take_block();
   bool wait_for_room(std::uint64_t fed);
   HookList make_list(std::uint64_t hooks);
   void offer(HookList list);
@@ -56,7 +67,7 @@ class DeliveryFeeder {
   std::uint64_t backlog_;
   std::vector<std::string> targets_;
   FeedOrder order_;
-  PayloadMaker maker_;
+  std::vector<std::shared_ptr<Block>> blocks_;  // the engine has at most a few more than lists
   std::uint64_t full_answers_ = 0;
 
   std::mutex mutex_;
@@ -65,7 +76,5 @@ class DeliveryFeeder {
   bool failed_ = false;          // under mutex_
   bool full_ = false;            // under mutex_
 };
-
-constexpr std::size_t delivery_payload_bytes = 300;
 
 }  // namespace postbag

@@ -88,8 +88,8 @@ std::span<const HeaderView> HookList::copy_headers(std::span<const HeaderView> h
 
 void HookList::add(const HookView& hook) {
   HookView view;
-  // Hooks mostly come in runs of one target; a checked view's bytes are not ours to share.
-  if (!entries_.empty() && !entries_.back().checked && entries_.back().view.target == hook.target) {
+  // Hooks mostly come in runs of one target; a view's bytes are not ours to share.
+  if (!entries_.empty() && entries_.back().copied && entries_.back().view.target == hook.target) {
     view.target = entries_.back().view.target;
   } else {
     view.target = copy(hook.target);
@@ -100,7 +100,7 @@ void HookList::add(const HookView& hook) {
   view.id = copy(hook.id);
   view.content_type = copy(hook.content_type);
   view.headers = copy_headers(hook.headers, true);
-  entries_.push_back({view, false});
+  entries_.push_back({view, false, true});
   body_bytes_ += hook.body.size();
 }
 
@@ -116,10 +116,17 @@ void HookList::adopt(std::shared_ptr<const void> owner) {
   if (!owner_) owner_ = std::move(owner);
 }
 
+void HookList::add_view(const HookView& hook) {
+  add_entry(hook, false);
+}
+
 void HookList::add_checked_view(const HookView& hook) {
-  Entry entry{hook, true};
-  entry.view.headers = copy_headers(hook.headers, false);
-  entries_.push_back(entry);
+  add_entry(hook, true);
+}
+
+void HookList::add_entry(const HookView& hook, bool checked) {
+  Entry& entry = entries_.emplace_back(Entry{hook, checked, false});
+  if (!hook.headers.empty()) entry.view.headers = copy_headers(hook.headers, false);
   body_bytes_ += hook.body.size();
 }
 

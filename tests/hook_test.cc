@@ -218,16 +218,20 @@ TEST(HookList, AdoptsWithoutACopy) {
     view.headers = headers;
     list.adopt(std::exchange(owner, nullptr));
     list.add_checked_view(view);
+    list.add_view(view);
   }
   list.add("https://a/", "[2]");
-  ASSERT_EQ(list.size(), 2U);
+  ASSERT_EQ(list.size(), 3U);
   EXPECT_TRUE(list.is_checked(0));
   EXPECT_FALSE(list.is_checked(1));
-  EXPECT_EQ(list[0].body.data(), bytes.data() + 10);
-  ASSERT_EQ(list[0].headers.size(), 1U);
-  EXPECT_EQ(list[0].headers[0].value, "v");
-  EXPECT_NE(list[1].target.data(), bytes.data());
-  EXPECT_EQ(list.body_bytes(), 6U);
+  EXPECT_FALSE(list.is_checked(2));
+  for (const std::size_t adopted : {0U, 1U}) {
+    EXPECT_EQ(list[adopted].body.data(), bytes.data() + 10);
+    ASSERT_EQ(list[adopted].headers.size(), 1U);
+    EXPECT_EQ(list[adopted].headers[0].value, "v");
+  }
+  EXPECT_NE(list[2].target.data(), bytes.data());
+  EXPECT_EQ(list.body_bytes(), 9U);
   EXPECT_FALSE(alive.expired());
   list.clear();
   EXPECT_TRUE(alive.expired());

@@ -62,11 +62,15 @@ class HookList {
   void add(const HookView& hook);
   void add(std::string_view target, std::string_view body);
 
-  // Without a copy: the views must stay valid as long as `owner` (shared by adopt()) lives, and the
-  // caller has checked that the body is valid JSON (engine/pure/json.h check_json): it is not
-  // checked again.
+  // Without a copy: the views must stay valid as long as `owner` (shared by adopt()) lives. The
+  // engine lets go of it, on a thread of its own, when all hooks of the call are in their bags.
   void adopt(std::shared_ptr<const void> owner);
+  void add_view(const HookView& hook);
+  // The same, and the caller has checked that the body is valid JSON (engine/pure/json.h
+  // check_json): it is not checked again.
   void add_checked_view(const HookView& hook);
+  // Room for so many hooks, for who knows how many will come.
+  void reserve(std::size_t hooks) { entries_.reserve(hooks); }
 
   std::size_t size() const { return entries_.size(); }
   bool empty() const { return entries_.empty(); }
@@ -82,7 +86,9 @@ class HookList {
   struct Entry {
     HookView view;
     bool checked = false;
+    bool copied = false;
   };
+  void add_entry(const HookView& hook, bool checked);
   std::string_view copy(std::string_view bytes);
   std::span<const HeaderView> copy_headers(std::span<const HeaderView> headers, bool deep);
 
