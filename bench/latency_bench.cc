@@ -261,8 +261,9 @@ int run(int argc, char** argv) {
                     "accepted p50", "p99", "late p50", "p99", "max", "busy", ""});
   bool ok = true;
   for (const Durability each : durabilities) {
-    const double peak = static_cast<double>(arguments.number(
-        "peak", smoke ? 2000 : static_cast<std::uint64_t>(measure_peak(setting, each))));
+    const double peak = smoke || arguments.has("peak")
+                            ? static_cast<double>(arguments.number("peak", 2000))
+                            : measure_peak(setting, each);
     for (const std::uint64_t share :
          parse_shares(arguments.text("shares", smoke ? "50" : "10,30,50,70,90"))) {
       const LatencyPoint point{each, share, peak * static_cast<double>(share) / 100};
