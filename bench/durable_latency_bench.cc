@@ -131,7 +131,7 @@ class OpenLoopFeeder {
 void work_beside(Engine& engine, const Setting& setting, const std::atomic<bool>& stop,
                  Measured& measured) {
   const double start = now_s();
-  if (setting.beside == "purge") measured.rows_done = engine.purge_failed({});
+  if (setting.beside == "purge") measured.rows_done = engine.purge_failed({}).purged;
   std::optional<FailedKey> after;
   while (setting.beside == "list" && !stop) {
     FailedPage page;

@@ -60,23 +60,34 @@ class ArgumentTree {
     return sub;
   }
 
+  // A script whose variable is not set must not act on everything. (An empty group or event is that
+  // of hooks without one.)
+  static CLI::Validator not_empty() {
+    return CLI::Validator(
+        [](std::string& text) { return text.empty() ? std::string("is empty") : std::string(); },
+        "");
+  }
+
   static void add_filter(CLI::App* sub, FilterArguments& filter) {
     const char* part = "Filters (all that are given must hold)";
     const auto text = [&](const char* name, auto& value, const char* what, const char* type) {
-      sub->add_option(name, value, what)->type_name(type)->group(part);
+      return sub->add_option(name, value, what)->type_name(type)->group(part);
     };
-    text("--target", filter.target, "Target URL; * and ? stand for anything", "GLOB");
+    text("--target", filter.target, "Target URL; * and ? stand for anything", "GLOB")
+        ->check(not_empty());
     text("--group", filter.group, "Group, exactly", "TEXT");
     text("--event", filter.event, "Event, exactly", "TEXT");
     sub->add_option("--status", filter.status, "Last HTTP status")
         ->check(CLI::Range(100, 999))
         ->type_name("NNN")
         ->group(part);
-    text("--reason", filter.reason, "Reason: connect_refused, timeout, status_503, ...", "TOKEN");
+    text("--reason", filter.reason, "Reason: connect_refused, timeout, status_503, ...", "TOKEN")
+        ->check(not_empty());
     text("--since", filter.since,
-         "Failed at or after: 2026-01-31T12:00:00Z, or an age: 90s, 1h, 7d", "TIME");
-    text("--until", filter.until, "Failed before, likewise", "TIME");
-    text("--id", filter.ids, "Hook id; may be repeated", "ID");
+         "Failed at or after: 2026-01-31T12:00:00Z, or an age: 90s, 1h, 7d", "TIME")
+        ->check(not_empty());
+    text("--until", filter.until, "Failed before, likewise", "TIME")->check(not_empty());
+    text("--id", filter.ids, "Hook id; may be repeated", "ID")->check(not_empty());
     sub->add_option("--limit", filter.limit, "At most so many, oldest first")
         ->check(CLI::Range(std::uint64_t{1}, UINT64_MAX - 1))
         ->type_name("N")
@@ -167,7 +178,9 @@ With --json one line a request is printed, as it comes.)",
                 R"(  postbag flush
   postbag flush --target https://example.com/h)",
                 flush);
-  sub->add_option("--target", flush->target, "Only the bags of this URL")->type_name("URL");
+  sub->add_option("--target", flush->target, "Only the bags of this URL")
+      ->check(not_empty())
+      ->type_name("URL");
 
   std::shared_ptr<CancelArguments> cancel;
   sub =
@@ -175,6 +188,7 @@ With --json one line a request is printed, as it comes.)",
               R"(  postbag cancel --target 'https://gone.example.com/*')", cancel);
   sub->add_option("--target", cancel->target, "Target URL; * and ? stand for anything")
       ->required()
+      ->check(not_empty())
       ->type_name("GLOB");
 
   std::shared_ptr<VersionArguments> version;

@@ -128,8 +128,9 @@ class FieldReader {
     if (const auto* text = std::get_if<std::string>(&node_.value)) {
       duration = parse_duration(*text);
       shown = show(*text);
-      if (!duration) {
-        refuse(shown + " is not a duration", allowed);
+      const bool has_unit = !text->empty() && (text->back() < '0' || text->back() > '9');
+      if (!duration || !has_unit) {
+        refuse(shown + (duration ? " has no unit" : " is not a duration"), allowed);
       }
     } else {
       duration = seconds(allowed);

@@ -51,6 +51,12 @@ TEST(Arguments, WhatIsWrongIsUsage) {
       {"store", "backup"},
       {"failed", "show"},
       {"cancel"},
+      // A variable of a script that is not set.
+      {"failed", "purge", "--target", ""},
+      {"failed", "purge", "--group", "g", "--since", ""},
+      {"failed", "purge", "--group", "g", "--reason", ""},
+      {"retry-failed-hooks", "--id", ""},
+      {"flush", "--target", ""},
       {"failed", "list", "--limit", "0"},
       {"failed", "list", "--limit", "-1"},
       {"failed", "list", "--limit", "many"},

@@ -172,6 +172,9 @@ TEST(ConfigErrors, WordsAndTexts) {
       refusal("[retry]\nretry_interval = \"5sec\"\n"),
       StartsWith(
           "t.toml:2:18: retry.retry_interval: \"5sec\" is not a duration; allowed is seconds"));
+  EXPECT_THAT(
+      refusal("[retry]\nretry_interval = \"5\"\n"),
+      StartsWith("t.toml:2:18: retry.retry_interval: \"5\" has no unit; allowed is seconds"));
   EXPECT_THAT(refusal("[batch]\nbytes = \"1Mib\"\n"),
               StartsWith("t.toml:2:9: batch.bytes: \"1Mib\" is not a size; allowed is bytes"));
 }

@@ -183,10 +183,10 @@ TEST(EngineFailed, AreListedInPagesAndPurged) {
   FailedFilter one;
   one.target = "*/1";
   EXPECT_EQ(failed_rows(*engine, one).size(), 5u);
-  EXPECT_EQ(engine->purge_failed(one), 5u);
-  EXPECT_EQ(engine->purge_failed(one), 0u);
+  EXPECT_EQ(engine->purge_failed(one).purged, 5u);
+  EXPECT_EQ(engine->purge_failed(one).purged, 0u);
   EXPECT_EQ(failed_rows(*engine).size(), 5u);
-  EXPECT_EQ(engine->purge_failed({}), 5u);
+  EXPECT_EQ(engine->purge_failed({}).purged, 5u);
   EXPECT_THAT(failed_rows(*engine), IsEmpty());
 }
 
@@ -428,7 +428,7 @@ TEST(EngineRetry, APurgeLeavesWhatIsUnderWay) {
   retry.filter.target = "*/0";
   auto run = std::async(std::launch::async, [&] { return engine->retry_failed(retry); });
   ASSERT_TRUE(receiver.wait_for_requests(before + 1));
-  EXPECT_EQ(engine->purge_failed({}), 2u);
+  EXPECT_EQ(engine->purge_failed({}).purged, 2u);
   receiver.release();
   EXPECT_EQ(run.get().failed, 2u);
   const auto rows = failed_rows(*engine);

@@ -532,7 +532,7 @@ TEST(EngineAdmin, RowsThatWerePurgedAreNotCountedAnyMore) {
   engine->flush();
   EXPECT_TRUE(engine->wait_idle(patience));
   EXPECT_EQ(engine->status().failed, 20u);
-  EXPECT_EQ(engine->purge_failed({}), 20u);
+  EXPECT_EQ(engine->purge_failed({}).purged, 20u);
   EXPECT_EQ(engine->status().failed, 0u);
 }
 
@@ -749,7 +749,10 @@ TEST(EngineReload, HoldsForWhatIsCutLater) {
   options.defaults.batch.size = 2;
   options.defaults.delivery.headers = {{"X-New", "yes"}};
   options.engine.threads = 4;
-  EXPECT_THAT(engine->reload(options), ElementsAre("engine.threads"));
+  options.intake.max_hook = 1000;
+  options.log.level = LogLevel::debug;
+  EXPECT_THAT(engine->reload(options),
+              ElementsAre("engine.threads", "intake.max_hook", "log.level"));
   ASSERT_TRUE(receiver.wait_for_requests(1));  // full by the new size
   EXPECT_TRUE(engine->submit(hooks_to(receiver.url(), {"3", "4"})).ok());
   EXPECT_TRUE(engine->wait_idle(patience));

@@ -94,7 +94,9 @@ class MailboxBackend : public IntakeBackend {
     return progress;
   }
   RetryPlan plan_retry(const RetryOptions&) override { return {}; }
-  std::uint64_t purge_failed(const FailedFilter&) override { return 0; }
+  PurgeResult purge_failed(const FailedFilter&, std::optional<std::uint64_t>) override {
+    return {};
+  }
   std::uint64_t flush(std::optional<std::string_view>) override { return 0; }
   std::uint64_t cancel(std::string_view) override { return 0; }
   std::error_code backup(const std::string&) override { return {}; }

@@ -158,6 +158,8 @@ TEST_F(IntakeTest, ErrorsOfTheBody) {
       {post("/v1/hooks", std::string("[") + one_hook + ",{}]"), 422, R"("index":1)"},
       {post("/v1/hooks", "not json", "text/plain", "Postbag-Target: t\r\n"), 422,
        R"("code":"not_json")"},
+      {post("/v1/hooks", "1", "text/plain", "Postbag-Target: https://a/\r\nIdempotency-Key:\r\n"),
+       422, R"("index":0)"},
       {post("/v1/hooks", one_hook, "nonsense"), 415, R"("code":"content_type")"},
       {post("/v1/hooks", one_hook, "application/json", "Content-Encoding: gzip\r\n"), 415,
        R"("code":"content_type")"},

@@ -154,6 +154,28 @@ TEST_F(IntakeTest, AWebPageOfAnotherOriginIsRefused) {
   EXPECT_EQ(ask(get("/v1/status", "Sec-Fetch-Site: same-origin\r\n")).status, 200);
 }
 
+// DNS rebinding: the page's own name leads here, and a GET of it bears no Origin.
+TEST_F(IntakeTest, AHostThatAStrangerCanOwnIsRefused) {
+  start();
+  const auto status = [&](const std::string& host) {
+    return ask("GET /v1/failed HTTP/1.1\r\nHost: " + host + "\r\n\r\n").status;
+  };
+  for (const char* host : {"evil.example", "evil.example:8420", "127.0.0.1.evil.example", "a.b."}) {
+    EXPECT_EQ(status(host), 403) << host;
+  }
+  for (const char* host : {"localhost", "LOCALHOST:8420", "127.0.0.1", "127.0.0.1:8420", "[::1]",
+                           "[::1]:8420", "app.localhost", "postbag", "postbag:80", "x."}) {
+    EXPECT_EQ(status(host), 200) << host;
+  }
+}
+
+TEST_F(IntakeTest, ATokenLetsAnyHostIn) {
+  options_.tokens = {"secret"};
+  start();
+  const std::string host = "GET /v1/status HTTP/1.1\r\nHost: postbag.example\r\n";
+  EXPECT_EQ(ask(host + "Authorization: Bearer secret\r\n\r\n").status, 200);
+}
+
 TEST_F(IntakeTest, ATokenLetsAWebPageIn) {
   options_.tokens = {"secret"};
   start();

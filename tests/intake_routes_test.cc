@@ -114,6 +114,9 @@ TEST_F(IntakeTest, FlushAndCancel) {
   EXPECT_EQ(backend_.last_text, "cancel https://a/*");
   EXPECT_EQ(ask(request("DELETE", "/v1/hooks")).status, 400);
   EXPECT_EQ(ask(request("POST", "/v1/flush?all=true")).status, 400);
+  const Response nonsense = ask(request("POST", "/v1/flush?target=nonsense"));
+  EXPECT_EQ(nonsense.status, 422);
+  EXPECT_THAT(nonsense.body, HasSubstr("url_syntax"));
   backend_.throw_next = true;
   EXPECT_EQ(ask(request("POST", "/v1/flush")).status, 422);
 }
@@ -194,12 +197,20 @@ TEST_F(IntakeTest, PurgeWantsAFilterOrAll) {
   EXPECT_EQ(ask(request("DELETE", "/v1/failed")).status, 400);
   EXPECT_EQ(ask(request("DELETE", "/v1/failed?all=false")).status, 400);
   EXPECT_EQ(ask(request("DELETE", "/v1/failed?all=true&group=g")).status, 400);
-  EXPECT_EQ(ask(request("DELETE", "/v1/failed?group=g&limit=1")).status, 400);
+  EXPECT_EQ(ask(request("DELETE", "/v1/failed?group=g&limit=0")).status, 400);
+  EXPECT_EQ(ask(request("DELETE", "/v1/failed?limit=1")).status, 400);
   EXPECT_EQ(backend_.purges, 0);
   EXPECT_EQ(ask(request("DELETE", "/v1/failed?all=true")).body, R"({"purged":9})");
   EXPECT_EQ(ask(request("DELETE", "/v1/failed?group=g")).body, R"({"purged":9})");
   EXPECT_EQ(backend_.last_filter.group, "g");
   EXPECT_EQ(backend_.purges, 2);
+  EXPECT_EQ(ask(request("DELETE", "/v1/failed?group=g&limit=3")).body, R"({"purged":3})");
+}
+
+TEST_F(IntakeTest, APurgeThatFailsIsNotAnsweredAsDone) {
+  start();
+  backend_.purge_error = Errc::store_failed;
+  EXPECT_EQ(ask(request("DELETE", "/v1/failed?all=true")).status, 503);
 }
 
 TEST_F(IntakeTest, RetryAnswersAtTheEnd) {

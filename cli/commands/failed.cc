@@ -54,19 +54,22 @@ class ExportFile {
   std::unique_ptr<std::FILE, Close> file_;
 };
 
-std::uint64_t purge_store(Store& store, const FailedFilter& filter, Console& console) {
+std::uint64_t purge_store(Store& store, const FailedFilter& filter,
+                          std::optional<std::uint64_t> limit, Console& console) {
   ProgressBar bar(console, "purge");
   std::optional<FailedKey> after, next;
   std::uint64_t purged = 0;
   do {
     std::uint64_t now = 0;
-    if (const auto error = store.purge_failed(filter, after, SliceLimits{}, {}, now, next)) {
+    SliceLimits limits;
+    if (limit) limits.rows = std::min<std::uint64_t>(limits.rows, *limit - purged);
+    if (const auto error = store.purge_failed(filter, after, limits, {}, now, next)) {
       throw CommandError(exit_code_of(error), "cannot delete: " + error.message());
     }
     purged += now;
     bar.update(purged, 0);
     after = next;
-  } while (next);
+  } while (next && (!limit || purged < *limit));
   return purged;
 }
 
@@ -168,7 +171,7 @@ int run_failed_export(const FailedExportArguments& arguments, Console& console) 
 
 int run_failed_purge(const FailedPurgeArguments& arguments, Console& console) {
   const FailedFilter filter = to_failed_filter(arguments.filter, wall_now_ms());
-  if (arguments.filter.limit) throw CommandError(exit_usage, "failed purge takes no --limit");
+  const std::optional<std::uint64_t> limit = arguments.filter.limit;
   if (filter.empty() && !arguments.all) {
     throw CommandError(exit_usage, "failed purge deletes for good: name a filter, or --all");
   }
@@ -181,12 +184,13 @@ int run_failed_purge(const FailedPurgeArguments& arguments, Console& console) {
   if (holder.daemon) {
     ControlRequest request;
     request.method = "DELETE";
-    request.path = "/v1/failed?" + (arguments.all ? "all=true" : filter_query(filter));
+    request.path = "/v1/failed?" + (arguments.all ? "all=true" : filter_query(filter)) +
+                   (limit ? "&limit=" + std::to_string(*limit) : "");
     const ControlAnswer answer = holder.daemon->send(request);
     expect_success(answer);
     purged = json_number(answer.body, "purged");
   } else {
-    purged = purge_store(*holder.store, filter, console);
+    purged = purge_store(*holder.store, filter, limit, console);
   }
   if (arguments.json) console.print_line("{\"purged\":" + std::to_string(purged) + "}");
   console.say("deleted " + std::to_string(purged) + " failed hooks");

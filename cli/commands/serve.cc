@@ -137,6 +137,7 @@ class Daemon {
         events_(events),
         log_(log),
         console_(console),
+        tokens_(tokens_of(options_)),
         engine_(prepared(options_, listen_), opened_store(), log.logger()),
         backend_(engine_),
         server_(backend_, server_options(), log.logger()),
@@ -172,6 +173,10 @@ class Daemon {
                                         "\" is no address with a port; 127.0.0.1:8420 and "
                                         "[::1]:8420 are some");
   }
+  static std::vector<std::string> tokens_of(const Options& options) {
+    const std::string& path = options.intake.token_file;
+    return path.empty() ? std::vector<std::string>() : read_tokens(path);
+  }
   static Options prepared(Options options, const ListenAddress& listen) {
     options.own_addresses = own_addresses_of(listen);
     return options;
@@ -188,8 +193,7 @@ class Daemon {
     server.listen = format_listen(listen_);
     server.unix_socket = control_socket_path(options_);
     server.max_body = options_.intake.max_body;
-    if (!options_.intake.token_file.empty())
-      server.tokens = read_tokens(options_.intake.token_file);
+    if (!options_.intake.token_file.empty()) server.tokens = tokens_;
     server.durability = options_.store.durability;
     server.bodies_bytes_max = options_.engine.max_memory / 4;
     return server;
@@ -237,6 +241,10 @@ class Daemon {
       for (const std::string& key : engine_.reload(prepared(loaded.options, listen_))) {
         log_.warning("reload: " + key + " changes only with a restart");
       }
+      const std::string& token_file = options_.intake.token_file;
+      if (!token_file.empty() && read_tokens(token_file) != tokens_) {
+        log_.warning("reload: the tokens of intake.token_file change only with a restart");
+      }
       log_.info("reloaded: targets and policies are those of the file now");
     } catch (const std::exception& error) {
       log_.error(std::string("not reloaded, the old configuration stays: ") + error.what());
@@ -263,6 +271,7 @@ class Daemon {
   DaemonEvents& events_;
   const Log& log_;
   Console& console_;
+  const std::vector<std::string> tokens_;
   Engine engine_;
   EngineBackend backend_;
   IntakeServer server_;

@@ -34,7 +34,8 @@ class IntakeBackend {
                                       const SliceLimits& limits, FailedPage& page) = 0;
   virtual RetryProgress retry_failed(const RetryOptions& options) = 0;
   virtual RetryPlan plan_retry(const RetryOptions& options) = 0;
-  virtual std::uint64_t purge_failed(const FailedFilter& filter) = 0;
+  virtual PurgeResult purge_failed(const FailedFilter& filter,
+                                   std::optional<std::uint64_t> limit) = 0;
   virtual std::uint64_t flush(std::optional<std::string_view> target) = 0;
   virtual std::uint64_t cancel(std::string_view target_glob) = 0;
   virtual std::error_code backup(const std::string& path) = 0;

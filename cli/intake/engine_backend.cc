@@ -43,8 +43,9 @@ RetryPlan EngineBackend::plan_retry(const RetryOptions& options) {
   return engine_.plan_retry(options);
 }
 
-std::uint64_t EngineBackend::purge_failed(const FailedFilter& filter) {
-  return engine_.purge_failed(filter);
+PurgeResult EngineBackend::purge_failed(const FailedFilter& filter,
+                                        std::optional<std::uint64_t> limit) {
+  return engine_.purge_failed(filter, limit);
 }
 
 std::uint64_t EngineBackend::flush(std::optional<std::string_view> target) {

@@ -7,6 +7,7 @@
 #include "cli/intake/hook_parser.h"
 #include "cli/intake/metrics.h"
 #include "cli/intake/origin_check.h"
+#include "engine/pure/url.h"
 #include "postbag/config.h"
 
 namespace postbag {
@@ -111,6 +112,10 @@ std::optional<ApiError> take_raw_fields(const RequestHead& head, RawHookFields& 
   };
   if (take("postbag-target", fields.target) && take("postbag-event", fields.event) &&
       take("postbag-group", fields.group) && take("idempotency-key", fields.id)) {
+    // As "id": "" is: the producer means to repeat the call, and could not.
+    if (fields.id.empty() && head.find("idempotency-key")) {
+      return ApiError{422, "bad_hook", "Idempotency-Key is empty", 0};
+    }
     return {};
   }
   return ApiError{422, "bad_hook", "a Postbag-* or Idempotency-Key header stands twice", 0};
@@ -183,8 +188,18 @@ std::optional<Answer> Router::check_token(const Request& request) const {
 // A token is more than a page of another origin can have.
 std::optional<Answer> Router::check_origin(const Request& request) const {
   const bool by_token = options_.tokens && !request.path.starts_with("/healthz/");
-  if (request.local || by_token || !is_of_foreign_page(request.head)) return {};
-  return error_answer({403, "origin", "requests of web pages are taken with a token only", {}});
+  if (request.local || by_token) return {};
+  if (is_of_foreign_page(request.head)) {
+    return error_answer({403, "origin", "requests of web pages are taken with a token only", {}});
+  }
+  if (options_.on_loopback && is_of_public_name(request.head)) {
+    return error_answer({403,
+                         "origin",
+                         "Host is neither an address nor a name of this machine; that is taken "
+                         "with a token only",
+                         {}});
+  }
+  return {};
 }
 
 Router::HeadVerdict Router::judge_head(Request& request) const {
@@ -311,7 +326,12 @@ void Router::cancel(const SharedExchange& exchange, Query& query) {
 
 void Router::flush(const SharedExchange& exchange, Query& query) {
   auto target = query.take("target");
-  if (const auto error = query.check_all_taken()) return exchange->answer(error_answer(*error));
+  auto problem = query.check_all_taken();
+  std::string reason;
+  if (!problem && target && !parse_url(*target, reason)) {
+    problem = ApiError{422, "url_syntax", "'target': " + reason, {}};
+  }
+  if (problem) return exchange->answer(error_answer(*problem));
   run_blocking(exchange, [this, url = std::move(target)] {
     std::optional<std::string_view> only;
     if (url) only = *url;
@@ -376,16 +396,21 @@ void Router::list_failed(const SharedExchange& exchange, Query& query) {
 void Router::purge_failed(const SharedExchange& exchange, Query& query) {
   FailedFilter filter;
   bool all = false;
+  std::optional<std::uint64_t> limit;
   auto error = take_filter(query, options_.wall_now(), filter);
   if (!error) error = take_bool(query, "all", all);
+  if (!error) error = take_number(query, "limit", 1, UINT64_MAX, limit);
   if (!error) error = query.check_all_taken();
   if (!error && all == !filter.empty()) {
     error = bad_query(all ? "'all=true' stands beside a filter"
                           : "without a filter 'all=true' must say that every row is meant");
   }
   if (error) return exchange->answer(error_answer(*error));
-  run_blocking(exchange,
-               [this, filter] { return count_answer("purged", backend_.purge_failed(filter)); });
+  run_blocking(exchange, [this, filter, limit] {
+    const PurgeResult result = backend_.purge_failed(filter, limit);
+    return result.error ? error_answer(to_api_error(result.error))
+                        : count_answer("purged", result.purged);
+  });
 }
 
 std::optional<ApiError> Router::take_retry_options(Query& query, RetryOptions& options) const {

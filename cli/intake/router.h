@@ -19,6 +19,7 @@ namespace postbag {
 struct RouterOptions {
   std::uint64_t max_body = 8 << 20;
   std::optional<TokenSet> tokens;              // nothing: TCP needs none either
+  bool on_loopback = false;                    // only programs of this machine connect over TCP
   Durability durability = Durability::memory;  // what the engine gives; stands in answers
   std::function<WallMs()> wall_now;
 };

@@ -46,6 +46,7 @@ RouterOptions router_options(const IntakeServerOptions& options) {
   out.max_body = options.max_body;
   out.durability = options.durability;
   out.wall_now = system_now;
+  out.on_loopback = options.listen.starts_with("127.") || options.listen.starts_with("[::1]");
   if (options.tokens) {
     out.tokens.emplace(*options.tokens);
     if (out.tokens->empty()) {

@@ -162,6 +162,16 @@ std::vector<std::string> Engine::Impl::reload(Options options) {
     note(options.engine.max_memory != options_.engine.max_memory, "engine.max_memory");
     note(options.engine.max_connections != options_.engine.max_connections,
          "engine.max_connections");
+    note(options.engine.drain_timeout != options_.engine.drain_timeout, "engine.drain_timeout");
+    note(options.store.failed_max_age != options_.store.failed_max_age, "store.failed_max_age");
+    note(options.store.failed_max_bytes != options_.store.failed_max_bytes,
+         "store.failed_max_bytes");
+    note(options.intake.max_body != options_.intake.max_body, "intake.max_body");
+    note(options.intake.max_hook != options_.intake.max_hook, "intake.max_hook");
+    note(options.intake.id_window != options_.intake.id_window, "intake.id_window");
+    note(options.intake.token_file != options_.intake.token_file, "intake.token_file");
+    note(options.log.level != options_.log.level, "log.level");
+    note(options.log.format != options_.log.format, "log.format");
     table = std::make_shared<const PolicyTable>(options, next_policy_generation());
     options_.defaults = options.defaults;
     options_.targets = options.targets;
@@ -240,8 +250,8 @@ std::error_code Engine::list_failed(const FailedFilter& filter, std::optional<Fa
   return impl_->store_thread().run(
       [&](Store& store) { return store.list_failed(filter, after, limits, page); });
 }
-std::uint64_t Engine::purge_failed(const FailedFilter& filter) {
-  return impl_->purge_failed(filter);
+PurgeResult Engine::purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit) {
+  return impl_->purge_failed(filter, limit);
 }
 std::error_code Engine::backup(const std::string& path) {
   return impl_->store_thread().run([&](Store& store) { return store.backup(path); });

@@ -139,13 +139,16 @@ bool Engine::Impl::wait_for_stats(const std::function<bool(const ShardStats&)>& 
   });
 }
 
-std::uint64_t Engine::Impl::purge_failed(const FailedFilter& filter) {
-  std::uint64_t purged = 0;
+PurgeResult Engine::Impl::purge_failed(const FailedFilter& filter,
+                                       std::optional<std::uint64_t> limit) {
+  PurgeResult result;
   std::optional<FailedKey> after;
   for (;;) {
     std::uint64_t slice = 0;
     std::optional<FailedKey> next;
-    const std::error_code error = store_thread_->run([&](Store& store) {
+    SliceLimits limits;
+    if (limit) limits.rows = std::min<std::uint64_t>(limits.rows, *limit - result.purged);
+    result.error = store_thread_->run([&](Store& store) {
       std::vector<FailedKey> except;  // here, where no run can claim a row in between
       {
         const std::lock_guard lock(claims_.mutex);
@@ -153,12 +156,12 @@ std::uint64_t Engine::Impl::purge_failed(const FailedFilter& filter) {
       }
       std::sort(except.begin(), except.end());
       const std::error_code purge_error =
-          store.purge_failed(filter, after, SliceLimits{}, except, slice, next);
+          store.purge_failed(filter, after, limits, except, slice, next);
       store_thread_->refresh_stats();  // whoever hears of the end finds them gone
       return purge_error;
     });
-    purged += slice;
-    if (error || !next) return purged;
+    result.purged += slice;
+    if (result.error || !next || (limit && result.purged >= *limit)) return result;
     after = next;
   }
 }

@@ -43,7 +43,7 @@ class Engine::Impl : public ShardHost {
   bool wait_idle(std::optional<Duration> timeout);
   DrainReport drain(Duration timeout);
   void hurry();
-  std::uint64_t purge_failed(const FailedFilter& filter);
+  PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit);
   EngineStatus status() const;
   std::vector<TargetStatus> targets(std::size_t limit);
   std::optional<HookStatus> find_hook(std::string_view id);

@@ -180,10 +180,14 @@ RetryPlan FakeIntakeBackend::plan_retry(const RetryOptions& options) {
   return {10, 2, 3, 400, 1};
 }
 
-std::uint64_t FakeIntakeBackend::purge_failed(const FailedFilter& filter) {
+PurgeResult FakeIntakeBackend::purge_failed(const FailedFilter& filter,
+                                            std::optional<std::uint64_t> limit) {
   last_filter = filter;
   ++purges;
-  return 9;
+  PurgeResult result;
+  result.purged = limit.value_or(9);
+  result.error = purge_error;
+  return result;
 }
 
 std::uint64_t FakeIntakeBackend::flush(std::optional<std::string_view> target) {

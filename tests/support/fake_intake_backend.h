@@ -41,6 +41,7 @@ class FakeIntakeBackend : public IntakeBackend {
   std::optional<std::uint64_t> last_retry_limit;
   std::optional<std::uint32_t> last_retries;
   int purges = 0;
+  std::error_code purge_error;
 
   void answer_next_with(SubmitResult result);
   // From now on submit() keeps the hooks and answers when they are released.
@@ -68,7 +69,7 @@ class FakeIntakeBackend : public IntakeBackend {
                               const SliceLimits& limits, FailedPage& page) override;
   RetryProgress retry_failed(const RetryOptions& options) override;
   RetryPlan plan_retry(const RetryOptions& options) override;
-  std::uint64_t purge_failed(const FailedFilter& filter) override;
+  PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit) override;
   std::uint64_t flush(std::optional<std::string_view> target) override;
   std::uint64_t cancel(std::string_view target_glob) override;
   std::error_code backup(const std::string& path) override;

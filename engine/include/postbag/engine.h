@@ -132,6 +132,11 @@ struct DrainReport {
   bool timed_out = false;
 };
 
+struct PurgeResult {
+  std::uint64_t purged = 0;
+  std::error_code error;  // what ended it; what was purged before stays purged
+};
+
 // The delivery engine. Every member function may be called from any thread, also from callbacks
 // unless said otherwise; those marked *blocks* must not be called from an engine thread (a
 // callback).
@@ -189,8 +194,9 @@ class Engine {
   // Failed rows, one slice; see Store::list_failed. *Blocks.*
   std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
                               const SliceLimits& limits, FailedPage& page);
-  // Deletes what matches, but not what a retry has under way. *Blocks.*
-  std::uint64_t purge_failed(const FailedFilter& filter);
+  // Deletes what matches, the oldest first and at most `limit`, but not what a retry has under way.
+  // *Blocks.*
+  PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit = {});
   std::error_code backup(const std::string& path);
 
   EngineStatus status() const;
