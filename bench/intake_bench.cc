@@ -22,9 +22,10 @@ namespace {
 constexpr const char* usage =
     "intake_bench (--postbag PROGRAM | --port N) [--case single|array|ndjson] [--hooks N]\n"
     "             [--connections N] [--targets N] [--durability memory|os|fsync] [--repeat N]\n"
-    "             [--pin] [--json] [--smoke]\n"
+    "             [--sync-ms N] [--pin] [--json] [--smoke]\n"
     "  --port    a running daemon on 127.0.0.1 that allows http and the target 127.0.0.1, without\n"
     "            a token\n"
+    "  --sync-ms is added to each sync of the daemon that is started (0)\n"
     "  --pin     daemon on core 0, load and receiver on core 1\n"
     "  --repeat  medians of so many runs; each run goes through\n"
     "              constant   single only: the same bytes read by the same server and answered\n"
@@ -73,7 +74,7 @@ std::string to_constant_route(std::string request) {
 struct Setting {
   std::string program, durability;
   std::uint16_t port = 0;
-  std::uint64_t targets = 100, repeat = 1;
+  std::uint64_t targets = 100, repeat = 1, sync_ms = 0;
   bool pin = false, json = false;
 };
 
@@ -127,7 +128,8 @@ std::optional<Run> run_daemon(const Case& what, const Setting& setting) {
   ReceiverProcess receiver(receiver_options);
   std::unique_ptr<ServeProcess> daemon;
   if (setting.port == 0) {
-    daemon = std::make_unique<ServeProcess>(setting.program, setting.durability, setting.pin);
+    daemon = std::make_unique<ServeProcess>(setting.program, setting.durability, setting.pin,
+                                            setting.sync_ms);
   }
   if (setting.pin) pin_to_core(1);
   RawClientOptions options = load_options(what);
@@ -192,6 +194,7 @@ bool run_case(const Case& what, const Setting& setting) {
   report.text("case", what.name)
       .text("result", ok ? "ok" : "FAILED")
       .text("durability", setting.port == 0 ? setting.durability : "as configured")
+      .number("sync_ms", static_cast<double>(setting.sync_ms))
       .number("hooks", static_cast<double>(what.hooks))
       .number("rounds", static_cast<double>(setting.repeat))
       .number("accepted_per_s", median_of(daemon, &Run::accepted_per_s))
@@ -220,7 +223,7 @@ bool run_case(const Case& what, const Setting& setting) {
 int run(int argc, char** argv) {
   const Arguments arguments(argc, argv,
                             {"postbag=", "port=", "case=", "hooks=", "connections=", "targets=",
-                             "durability=", "repeat=", "pin", "json", "smoke"},
+                             "durability=", "repeat=", "sync-ms=", "pin", "json", "smoke"},
                             usage);
   Setting setting;
   setting.program = arguments.text("postbag");
@@ -228,6 +231,7 @@ int run(int argc, char** argv) {
   setting.port = static_cast<std::uint16_t>(arguments.number("port", 0));
   setting.targets = std::max<std::uint64_t>(1, arguments.number("targets", 100));
   setting.repeat = std::max<std::uint64_t>(1, arguments.number("repeat", 1));
+  setting.sync_ms = arguments.number("sync-ms", 0);
   setting.pin = arguments.has("pin");
   setting.json = arguments.has("json");
   if (setting.program.empty() == (setting.port == 0)) {

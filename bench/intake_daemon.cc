@@ -76,6 +76,16 @@ int serve_constants(int port_pipe) {
   return 0;
 }
 
+// Of the program that this process becomes.
+void slow_down_syncs(std::uint64_t sync_ms) {
+  const std::filesystem::path here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  const std::filesystem::path library = here / "libpostbag_slow_sync.so";
+  // The loader would go on without it, and the figures would be wrong.
+  if (!std::filesystem::exists(library)) throw std::runtime_error("no " + library.string());
+  setenv("LD_PRELOAD", library.c_str(), 1);
+  setenv("POSTBAG_SYNC_DELAY_MS", std::to_string(sync_ms).c_str(), 1);
+}
+
 }  // namespace
 
 std::vector<ThreadUse> threads_of(pid_t pid) {
@@ -108,7 +118,8 @@ Child::End IntakeProcess::stop() {
   return child_->wait();
 }
 
-ServeProcess::ServeProcess(const std::string& program, const std::string& durability, bool pin) {
+ServeProcess::ServeProcess(const std::string& program, const std::string& durability, bool pin,
+                           std::uint64_t sync_ms) {
   port_ = unused_port();
   const std::string config = (folder_.path() / "postbag.toml").string();
   std::ofstream(config) << "[store]\npath = \"" << (folder_.path() / "postbag.db").string()
@@ -118,6 +129,7 @@ ServeProcess::ServeProcess(const std::string& program, const std::string& durabi
                            "[\"127.0.0.1\"]\n[log]\nlevel = \"warning\"\n";
   child_ = std::make_unique<Child>([&] {
     if (pin) pin_to_core(0);
+    if (sync_ms > 0) slow_down_syncs(sync_ms);
     execl(program.c_str(), program.c_str(), "serve", "-c", config.c_str(), nullptr);
     std::perror(program.c_str());
     return 66;

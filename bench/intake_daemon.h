@@ -33,10 +33,12 @@ class IntakeProcess {
 };
 
 // `postbag serve` with a store of its own, allowed to deliver to 127.0.0.1. Throws
-// std::runtime_error if it does not become ready.
+// std::runtime_error if it does not become ready. `sync_ms` is added to each of its syncs, by the
+// shared object of slow_sync.cc beside this program.
 class ServeProcess : public IntakeProcess {
  public:
-  ServeProcess(const std::string& program, const std::string& durability, bool pin);
+  ServeProcess(const std::string& program, const std::string& durability, bool pin,
+               std::uint64_t sync_ms = 0);
   ~ServeProcess() override;
 
  private:
