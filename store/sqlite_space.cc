@@ -12,15 +12,13 @@ namespace postbag {
 namespace {
 
 constexpr std::uint64_t wal_frame_bytes = sqlite_page_bytes + 24;
-// From the first maintain() makes a checkpoint if that is but a small part of the time, from the
-// second in any case. SQLite can only make whole ones, so the length of the log bounds the time;
-// but pages written several times go over once, and each costs two syncs and the next commit a
-// third: where a sync takes long, fewer are better.
+// From the first a checkpoint is made if that is but a small part of the time, from the second in
+// any case. SQLite can only make whole ones, so the length of the log bounds the time; but pages
+// written several times go over once, and each costs a sync and the next commit a second one: where
+// a sync takes long, fewer are better.
 constexpr std::uint64_t checkpoint_bytes_min = 4 << 20;
-constexpr std::uint64_t checkpoint_bytes_max = 32 << 20;
+constexpr std::uint64_t checkpoint_bytes_max = 12 << 20;
 constexpr int checkpoint_share = 5;  // one part of so many
-// From here commit() does.
-constexpr std::uint64_t checkpoint_forced_bytes = 64 << 20;
 constexpr std::uint64_t spare_bytes = 32
                                       << 20;  // free pages that stay in the file, to be used again
 constexpr int vacuum_pages = 256;             // in one slice
@@ -53,7 +51,8 @@ std::uint64_t SqliteStore::used_bytes() {
 
 // Appends stop at 90 %; the rest is for failing. What only frees is never refused.
 bool SqliteStore::has_room(const StoreGroup& group) {
-  if (wal_bytes() > std::min(checkpoint_forced_bytes, max_bytes_ / 8)) checkpoint();
+  // Before a group and not behind it: it would wait for one sync more.
+  if (wants_checkpoint()) checkpoint();
   if (group.append.empty() && group.fail.empty()) return true;
   std::uint64_t wanted = 0;
   for (const ChunkAppend& chunk : group.append) {
@@ -68,22 +67,36 @@ bool SqliteStore::has_room(const StoreGroup& group) {
 
 // True: the log is in the file, and the next commit begins it anew.
 bool SqliteStore::checkpoint() {
-  hold_syncs();
-  if (failed_) return false;
-  int in_log = 0, done = 0;
   const auto begin = std::chrono::steady_clock::now();
-  const int code =
-      sqlite3_wal_checkpoint_v2(db_.getHandle(), "main", SQLITE_CHECKPOINT_PASSIVE, &in_log, &done);
+  // What is committed is on disk, and answered, before the copying begins.
+  if (log_file_ != nullptr && ledger_.unsynced() && sync()) return false;
+  log_stays_ = !copy_log();
   const auto end = std::chrono::steady_clock::now();
   next_checkpoint_ = end + (end - begin) * (checkpoint_share - 1);
+  if (log_stays_) return false;
+  wal_pages_ = 0;
+  // Synced before the log may be overwritten, at both levels.
+  ledger_.all_synced(witness_record());
+  ledger_.sync_witness_if_due();
+  return true;
+}
+
+// The log has to be on disk before a page of the file is written, and the file before the log is
+// begun anew. SQLite would sync both; but of the first it cannot know that it was done, and while
+// it does the second nobody could be answered. So it is told to sync nothing, and no commit begins
+// before the file is synced.
+bool SqliteStore::copy_log() {
+  const bool is_log_synced = log_file_ != nullptr;
+  if (!is_log_synced) hold_syncs();
+  if (failed_) return false;
+  set_synchronous(is_log_synced ? Synchronous::off : Synchronous::normal);
+  int in_log = 0, done = 0;
+  const int code =
+      sqlite3_wal_checkpoint_v2(db_.getHandle(), "main", SQLITE_CHECKPOINT_PASSIVE, &in_log, &done);
   if (code == SQLITE_OK) {
+    if (is_log_synced && !sync_file()) failed_ = true;
     vacuumed_ = false;
-    if (in_log != done) return false;
-    wal_pages_ = 0;
-    // Synced before the log may be overwritten, at both levels.
-    ledger_.all_synced(witness_record());
-    ledger_.sync_witness_if_due();
-    return true;
+    return !failed_ && in_log == done;
   }
   // Nothing is lost as long as the log stands; it is tried again.
   if (no_room(code)) {
@@ -101,9 +114,17 @@ bool SqliteStore::checkpoint() {
   }
 }
 
+bool SqliteStore::sync_file() {
+  sqlite3_file* file = nullptr;
+  sqlite3_file_control(db_.getHandle(), "main", SQLITE_FCNTL_FILE_POINTER, &file);
+  return file != nullptr && file->pMethods != nullptr &&
+         file->pMethods->xSync(file, SQLITE_SYNC_NORMAL) == SQLITE_OK;
+}
+
 bool SqliteStore::wants_checkpoint() const {
   if (wal_bytes() < std::min(checkpoint_bytes_min, max_bytes_ / 16)) return false;
-  if (wal_bytes() >= std::min(checkpoint_bytes_max, max_bytes_ / 16)) return true;
+  const bool is_long = wal_bytes() >= std::min(checkpoint_bytes_max, max_bytes_ / 16);
+  if (is_long && !log_stays_) return true;
   return std::chrono::steady_clock::now() >= next_checkpoint_;
 }
 
@@ -118,7 +139,9 @@ bool SqliteStore::maintain() {
   bool more = false;
   disk_room_.restore_if_due();
   (void)writing([&] {
-    if (wants_checkpoint()) {
+    if (committed_ && wants_checkpoint()) {
+      more = true;  // under load the next group makes it, at a better moment
+    } else if (wants_checkpoint()) {
       checkpoint();
       more = wants_vacuum();
     } else if (wants_vacuum()) {
@@ -131,7 +154,7 @@ bool SqliteStore::maintain() {
     } else if (vacuumed_) {
       checkpoint();  // this is what makes the file shorter
     }
-    appended_ = false;
+    appended_ = committed_ = false;
   });
   return more && !failed_;
 }

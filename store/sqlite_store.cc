@@ -80,8 +80,12 @@ SqliteStore::~SqliteStore() {
   (void)check_place();
   try {
     if (!failed_ && side_files_) close_witness();
+    if (!failed_) set_level(CommitLevel::no_sync);  // SQLite may make a checkpoint at close
   } catch (const std::bad_alloc&) {
     // The next start finds the log and the witness as a kill would have left them.
+    failed_ = true;
+  } catch (const SQLite::Exception&) {
+    failed_ = true;
   }
   // What a failed sync left must not be written on by a checkpoint at close.
   if (failed_) sqlite3_db_config(db_.getHandle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
@@ -133,11 +137,24 @@ void SqliteStore::set_tag(std::uint16_t tag) {
   opened_.store_tag = tag;
 }
 
+void SqliteStore::set_synchronous(Synchronous wanted) {
+  if (wanted == synchronous_) return;
+  switch (wanted) {
+    case Synchronous::off:
+      db_.exec("PRAGMA synchronous = OFF");
+      break;
+    case Synchronous::normal:
+      db_.exec("PRAGMA synchronous = NORMAL");
+      break;
+    case Synchronous::full:
+      db_.exec("PRAGMA synchronous = FULL");
+      break;
+  }
+  synchronous_ = wanted;
+}
+
 void SqliteStore::set_level(CommitLevel level) {
-  const bool full = level == CommitLevel::sync;
-  if (full == full_) return;
-  db_.exec(full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
-  full_ = full;
+  set_synchronous(level == CommitLevel::sync ? Synchronous::full : Synchronous::normal);
 }
 
 SqliteStore::Transaction::Transaction(SqliteStore& store, CommitLevel level)
@@ -233,6 +250,7 @@ std::error_code SqliteStore::try_commit(const StoreGroup& group, CommitLevel lev
     apply(group);
     transaction.commit();
     if (!group.append.empty()) appended_ = true;
+    committed_ = true;
   });
   return error || room ? error : make_error_code(Errc::disk_low);
 }

@@ -35,8 +35,8 @@ void load_remembered_ids(sqlite3* db,
 // The store in one SQLite file. One connection that holds the file's exclusive lock from open to
 // close.
 //
-// Checkpoints are made here and not by SQLite: in maintain(), or in commit() once the log is so
-// long that waiting for a quiet moment is worse. Rows are settled before others are appended, so
+// Checkpoints are made here and not by SQLite: in maintain() at a quiet moment, under load before a
+// group is committed. Rows are settled before others are appended, so
 // that a group reuses the pages it frees.
 class SqliteStore final : public Store {
  public:
@@ -90,8 +90,8 @@ class SqliteStore final : public Store {
   static FileIdentity identity_of(const std::string& path);
 
   // Held by each of the two threads while it syncs the log and until it has noted an error: the
-  // kernel tells of one only once. SQLite syncs in checkpoints, in commits with `sync`, and before
-  // the first frame of a log that begins anew.
+  // kernel tells of one only once. SQLite syncs it in commits with `sync`, and before the first
+  // frame of a log that begins anew.
   class SyncHold {
    public:
     explicit SyncHold(SqliteStore& store) : store_(store) {}
@@ -145,6 +145,8 @@ class SqliteStore final : public Store {
   void load_counts();
   void find_log();
   void count_pending();
+  enum class Synchronous : std::uint8_t { off, normal, full };
+  void set_synchronous(Synchronous wanted);
   void set_level(CommitLevel level);
   void apply(const StoreGroup& group);
   void settle(const std::vector<ChunkNumber>& chunks);
@@ -172,6 +174,8 @@ class SqliteStore final : public Store {
   std::uint64_t wal_bytes() const;
   bool has_room(const StoreGroup& group);
   bool checkpoint();
+  bool copy_log();
+  bool sync_file();
   bool wants_checkpoint() const;
   bool wants_vacuum();
 
@@ -186,7 +190,9 @@ class SqliteStore final : public Store {
   std::atomic<bool> failed_ = false;                         // for good
   bool appended_ = false;                                    // since the last maintain()
   bool vacuumed_ = false;                                    // since the last checkpoint
-  bool full_ = true;                                         // `synchronous`, as it is set
+  bool log_stays_ = false;                                   // the last checkpoint did not succeed
+  bool committed_ = false;                                   // since the last maintain()
+  Synchronous synchronous_ = Synchronous::full;              // as it is set
   std::uint64_t wal_pages_ = 0;                              // in the log and not in the file yet
   std::chrono::steady_clock::time_point next_checkpoint_{};  // not before, if it can wait
   // Of what the running transaction appends; 0: nothing.

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
 namespace postbag::test {
 namespace {
@@ -16,6 +17,7 @@ DiskLog* disk_log = nullptr;
 DiskFault fault;
 std::uint64_t calls_seen = 0, failures_seen = 0;
 int last_errno = 0;
+std::function<bool(const std::string& path)> sync_call;
 
 // SQLite allocates it, with room for the system's file behind.
 struct FaultFile {
@@ -83,6 +85,9 @@ int truncate_file(sqlite3_file* file, sqlite3_int64 size) {
 
 int sync_file(sqlite3_file* file, int) {
   if (fails(DiskCall::sync)) return SQLITE_IOERR_FSYNC;
+  if (sync_call && own(file).name != nullptr && sync_call(own(file).name)) {
+    return SQLITE_IOERR_FSYNC;
+  }
   if (is_recorded(file)) disk_log->synced(own(file).name);
   return SQLITE_OK;
 }
@@ -214,6 +219,10 @@ void FaultVfs::disarm() {
 
 std::uint64_t FaultVfs::failures() {
   return failures_seen;
+}
+
+void FaultVfs::on_sync(std::function<bool(const std::string& path)> call) {
+  sync_call = std::move(call);
 }
 
 void FaultVfs::record(DiskLog* log) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,10 @@ class FaultVfs {
   static void arm(const DiskFault& fault);
   static void disarm();
   static std::uint64_t failures();  // since arm()
+
+  // Called at the start of each sync with the file's name, on the thread that syncs; true: it
+  // fails. Empty: no more. Without a fault or a log, two threads may be at work then.
+  static void on_sync(std::function<bool(const std::string& path)> call);
 
   // Everything done from now on goes to `log`; nullptr ends it.
   static void record(DiskLog* log);
