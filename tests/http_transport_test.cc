@@ -251,6 +251,25 @@ TEST(HttpTransport, TheWholeAttemptHasADeadline) {
   EXPECT_EQ(harness.stats().connections_open, 0u);
 }
 
+TEST(HttpTransport, TheDeadlineCountsFromTheBeginThatIsGiven) {
+  FaultReceiver receiver;
+  TransportHarness harness;
+  const auto destination = TransportHarness::destination(receiver);
+  receiver.push(FaultReply::hang());
+  receiver.push(FaultReply::hang());
+  harness.begin = harness.now() - seconds(1);
+  TestAttempt& earlier = harness.start(destination);
+  EXPECT_EQ(harness.transport().next_deadline(), harness.now() + seconds(5));  // of the connect
+  harness.begin = {};
+  TestAttempt& later = harness.start(destination);
+  ASSERT_TRUE(harness.run_until([&] { return receiver.request_count() == 2; }));
+  harness.advance(seconds(29));
+  EXPECT_EQ(token_of(harness.wait(earlier)), "timeout");
+  EXPECT_FALSE(later.done);
+  harness.advance(seconds(1));
+  EXPECT_EQ(token_of(harness.wait(later)), "timeout");
+}
+
 // N8
 TEST(HttpTransport, AnAnswerByteByByte) {
   FaultReceiver receiver;

@@ -77,7 +77,7 @@ PackedRun::PackedBatch PackedRun::take(std::string_view& code, const Place& last
 
 void PackedRun::pop_front(Batch& batch) {
   check(batches_ > 0 && batch.first_segment == nullptr);
-  std::string_view code = segment_->text().substr(taken_);
+  std::string_view code = packed_bytes();
   const PackedBatch packed = take(code, first_);
   taken_ = segment_->used - static_cast<std::uint32_t>(code.size());
   first_ = packed.place;
@@ -98,7 +98,7 @@ void PackedRun::pop_front(Batch& batch) {
 
 bool PackedRun::has(ChunkNumber chunk, std::uint32_t index) const {
   if (batches_ == 0 || chunk <= first_.number || chunk > last_.number) return false;
-  std::string_view code = segment_->text().substr(taken_);
+  std::string_view code = packed_bytes();
   Place last = first_;
   for (std::uint64_t at = 0; at < batches_; ++at) {
     const PackedBatch packed = take(code, last);
@@ -110,7 +110,7 @@ bool PackedRun::has(ChunkNumber chunk, std::uint32_t index) const {
 
 // The bytes stay as they are: what each batch is coded against goes with it.
 std::unique_ptr<PackedRun> PackedRun::take_before(ChunkNumber chunk) {
-  const std::string_view all = segment_->text().substr(taken_);
+  const std::string_view all = packed_bytes();
   std::string_view code = all;
   Place last = first_;
   std::uint64_t batches = 0;
@@ -139,7 +139,7 @@ std::unique_ptr<PackedRun> PackedRun::take_before(ChunkNumber chunk) {
 }
 
 void PackedRun::shrink() {
-  const std::string_view code = segment_->text().substr(taken_);
+  const std::string_view code = packed_bytes();
   if (code.size() > segment_->capacity / 2) return;
   Segment* fitting = pool_.take(code.size());
   std::memcpy(fitting->data(), code.data(), code.size());

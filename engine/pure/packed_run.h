@@ -42,6 +42,8 @@ class PackedRun {
   std::uint64_t batches() const { return batches_; }
   std::uint64_t hooks() const { return hooks_; }
   std::size_t capacity() const { return segment_->capacity; }
+  // What the next pop_front() reads first.
+  std::string_view packed_bytes() const { return segment_->text().substr(taken_); }
 
  private:
   struct Place {  // what the next batch is coded against

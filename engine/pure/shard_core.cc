@@ -160,7 +160,8 @@ FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parc
                                                       index - chunk.first_hook, config_.store_tag));
   }
   cut_if_full(bag);
-  // One that is full at once never waits.
+  // One that is full at once never waits, and may have gone into a run.
+  if (coming_ != nullptr) enter_batch(*coming_);
   if (opens && bag.open != nullptr && policy.time > Duration::zero()) {
     deadlines_.arm(bag.open->deadline, now.steady, policy.time);
   }
@@ -213,9 +214,9 @@ void ShardCore::open_batch(Bag& bag, const Now& now) {
   batch.number = take_number();
   batch.chunk.accepted_ms = now.wall_ms;
   batch.chunk.number = batch.number;
-  enter_batch(batch);
   bag.open = &batch;
   if (is_stored(bag)) {
+    enter_batch(batch);
     batch.stored = true;
     batch.dirty = true;
     batch.uncommitted = 1;
@@ -269,7 +270,11 @@ void ShardCore::destroy_batch(Batch& batch) {
   if (batch.more_chunks) overhead_bytes_ -= batch.more_chunks->size() * sizeof(ChunkInfo);
   overhead_bytes_ -= sizeof(Batch) + entry_overhead_bytes + batch.meta.capacity();
   drop_hooks(batch, pool_);
-  by_number_.erase(batch.number);
+  if (coming_ == &batch) {
+    coming_ = nullptr;
+  } else {
+    by_number_.erase(batch.number);
+  }
   batches_.destroy(batch);
   // It does not shrink by itself, and may have held all that is on disk only by now.
   const std::size_t places = by_number_.bucket_count();

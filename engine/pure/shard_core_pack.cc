@@ -35,7 +35,8 @@ bool ShardCore::can_pack(const Batch& batch) const {
 // The last of its queue, just cut. It may be no object any more afterwards.
 void ShardCore::pack(Batch& batch) {
   Batch* before = batch.before;
-  if (by_number_.size() <= config_.unpacked_batches || before == nullptr) return;
+  const std::size_t batches = by_number_.size() + (coming_ != nullptr ? 1 : 0);
+  if (batches <= config_.unpacked_batches || before == nullptr) return;
   if (!before->resident || !can_pack(batch)) return;
   if (before->packed) {
     if (!before->packed->push_back(batch)) return;  // carries the next run
@@ -85,10 +86,16 @@ Batch& ShardCore::unpack_front(Bag& bag, PackedRun& run) {
 
 // The one behind a carrier stands by itself again, and carries what is left.
 void ShardCore::unpack_next(Batch& carrier) {
-  std::unique_ptr<PackedRun> run = take_packed(carrier);
-  Batch& next = unpack_front(*carrier.bag, *run);
+  PackedRun& run = *carrier.packed;
+  Batch& next = unpack_front(*carrier.bag, run);
   queue_insert(*carrier.bag, &carrier, next);
-  if (run->batches() > 0) give_packed(next, std::move(run));
+  if (run.batches() == 0) {
+    take_packed(carrier);
+    return;
+  }
+  // Its place among the runs is the same: every request comes here while there is a backlog.
+  run.carrier = &next;
+  next.packed = std::move(carrier.packed);
 }
 
 // The batch of a hook out of the middle of a run, with all of the run behind it. Null: in none.

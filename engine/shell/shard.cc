@@ -275,15 +275,16 @@ void Shard::cycle(const Now& now) {
 void Shard::start_attempts() {
   constexpr std::size_t prepared_max = 32;
   const std::span<Batch* const> sends = core_.sends();
-  for (std::size_t begin = 0; begin < sends.size(); begin += prepared_max) {
+  for (std::size_t first = 0; first < sends.size(); first += prepared_max) {
     starting_.clear();
-    for (Batch* batch : sends.subspan(begin, std::min(prepared_max, sends.size() - begin))) {
+    for (Batch* batch : sends.subspan(first, std::min(prepared_max, sends.size() - first))) {
       starting_.push_back(&prepare(*batch));
     }
+    const TimePoint begin = steady_now();
     for (InFlight* slot : starting_) {
       Batch& batch = *slot->batch;
-      transport_->start(slot,
-                        {core_.destination(batch), slot->head, slot->pieces, wire_bytes(batch)});
+      transport_->start(
+          slot, {core_.destination(batch), slot->head, slot->pieces, wire_bytes(batch), begin});
     }
   }
   core_.sends().clear();

@@ -73,6 +73,7 @@ class TransportHarness : public AttemptSink {
     request.head = attempt.head;
     request.body = attempt.views;
     request.body_bytes = bytes;
+    request.begin = begin;
     starting_ = true;
     transport_->start(&attempt, std::move(request));
     starting_ = false;
@@ -132,6 +133,7 @@ class TransportHarness : public AttemptSink {
   TimePoint now() const { return now_; }
 
   std::function<void(TestAttempt&)> on_done;
+  TimePoint begin{};  // of the attempts that are started
 
  private:
   boost::asio::io_context io_{1};

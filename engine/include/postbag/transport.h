@@ -34,6 +34,9 @@ struct AttemptRequest {
   std::string_view head;  // request line and all header fields, with the empty line
   std::span<const std::string_view> body;  // pieces, in order
   std::uint64_t body_bytes = 0;
+  // Its timeout counts from here; many that are started together share a reading of the clock. 0:
+  // from start().
+  TimePoint begin{};
 };
 
 // Identifies an attempt to whoever started it.

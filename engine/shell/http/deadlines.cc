@@ -34,12 +34,14 @@ void Deadlines::link_last(AttemptDeadline& head, AttemptDeadline& node) {
 
 void Deadlines::add(AttemptDeadline& node, TimePoint now, Duration delay) {
   node.due = delay < time_point_never - now ? now + delay : time_point_never;
-  link_last(lanes_[delay].head, node);
+  if (latest_.second == nullptr || latest_.first != delay) latest_ = {delay, &lanes_[delay]};
+  link_last(latest_.second->head, node);
   next_ = std::min(next_, node.due);
 }
 
 void Deadlines::take_due(TimePoint now) {
   next_ = time_point_never;
+  latest_.second = nullptr;  // it may be empty
   for (auto entry = lanes_.begin(); entry != lanes_.end();) {
     Lane& lane = entry->second;
     while (!lane.empty() && lane.head.next->due <= now) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <utility>
 
 #include "postbag/time.h"
 
@@ -56,6 +57,7 @@ class Deadlines {
   static void link_last(AttemptDeadline& head, AttemptDeadline& node);
 
   std::map<Duration, Lane> lanes_;
+  std::pair<Duration, Lane*> latest_{};  // the lane added to last; null: look for it
   Lane due_;
   TimePoint next_ = time_point_never;
 };

@@ -67,6 +67,10 @@ HttpTransport::~HttpTransport() {
 
 // What happens in one round of the poller happens at one time.
 void HttpTransport::read_clock() {
+  if (begin_ != TimePoint{}) {
+    now_ = begin_;
+    return;
+  }
   const std::uint64_t round = poller_->round();
   if (round != 0 && round == round_of_now_) return;
   round_of_now_ = round;
@@ -95,12 +99,14 @@ Attempt& HttpTransport::take_attempt() {
 void HttpTransport::start(AttemptToken token, AttemptRequest request) {
   const Deferring deferring(*this, true);
   Attempt& attempt = take_attempt();
+  begin_ = request.begin;
   attempt.token = token;
   attempt.request = std::move(request);
   attempt.connection = nullptr;
   attempt.waiting = waiting_.end();
   attempt.resent = false;
   arm(attempt.deadline, attempt.request.destination->timeout);
+  begin_ = TimePoint{};  // a connect has its own
   if (!waiting_.empty() || !place(attempt)) {
     attempt.waiting = waiting_.insert(waiting_.end(), &attempt);
   }

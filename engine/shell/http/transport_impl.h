@@ -104,7 +104,8 @@ class HttpTransport final : public Transport {
   const std::shared_ptr<Poller> poller_;
 
   Deadlines deadlines_;
-  TimePoint now_{};  // the latest reading
+  TimePoint now_{};    // the latest reading
+  TimePoint begin_{};  // AttemptRequest::begin, while its deadline is armed
   std::uint64_t round_of_now_ = 0;
   std::deque<Attempt> attempts_;
   std::vector<Attempt*> free_attempts_;
