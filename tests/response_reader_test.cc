@@ -34,7 +34,8 @@ std::vector<Expectation> good_answers() {
       {"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200, true},
       {"HTTP/1.1 202 Accepted\r\nServer: x\r\ncontent-length: 3\r\n\r\nabc", 202, true},
       {"HTTP/1.1 204 No Content\r\n\r\n", 204, true},
-      {"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n", 304, true},
+      {"HTTP/1.1 304 Not Modified\r\n\r\n", 304, true},
+      {"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", 204, true},
       {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx", 200, false},
       {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: foo, Close\r\n\r\nx", 200, false},
       {"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", 200, false},
@@ -69,6 +70,17 @@ TEST(ResponseReader, ReadsGoodAnswersInPiecesOfEverySize) {
 }
 
 // A parser that others use and trust sees the same in what both accept.
+// H17: the body may come all the same, when the connection has its next request.
+TEST(ResponseReader, ABodyAnnouncedWhereNoneMayBeEndsTheConnection) {
+  for (const std::string head : {"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n",
+                                 "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n",
+                                 "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"}) {
+    ResponseReader reader;
+    EXPECT_EQ(reader.feed(head), Progress::done) << head;
+    EXPECT_FALSE(reader.reusable()) << head;
+  }
+}
+
 TEST(ResponseReader, AgreesWithBeast) {
   namespace http = boost::beast::http;
   for (const Expectation& expected : good_answers()) {

@@ -324,6 +324,41 @@ TEST_F(ShardCoreTest, AnUncountedFailureUsesNoAttempt) {
   EXPECT_EQ(world_->durable().failed.begin()->second.attempts, 2u);
 }
 
+// With retry_interval = 0 it was tried again in the same turn, for ever.
+TEST_F(ShardCoreTest, AnUncountedFailureIsNotTriedAgainAtOnce) {
+  TargetPolicy policy = plain(1);
+  policy.retry.retries = 1;
+  policy.retry.retry_interval = Duration::zero();
+  make(policy);
+  Reply local = broken(Reason::local_resource);
+  local.result.counted = false;
+  in_turn({local, local, answer(200)});
+  give("1");
+  world_->run_idle();
+  ASSERT_EQ(world_->requests().size(), 3u);
+  EXPECT_GE(at(1) - at(0), milliseconds(250));
+  EXPECT_GE(at(2) - at(1), milliseconds(250));
+}
+
+TEST_F(ShardCoreTest, WhatIsNoLongerOrderedWaitsForNoOutcome) {
+  TargetPolicy policy = plain(1);
+  policy.delivery.ordered = true;
+  policy.retry.retries = 1;
+  policy.retry.retry_interval = seconds(3600);
+  make(policy);
+  world_->network = [](const WorldRequest& request) {
+    return request.body == "[0]" ? answer(500) : answer(200);
+  };
+  give("0");
+  give("1");
+  world_->run_for(seconds(1));
+  EXPECT_THAT(bodies(), ElementsAre("[0]"));
+  config_.options.defaults.delivery.ordered = false;
+  world_->reload(config_.options);
+  world_->run_for(seconds(1));
+  EXPECT_THAT(bodies(), ElementsAre("[0]", "[1]"));
+}
+
 TEST_F(ShardCoreTest, AFinalFailureIsGivenUpAtOnce) {
   make(plain(1));
   Reply denied = broken(Reason::ssrf_denied);

@@ -259,7 +259,7 @@ class ShardCore {
   void pump();
   void start(Batch& batch);
   void set_state(Batch& batch, BatchState state);
-  void wait_for_retry(Batch& batch, const Now& now);
+  void wait_for_retry(Batch& batch, const Now& now, bool counted);
   void delivered(Batch& batch);
   void give_up(Batch& batch, AttemptResult&& result, WallMs at);
   void tell_watchers(Batch& batch, const HookOutcome& outcome);

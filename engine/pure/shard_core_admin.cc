@@ -94,7 +94,7 @@ void ShardCore::load_failed(Batch& batch, const Now& now) {
   if (batch.state == BatchState::failing) {
     unuse(batch);
     batch.last_reason = Reason::local_resource;
-    wait_for_retry(batch, now);
+    wait_for_retry(batch, now, false);
     cancel_loads_ -= 1;
     cancel_ended();
     cancel_more();
@@ -324,6 +324,7 @@ void ShardCore::set_policies(std::shared_ptr<const PolicyTable> policies, const 
     const auto renew = [&, &batch_before = old->policy.batch](Bag& bag) {
       bag.head_start.reset();
       if (bag.open != nullptr) renew_open(bag, batch_before, now);
+      bag_changed(bag);  // one that was ordered need not wait for an outcome any more
     };
     renew(target->default_bag);
     if (target->other_bags) {

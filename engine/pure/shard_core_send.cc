@@ -11,6 +11,7 @@
 namespace postbag {
 namespace {
 
+constexpr Duration uncounted_delay_min = std::chrono::milliseconds(250);
 constexpr std::uint32_t batch_id_index = 16'383;  // no hook has it: batch_size_max is lower
 
 constexpr std::size_t fetched_bytes_max = 512;  // the processor goes on by itself
@@ -199,7 +200,7 @@ void ShardCore::attempt_done(Batch& batch, AttemptResult&& result, const Now& no
     if (result.final || attempts_used_up(retries_of(batch), batch.attempts)) {
       give_up(batch, std::move(result), now.wall_ms);
     } else {
-      wait_for_retry(batch, now);
+      wait_for_retry(batch, now, result.counted);
     }
   }
   target_changed(target);
@@ -212,7 +213,7 @@ std::uint32_t ShardCore::retries_of(const Batch& batch) const {
   return bag.key ? bag.key->retries.value_or(usual) : usual;
 }
 
-void ShardCore::wait_for_retry(Batch& batch, const Now& now) {
+void ShardCore::wait_for_retry(Batch& batch, const Now& now, bool counted) {
   TargetState& target = *batch.bag->target;
   const RetryPolicy& policy = target.policy->policy.retry;
   set_state(batch, BatchState::retrying);
@@ -220,7 +221,9 @@ void ShardCore::wait_for_retry(Batch& batch, const Now& now) {
   retrying_ += 1;
   note_sheddable(batch);
   const double random = std::generate_canonical<double, 53>(random_);
-  const Duration delay = retry_delay(policy, std::max(batch.attempts, 1u), random);
+  Duration delay = retry_delay(policy, std::max(batch.attempts, 1u), random);
+  // No number of attempts ends what is not counted.
+  if (!counted) delay = std::max(delay, uncounted_delay_min);
   if (policy.jitter > 0) {
     deadlines_.arm_at(batch.deadline, now.steady + delay);
   } else {

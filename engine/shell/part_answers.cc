@@ -9,6 +9,21 @@
 
 namespace postbag {
 
+PartAnswers::Group::Group(PartAnswers& answers) : answers_(answers) {
+  const std::lock_guard lock(answers_.mutex_);
+  may_be_read_ = !answers_.error_;
+  answers_.group_is_read_ = true;
+}
+
+PartAnswers::Group::~Group() {
+  {
+    const std::lock_guard lock(answers_.mutex_);
+    answers_.group_is_read_ = false;
+    if (!answers_.error_) return;
+  }
+  answers_.wake_.notify_one();
+}
+
 PartAnswers::PartAnswers(Store& store, std::size_t parts_max, Answer answer,
                          std::function<void(std::error_code)> failed)
     : store_(store), answer_(std::move(answer)), failed_(std::move(failed)) {
@@ -61,7 +76,10 @@ void PartAnswers::loop() {
     lock.unlock();
     const std::error_code error = syncs ? sync() : std::error_code();
     lock.lock();
-    if (error) error_ = error;
+    if (error) {
+      error_ = error;
+      wake_.wait(lock, [&] { return !group_is_read_; });
+    }
     lock.unlock();
     answer(taken_, error_);
     taken_.clear();

@@ -29,6 +29,23 @@ class PartAnswers {
   PartAnswers(const PartAnswers&) = delete;
   PartAnswers& operator=(const PartAnswers&) = delete;
 
+  // A group whose parts' bodies the store may be reading, of the thread that commits. Who is
+  // refused frees what came after it, so while one is under way no refusal of a failed sync is
+  // told.
+  class Group {
+   public:
+    explicit Group(PartAnswers& answers);
+    ~Group();
+    Group(const Group&) = delete;
+    Group& operator=(const Group&) = delete;
+    // False: a sync has failed; the bodies may be gone, the parts can only be pushed.
+    bool may_be_read() const { return may_be_read_; }
+
+   private:
+    PartAnswers& answers_;
+    bool may_be_read_;
+  };
+
   // That of the syncs.
   bool is_this_thread() const { return thread_.get_id() == std::this_thread::get_id(); }
 
@@ -53,6 +70,7 @@ class PartAnswers {
   std::vector<std::unique_ptr<StorePart>> waiting_;
   bool wants_sync_ = false;  // what waits, or what was committed without a part
   bool is_syncing_ = false;  // or answering
+  bool group_is_read_ = false;
   bool stop_ = false;
   std::error_code error_;                          // of the sync that failed
   std::vector<std::unique_ptr<StorePart>> taken_;  // that thread's

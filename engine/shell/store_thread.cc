@@ -218,6 +218,12 @@ void StoreThread::refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts
 // What became of a group that found no memory halfway nobody can say; its parts are refused, and no
 // other is committed behind it.
 void StoreThread::commit_or_refuse(std::vector<std::unique_ptr<StorePart>>& parts) noexcept {
+  const PartAnswers::Group under_way(answers_);
+  if (!under_way.may_be_read()) {
+    for (const auto& part : parts) part->append_error = part->error = Errc::store_failed;
+    answers_.push(parts, false);
+    return;
+  }
   guarded([&] {
     try {
       commit(parts);

@@ -305,6 +305,8 @@ bool ResponseReader::decide_framing(const HeadFacts& facts) {
   reusable_ = facts.http_1_0 ? facts.keep_alive && !facts.close : !facts.close;
   if (status_ == 204 || status_ == 304) {
     body_kind_ = BodyKind::none;
+    // Who announces a body here may send it, and it must not be taken for the next answer.
+    if (facts.has_transfer_encoding || facts.length.value_or(0) > 0) reusable_ = false;
   } else if (facts.chunked) {
     body_kind_ = BodyKind::chunked;
   } else if (facts.length) {
