@@ -127,45 +127,13 @@ TEST(PackedRun, IsCutInTwoAnywhere) {
 
 // --- The core
 
-class ShardCorePackTest : public CoreFixture {
+class ShardCorePackTest : public BacklogFixture {
  protected:
   void make(std::uint32_t size = 1, std::size_t unpacked_batches = 0) {
-    config_.options.defaults = plain(size);
     config_.unpacked_batches = unpacked_batches;
-    make_world();
-    hold();
+    make_waiting(plain(size));
   }
-  void give(int from, int to, const std::string& url = url_a,
-            const std::shared_ptr<OutcomeListener>& listener = {}, const std::string& pad = "") {
-    for (int number = from; number < to; ++number) {
-      WorldHook hook;
-      hook.target = url;
-      hook.body = std::to_string(number) + pad;
-      ids_.push_back(world_->submit({hook}, listener)->ids[0]);
-    }
-    world_->run_for(milliseconds(20));
-  }
-  // The targets do not answer, so that all but the first wait.
-  void hold() {
-    world_->network = [](const WorldRequest&) { return answer(200, seconds(100)); };
-  }
-  void let_go() {
-    world_->network = [](const WorldRequest&) { return answer(200); };
-    world_->run_idle();
-  }
-  static std::vector<std::string> singles(int from, int to) {
-    std::vector<std::string> all;
-    for (int number = from; number < to; ++number)
-      all.push_back("[" + std::to_string(number) + "]");
-    return all;
-  }
-  void expect_all_gone() {
-    EXPECT_EQ(world_->hooks_held(), 0u);
-    EXPECT_EQ(world_->core().bags(), 0u);
-    EXPECT_LE(world_->memory_bytes(), world_->core().targets() * (sizeof(TargetState) + 200));
-  }
-
-  std::vector<HookId> ids_;
+  ChunkNumber chunk_of(std::size_t call) const { return locate(calls_[call]->ids[0]).chunk; }
 };
 
 TEST_F(ShardCorePackTest, OrderIsKeptAndIdsAreTheSame) {
@@ -177,11 +145,13 @@ TEST_F(ShardCorePackTest, OrderIsKeptAndIdsAreTheSame) {
   world_->core().collect_targets(status);
   EXPECT_EQ(status.at(0).waiting, 2999u);
   let_go();
+  world_->run_idle();
   EXPECT_EQ(bodies(), singles(0, 3000));
-  for (std::size_t nth = 0; nth < ids_.size(); ++nth) {
+  for (std::size_t nth = 0; nth < calls_.size(); ++nth) {
     const WorldRequest& request = world_->requests()[nth];
-    EXPECT_EQ(request.batch_id.substr(0, 13), to_string(ids_[nth]).substr(0, 13));  // the time
-    EXPECT_EQ(request.batch, locate(ids_[nth]).chunk);
+    EXPECT_EQ(request.batch_id.substr(0, 13),
+              to_string(calls_[nth]->ids[0]).substr(0, 13));  // the time
+    EXPECT_EQ(request.batch, chunk_of(nth));
   }
   expect_all_gone();
 }
@@ -226,6 +196,7 @@ TEST_F(ShardCorePackTest, WhatIsLargeOrWatchedStaysAnObjectInItsPlace) {
   give(20, 22, url_a, listener);
   give(22, 40);
   let_go();
+  world_->run_idle();
   std::vector<std::string> expected = singles(0, 40);
   expected[10] = "[10" + spaces + "]";
   expected[11] = "[11" + spaces + "]";
@@ -240,7 +211,7 @@ TEST_F(ShardCorePackTest, PackedHooksAreFoundAndWatched) {
   ShardCore& core = world_->core();
   const auto listener = std::make_shared<CountedOutcomes>();
   std::vector<ChunkNumber> chunks;
-  for (const HookId& id : ids_) chunks.push_back(locate(id).chunk);
+  for (const auto& call : calls_) chunks.push_back(locate(call->ids[0]).chunk);
   for (ChunkNumber number : chunks) {
     ASSERT_TRUE(core.find_hook(number, 0, std::nullopt).has_value()) << number;
     EXPECT_FALSE(core.find_hook(number, 1, std::nullopt).has_value());
@@ -253,6 +224,7 @@ TEST_F(ShardCorePackTest, PackedHooksAreFoundAndWatched) {
   }
   EXPECT_FALSE(core.watch(chunks.back() + 1, 0, 0, listener));
   let_go();
+  world_->run_idle();
   EXPECT_EQ(listener->delivered, 7);
   EXPECT_EQ(bodies(), singles(0, 500));
   expect_all_gone();
@@ -262,29 +234,15 @@ TEST_F(ShardCorePackTest, ACancelMakesRowsAPartAtATimeAndBarriersWaitForAll) {
   make();
   give(0, 3500);
   give(0, 10, url_b);
-  const ChunkNumber last = locate(ids_[3499]).chunk;
-  bool is_over = false;
+  const ChunkNumber last = chunk_of(3499);
   const std::uint64_t before = world_->memory_bytes();
-  EXPECT_EQ(world_->core().cancel("https://a.*", world_->now()), 3499u);
-  EXPECT_LT(world_->memory_bytes(), before + 1100 * 600);
-  EXPECT_EQ(world_->core().find_hook(last, 0, last)->state, "failed");
-  const auto listener = std::make_shared<CountedOutcomes>();
-  EXPECT_TRUE(world_->core().watch(last, 0, 0, listener));
-  EXPECT_EQ(listener->failed, 1);
-  world_->core().add_barrier([&] {
-    is_over = true;
-    EXPECT_EQ(world_->durable().failed.size(), 3499u);
+  expect_cancel_in_parts([&](ShardCore& core) {
+    EXPECT_LT(world_->memory_bytes(), before + 1100 * 600);
+    EXPECT_EQ(core.find_hook(last, 0, last)->state, "failed");
+    const auto listener = std::make_shared<CountedOutcomes>();
+    EXPECT_TRUE(core.watch(last, 0, 0, listener));
+    EXPECT_EQ(listener->failed, 1);
   });
-  world_->touch();
-  world_->run_for(seconds(10));
-  EXPECT_TRUE(is_over);
-  for (const auto& [key, row] : world_->durable().failed) {
-    ASSERT_EQ(row.reason, Reason::cancelled);
-    ASSERT_EQ(row.target, url_a);
-  }
-  let_go();
-  EXPECT_EQ(world_->requests().size(), 11u);
-  expect_all_gone();
 }
 
 // Without rows no part comes back by itself.
@@ -304,6 +262,7 @@ TEST_F(ShardCorePackTest, ACancelThatKeepsNoRowsEndsAPartAtATimeToo) {
   EXPECT_TRUE(is_over);
   EXPECT_EQ(world_->durable().failed.size(), 0u);
   let_go();
+  world_->run_idle();
   EXPECT_EQ(world_->requests().size(), 1u);
   expect_all_gone();
 }
@@ -340,6 +299,7 @@ TEST_F(ShardCorePackTest, ABatchOfManyLongIdsStaysAnObject) {
   };
   wait();
   let_go();
+  world_->run_idle();
   ASSERT_EQ(world_->requests().size(), 5u);
   for (int batch = 0; batch < 5; ++batch) {
     EXPECT_EQ(bodies()[static_cast<std::size_t>(batch)].substr(0, 2), "[" + std::to_string(batch));
@@ -349,6 +309,7 @@ TEST_F(ShardCorePackTest, ABatchOfManyLongIdsStaysAnObject) {
   wait();
   EXPECT_EQ(world_->cancel("*"), 4000u);
   let_go();
+  world_->run_idle();
   EXPECT_EQ(world_->durable().failed.size(), 4000u);
   expect_all_gone();
 
@@ -365,17 +326,18 @@ TEST_F(ShardCorePackTest, WatchingEverySecondPackedHookTakesLittleMemory) {
   const std::string pad(296, ' ');
   for (const bool from_the_end : {false, true}) {
     make();
-    ids_.clear();
+    calls_.clear();
     give(0, 2000, url_a, {}, pad);
     const std::uint64_t before = world_->memory_bytes();
     const auto listener = std::make_shared<CountedOutcomes>();
     for (std::size_t at = 1; at < 2000; at += 2) {
       const std::size_t nth = from_the_end ? 2000 - at : at;
-      ASSERT_TRUE(world_->core().watch(locate(ids_[nth]).chunk, 0, 0, listener)) << nth;
+      ASSERT_TRUE(world_->core().watch(chunk_of(nth), 0, 0, listener)) << nth;
     }
     EXPECT_LT(world_->memory_bytes(), 3 * before);
     give(2000, 2010, url_a, {}, pad);
     let_go();
+    world_->run_idle();
     EXPECT_EQ(listener->delivered, 1000);
     std::vector<std::string> expected;
     for (int number = 0; number < 2010; ++number) {
@@ -402,6 +364,7 @@ TEST_F(ShardCorePackTest, AWaitingHookTakesAFewBytesBesideItself) {
   RecordProperty("bytes_a_hook", std::to_string(bytes));
   EXPECT_LT(bytes, 40);
   let_go();
+  world_->run_idle();
   EXPECT_EQ(world_->requests().size(), 50'000u);
 }
 

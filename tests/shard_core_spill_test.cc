@@ -124,50 +124,13 @@ TEST(DiskRun, TakesFurtherChunksOfItsNewestBatch) {
 
 // --- ShardCore
 
-class ShardCoreSpillTest : public CoreFixture {
+class ShardCoreSpillTest : public BacklogFixture {
  protected:
-  void make(const TargetPolicy& policy) {
-    config_.durable = true;
-    config_.options.defaults = policy;
-    make_world();
-  }
-
-  void give(int from, int to, const std::string& url = url_a,
-            const std::shared_ptr<OutcomeListener>& listener = {}) {
-    for (int number = from; number < to; ++number) {
-      WorldHook hook;
-      hook.target = url;
-      hook.body = std::to_string(number);
-      calls_.push_back(world_->submit({hook}, listener));
-    }
-    world_->run_for(milliseconds(20));
-  }
-  // The target does not answer, so that all but the first wait.
-  void hold() {
-    world_->network = [](const WorldRequest&) { return answer(200, seconds(100)); };
-  }
-  void let_go() {
-    world_->network = [](const WorldRequest&) { return answer(200); };
-  }
-  static std::vector<std::string> singles(int from, int to) {
-    std::vector<std::string> all;
-    for (int number = from; number < to; ++number)
-      all.push_back("[" + std::to_string(number) + "]");
-    return all;
-  }
-  void expect_all_gone() {
-    EXPECT_EQ(world_->hooks_held(), 0u);
-    EXPECT_EQ(world_->core().bags(), 0u);
-    EXPECT_THAT(world_->durable().chunks, IsEmpty());
-    EXPECT_LE(world_->memory_bytes(), world_->core().targets() * (sizeof(TargetState) + 200));
-  }
-
-  std::vector<std::shared_ptr<WorldCall>> calls_;
+  ShardCoreSpillTest() { config_.durable = true; }
 };
 
 TEST_F(ShardCoreSpillTest, OrderIsKeptHoweverTheyWereDropped) {
-  make(plain(1));
-  hold();
+  make_waiting(plain(1));
   give(0, 3000);
   while (world_->shed(2000) > 0) {
   }
@@ -187,8 +150,7 @@ TEST_F(ShardCoreSpillTest, OrderIsKeptHoweverTheyWereDropped) {
 // One that is committed before its time cuts it goes into the run in front of it there and then,
 // and is no object any more.
 TEST_F(ShardCoreSpillTest, ABatchCutByItsTimeBehindDroppedOnesMayEndThere) {
-  make(plain(2, seconds(1)));
-  hold();
+  make_waiting(plain(2, seconds(1)));
   give(0, 7);
   world_->run_for(seconds(2));
   world_->shed(1 << 30);
@@ -204,8 +166,7 @@ TEST_F(ShardCoreSpillTest, ABatchCutByItsTimeBehindDroppedOnesMayEndThere) {
 }
 
 TEST_F(ShardCoreSpillTest, BatchesOfSeveralChunksComeBackWhole) {
-  make(plain(3));
-  hold();
+  make_waiting(plain(3));
   for (int number = 0; number < 30; ++number) give(number, number + 1);  // a chunk each
   EXPECT_EQ(world_->core().bags(), 10u);
   world_->shed(1 << 30);
@@ -219,8 +180,7 @@ TEST_F(ShardCoreSpillTest, BatchesOfSeveralChunksComeBackWhole) {
 }
 
 TEST_F(ShardCoreSpillTest, HooksInRunsAreFoundAndWatched) {
-  make(plain(1));
-  hold();
+  make_waiting(plain(1));
   give(0, 200);
   world_->shed(1 << 30);
   ShardCore& core = world_->core();
@@ -247,8 +207,7 @@ TEST_F(ShardCoreSpillTest, HooksInRunsAreFoundAndWatched) {
 }
 
 TEST_F(ShardCoreSpillTest, AWatchedBatchIsInNoRun) {
-  make(plain(1));
-  hold();
+  make_waiting(plain(1));
   const auto listener = std::make_shared<CountedOutcomes>();
   give(0, 10);
   give(10, 20, url_a, listener);
@@ -262,8 +221,7 @@ TEST_F(ShardCoreSpillTest, AWatchedBatchIsInNoRun) {
 }
 
 TEST_F(ShardCoreSpillTest, ACancelReadsAPartAtATimeAndBarriersWaitForAll) {
-  make(plain(1));
-  hold();
+  make_waiting(plain(1));
   give(0, 3500);
   give(0, 10, url_b);
   world_->shed(1 << 30);
@@ -271,33 +229,14 @@ TEST_F(ShardCoreSpillTest, ACancelReadsAPartAtATimeAndBarriersWaitForAll) {
   for (const auto& [number, chunk] : world_->durable().chunks) {
     if (chunk.target == url_a) last = number;
   }
-  bool is_over = false;
-  EXPECT_EQ(world_->core().cancel("https://a.*", world_->now()), 3499u);
-  EXPECT_LE(world_->core().loads().size(), 1010u);
-  EXPECT_EQ(world_->core().find_hook(last, 0, last)->state, "failed");
-  const auto listener = std::make_shared<CountedOutcomes>();
-  EXPECT_TRUE(world_->core().watch(last, 0, 0, listener));
-  EXPECT_EQ(listener->failed, 1);
-  world_->core().add_barrier([&] {
-    is_over = true;
-    EXPECT_EQ(world_->durable().failed.size(), 3499u);
+  expect_cancel_in_parts([&](ShardCore& core) {
+    EXPECT_LE(core.loads().size(), 1010u);
+    EXPECT_EQ(core.find_hook(last, 0, last)->state, "failed");
   });
-  world_->touch();
-  world_->run_for(seconds(10));
-  EXPECT_TRUE(is_over);
-  for (const auto& [key, row] : world_->durable().failed) {
-    ASSERT_EQ(row.reason, Reason::cancelled);
-    ASSERT_EQ(row.target, url_a);
-  }
-  let_go();
-  world_->run_idle();
-  EXPECT_EQ(world_->requests().size(), 11u);
-  expect_all_gone();
 }
 
 TEST_F(ShardCoreSpillTest, AHookWhoseCancelIsStillBeingReadIsToldOfIt) {
-  make(plain(1));
-  hold();
+  make_waiting(plain(1));
   give(0, 10);
   world_->shed(1 << 30);
   ShardCore& core = world_->core();
@@ -316,8 +255,7 @@ TEST_F(ShardCoreSpillTest, AHookWhoseCancelIsStillBeingReadIsToldOfIt) {
 
 // What an earlier life of another mode left is settled like what it would settle itself.
 TEST_F(ShardCoreSpillTest, WhatMemoryModeFindsAndGivesUpIsNotFoundAgain) {
-  make(plain(2));
-  hold();
+  make_waiting(plain(2));
   give(0, 10);
   DurableState left = world_->durable();
   EXPECT_EQ(left.pending_hooks(), 10u);
@@ -339,8 +277,7 @@ TEST_F(ShardCoreSpillTest, WhatMemoryModeFindsAndGivesUpIsNotFoundAgain) {
 }
 
 TEST_F(ShardCoreSpillTest, AbandonLeavesRunsInTheStore) {
-  make(plain(1));
-  hold();
+  make_waiting(plain(1));
   give(0, 2500);
   give(0, 100, url_b);
   world_->shed(1 << 30);
@@ -359,8 +296,7 @@ TEST_F(ShardCoreSpillTest, AbandonLeavesRunsInTheStore) {
 }
 
 TEST_F(ShardCoreSpillTest, ACrashFindsRunsAgain) {
-  make(plain(1));
-  hold();
+  make_waiting(plain(1));
   give(0, 500);
   give(500, 520, url_b);
   world_->crash();
@@ -382,7 +318,7 @@ TEST_F(ShardCoreSpillTest, ACrashFindsRunsAgain) {
 
 // The first batch waits for its retry, the second stands alone, the others are in its run.
 TEST_F(ShardCoreSpillTest, ACrashFindsBatchesOfManyChunksAgain) {
-  make(plain(3));
+  make_waiting(plain(3));
   world_->network = [](const WorldRequest&) { return answer(500); };
   config_.options.defaults.retry.max_retrying = 1;
   world_->reload(config_.options);

@@ -329,6 +329,7 @@ SimResult Simulation::run() {
     const bool fails = has_load_faults_ && is_faulty_ && chance(10);
     return fails ? make_error_code(Errc::store_io) : std::error_code();
   };
+  world_->ahead_fault = world_->load_fault;
   const std::size_t producers = 1 + upto(3);
   for (std::size_t producer = 0; producer < producers; ++producer) produce();
   change_moods();

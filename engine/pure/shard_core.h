@@ -81,6 +81,12 @@ struct StorePart {
   Errc error = Errc::ok;  // of everything else
 };
 
+// What the store has of a chunk that is read ahead.
+struct ChunkBlob {
+  ChunkNumber chunk = 0;
+  std::string blob;  // empty: it was not read, for want of room, or could not be
+};
+
 // Only grows; the shell publishes the differences.
 struct CoreCounters {
   std::uint64_t accepted = 0, refused = 0, delivered = 0, given_up = 0, discarded = 0;
@@ -130,6 +136,8 @@ class ShardCore {
   void attempt_done(Batch& batch, AttemptResult&& result, const Now& now);
   void loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
               const Now& now);
+  // The chunks of loads_ahead(), each once, in any parts. Takes the blobs.
+  void read_ahead(std::span<ChunkBlob> found, const Now& now);
   void part_done(StorePart& part, const Now& now);
   // Fires what is due. Call when next_deadline() has come; early is harmless.
   void advance(const Now& now);
@@ -164,6 +172,8 @@ class ShardCore {
   // --- Actions
   std::vector<Batch*>& sends() { return sends_; }  // to start now; cleared by the shell
   std::vector<Batch*>& loads() { return loads_; }  // to read from the store now
+  // To read beside these, in this order, as far as it costs little.
+  std::vector<ChunkNumber>& loads_ahead() { return loads_ahead_; }
   // The next part for the store, or null: nothing to do, or two are under way already (so that work
   // gathers while the store is busy).
   std::unique_ptr<StorePart> take_part(const Now& now);
@@ -324,12 +334,27 @@ class ShardCore {
   void cancel_more_packed(std::size_t batches_max);
   void unpack_all();
 
+  // shard_core_load.cc
+  struct Ahead {
+    std::string blob;
+    Batch* waiter = nullptr;  // whose turn came while it is being read
+    std::uint64_t planned_at = 0;
+    bool is_read = false;
+  };
+  using AheadTable = boost::unordered_flat_map<ChunkNumber, Ahead>;
+  void load(Batch& batch);
+  bool decode_chunks(Batch& batch, std::span<const std::string> blobs);
+  void load_failed(Batch& batch, const Now& now);
+  bool take_ahead(Batch& batch);
+  void plan_ahead(const Bag& bag);
+  bool has_room_ahead();
+  void forget_ahead(AheadTable::iterator place, std::size_t blob_bytes);
+  void drop_ahead(std::uint64_t starts);
+
   // shard_core_admin.cc
   void cancel_batch(Batch& batch, const Now& now);
   void cancel_ended(std::uint64_t batches = 1);
   void take_out(Batch& batch);
-  bool decode_chunks(Batch& batch, std::span<const std::string> blobs);
-  void load_failed(Batch& batch, const Now& now);
   static void note_cancelled(Batch& batch);
   void renew_open(Bag& bag, const BatchPolicy& before, const Now& now);
   void remember_delivered(const Batch& batch);
@@ -358,6 +383,11 @@ class ShardCore {
   std::vector<Notice> notices_, telling_;
   std::vector<Batch*> sends_;
   std::vector<Batch*> loads_;
+  std::vector<ChunkNumber> loads_ahead_;
+  AheadTable ahead_;  // read before their turn, or being read
+  std::uint64_t ahead_bytes_ = 0;
+  std::uint64_t ahead_clock_ = 0;  // counts batches whose turn came while they were on disk only
+  std::uint64_t ahead_sweep_at_ = 0, ahead_pause_until_ = 0;
   std::vector<Dirty> dirty_;
   std::vector<std::shared_ptr<CallSink>> waiting_calls_;  // for the commit of what is dirty
   bool waiting_sync_ = false;                             // one of them wants it synced

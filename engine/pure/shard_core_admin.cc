@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "engine/pure/check.h"
-#include "engine/pure/chunk_codec.h"
 #include "engine/pure/glob.h"
 #include "engine/pure/hook_id.h"
 #include "engine/pure/shard_core.h"
@@ -30,81 +29,6 @@ void ShardCore::advance(const Now& now) {
     target_changed(target);
   }
   pump();
-}
-
-void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
-                       const Now& now) {
-  const bool cancelled = batch.state == BatchState::failing;
-  check(cancelled || batch.state == BatchState::loading);
-  const bool damaged = error == Errc::store_corrupt || error == Errc::not_found;
-  // A drain starts no retry, and this one had not started when it was still being read.
-  const bool may_go = !stopped_sending_ && !(draining_ && batch.is_retry);
-  if ((error && !damaged) || (!may_go && !cancelled)) {
-    load_failed(batch, now);
-    return;
-  }
-  const bool sound = !damaged && decode_chunks(batch, blobs);
-  batch.corrupt = !sound;
-  batch.resident = true;
-  if (cancelled) {
-    unuse(batch);
-    TargetState& target = *batch.bag->target;
-    AttemptResult result;
-    result.reason = Reason::cancelled;
-    give_up(batch, std::move(result), now.wall_ms);
-    cancel_loads_ -= 1;
-    cancel_ended();
-    cancel_more();
-    target_changed(target);
-    pump();
-    return;
-  }
-  set_state(batch, BatchState::in_flight);
-  if (sound) {
-    counters_.attempts += 1;
-    sends_.push_back(&batch);
-    return;
-  }
-  AttemptResult result;
-  result.reason = Reason::corrupt_payload;
-  result.final = true;
-  attempt_done(batch, std::move(result), now);
-}
-
-// False, and nothing in memory: the chunks are damaged.
-bool ShardCore::decode_chunks(Batch& batch, std::span<const std::string> blobs) {
-  const std::uint32_t expected = batch.hooks;
-  const std::size_t meta_before = batch.meta.capacity();
-  batch.hooks = 0;
-  bool sound = true;
-  for (const std::string& blob : blobs) {
-    batch.name_event = true;
-    sound = sound && decode_chunk(blob, batch, pool_);
-  }
-  sound = sound && batch.hooks == expected;
-  if (!sound) drop_hooks(batch, pool_);
-  batch.hooks = expected;
-  overhead_bytes_ += batch.meta.capacity() - meta_before;
-  return sound;
-}
-
-// The store could not read just now; nothing says that the hooks are lost. Tried again as if the
-// attempt had never been.
-void ShardCore::load_failed(Batch& batch, const Now& now) {
-  if (batch.state == BatchState::failing) {
-    unuse(batch);
-    batch.last_reason = Reason::local_resource;
-    wait_for_retry(batch, now, false);
-    cancel_loads_ -= 1;
-    cancel_ended();
-    cancel_more();
-    return;
-  }
-  set_state(batch, BatchState::in_flight);
-  AttemptResult result;
-  result.reason = Reason::local_resource;
-  result.counted = false;
-  attempt_done(batch, std::move(result), now);
 }
 
 std::uint64_t ShardCore::cut_all(TargetState& target, Cut why) {

@@ -176,8 +176,7 @@ void ShardCore::start(Batch& batch) {
     counters_.attempts += 1;
     sends_.push_back(&batch);
   } else {
-    set_state(batch, BatchState::loading);
-    loads_.push_back(&batch);
+    load(batch);
   }
 }
 

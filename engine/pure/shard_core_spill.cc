@@ -18,6 +18,8 @@ constexpr std::size_t run_code_bytes_max = 4096;
 // Cancelled batches that are read at a time, and that wait for the store to take their rows.
 constexpr std::uint64_t cancel_loads_max = 1000;
 
+constexpr std::uint64_t ahead_pause_starts = 4096;
+
 std::size_t code_bytes(const Batch& carrier) {
   return carrier.run ? carrier.run->code_bytes() : 0;
 }
@@ -67,6 +69,11 @@ std::uint64_t ShardCore::shed(std::uint64_t bytes) {
     if (found == by_number_.end() || !can_shed(*found->second)) continue;
     drop_resident(*found->second);
     fold(*found->second);
+  }
+  // What was read ahead is needed first. Where even that must go nothing is read ahead for a while.
+  if (before - memory_bytes() < bytes && ahead_bytes_ > 0) {
+    drop_ahead(0);
+    ahead_pause_until_ = ahead_clock_ + ahead_pause_starts;
   }
   if (sheddable_.capacity() > 4 * sheddable_.size() + 4096) sheddable_.shrink_to_fit();
   return before - memory_bytes();

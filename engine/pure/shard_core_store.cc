@@ -88,6 +88,7 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
   }
   cancel_more();
   pump();
+  if (batches_live_ == 0 && ahead_bytes_ > 0) drop_ahead(0);  // of what was cancelled
 }
 
 bool ShardCore::waits(const CallSink& call) const {

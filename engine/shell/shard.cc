@@ -301,27 +301,6 @@ Shard::InFlight& Shard::prepare(Batch& batch) {
   return slot;
 }
 
-void Shard::start_loads() {
-  for (Batch* batch : core_.loads()) {
-    std::vector<ChunkNumber> chunks;
-    batch->for_each_chunk([&](const ChunkInfo& chunk) { chunks.push_back(chunk.number); });
-    store_->push_job([this, batch, chunks = std::move(chunks)](Store& store) {
-      auto blobs = std::make_shared<std::vector<std::string>>();
-      std::error_code error;
-      try {
-        error = store.read_chunks(chunks, *blobs);
-      } catch (const std::bad_alloc&) {  // they are there, and read again later
-        blobs->clear();
-        error = Errc::store_io;
-      }
-      post([batch, blobs, error](ShardCore& core, const Now& now) {
-        core.loaded(*batch, error, *blobs, now);
-      });
-    });
-  }
-  core_.loads().clear();
-}
-
 void Shard::attempt_done(AttemptToken token, AttemptResult&& result) {
   if (halted_) return;
   auto* slot = static_cast<InFlight*>(token);

@@ -126,6 +126,7 @@ class Shard : public AttemptSink, public Wakeable {
   enum class Release { none, sound, unsound };
   // The core has fewer parts under way, so to answer takes no memory.
   static constexpr std::size_t answers_max = 8;
+  struct Reads;
   struct InFlight {
     Batch* batch = nullptr;
     std::string head;
@@ -145,6 +146,8 @@ class Shard : public AttemptSink, public Wakeable {
   void start_attempts();
   InFlight& prepare(Batch& batch);
   void start_loads();
+  void read_slice(Store& store, const std::shared_ptr<Reads>& reads);
+  void read_ahead(Store& store, Reads& reads);
   void arm_timer();
   void publish(const Now& now);
   void log_attempt(const Batch& batch, const AttemptResult& result);

@@ -149,6 +149,9 @@ void CoreWorld::run_event(Event& event) {
     case Event::Kind::load:
       end_load(event);
       break;
+    case Event::Kind::ahead:
+      end_ahead(event);
+      break;
     case Event::Kind::custom:
       event.then();
       break;
@@ -179,6 +182,13 @@ void CoreWorld::touch(std::uint32_t shard) {
     event.kind = Event::Kind::load;
     event.shard = shard;
     event.batch = batch;
+    schedule(config_.load_time, std::move(event));
+  }
+  if (!core.loads_ahead().empty()) {
+    Event event;
+    event.kind = Event::Kind::ahead;
+    event.shard = shard;
+    event.chunks = std::exchange(core.loads_ahead(), {});
     schedule(config_.load_time, std::move(event));
   }
   while (auto part = core.take_part(now())) store_queue_.push_back(std::move(part));
@@ -236,6 +246,7 @@ void CoreWorld::end_attempt(Event& event) {
 }
 
 void CoreWorld::end_load(Event& event) {
+  loads_done_ += 1;
   std::vector<std::string> blobs;
   std::error_code error = load_fault ? load_fault() : std::error_code();
   if (!error) {
@@ -251,6 +262,21 @@ void CoreWorld::end_load(Event& event) {
     });
   }
   cores_[event.shard]->loaded(*event.batch, error, blobs, now());
+  touch(event.shard);
+}
+
+// One may be missing: it was cancelled meanwhile.
+void CoreWorld::end_ahead(Event& event) {
+  std::vector<ChunkBlob> read;
+  for (const ChunkNumber chunk : event.chunks) {
+    ChunkBlob& one = read.emplace_back();
+    one.chunk = chunk;
+    const auto found = durable_.chunks.find(chunk);
+    const bool is_read = found != durable_.chunks.end() && !(ahead_fault && ahead_fault());
+    if (is_read) one.blob = found->second.blob;
+    if (is_read && damage_loads) one.blob[0] = 77;
+  }
+  cores_[event.shard]->read_ahead(read, now());
   touch(event.shard);
 }
 

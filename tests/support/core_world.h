@@ -110,6 +110,7 @@ class CoreWorld {
   std::function<Reply(const WorldRequest&)> network;  // default: 200 after 1 ms
   std::function<StoreFault()> store_fault;            // asked once a commit
   std::function<std::error_code()> load_fault;        // asked once a read
+  std::function<std::error_code()> ahead_fault;       // the same of what is read ahead
   bool damage_loads = false;                          // blobs come back broken
   // --- Observers
   std::function<void(const WorldRequest&)> on_request, on_reply;
@@ -157,6 +158,7 @@ class CoreWorld {
   std::uint64_t memory_bytes() const;
   std::uint32_t life() const { return life_; }
   TimePoint last_refusal() const { return last_refusal_; }
+  std::uint64_t loads() const { return loads_done_; }  // batches that were read by themselves
   std::uint64_t events() const { return events_done_; }
   std::uint64_t trace_hash() const { return trace_; }
   // What the world itself found wrong: settled twice, a body that changed, a chunk without its
@@ -165,10 +167,11 @@ class CoreWorld {
 
  private:
   struct Event {
-    enum class Kind { attempt, commit, load, custom } kind = Kind::custom;
+    enum class Kind { attempt, commit, load, ahead, custom } kind = Kind::custom;
     std::uint32_t shard = 0;
     Batch* batch = nullptr;
     std::size_t request = 0;
+    std::vector<ChunkNumber> chunks;
     std::function<void()> then;
   };
   struct Commit {  // the store thread's running commit
@@ -191,6 +194,7 @@ class CoreWorld {
   void apply(const StoreGroup& group);
   void apply_fail(const FailBatch& fail);
   void end_load(Event& event);
+  void end_ahead(Event& event);
   void ensure_numbers(std::uint32_t shard, std::size_t hooks);
   void trace(std::uint64_t value);
 
@@ -214,7 +218,7 @@ class CoreWorld {
   std::vector<WorldRequest> requests_;
   std::size_t calls_made_ = 0;
   std::vector<std::shared_ptr<WorldRetry>> retries_;
-  std::uint64_t events_done_ = 0;
+  std::uint64_t events_done_ = 0, loads_done_ = 0;
   std::uint64_t trace_ = 0x9e3779b97f4a7c15;
 };
 

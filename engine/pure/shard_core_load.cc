@@ -1,0 +1,205 @@
+// What is in the store only comes back here: a batch whose turn it is, or whose failed rows want
+// its hooks, and, where a bag has many such batches, some of those behind it in the same go. Read
+// by itself each would cost a way to the store thread and back.
+#include <algorithm>
+#include <utility>
+
+#include "engine/pure/check.h"
+#include "engine/pure/chunk_codec.h"
+#include "engine/pure/shard_core.h"
+
+namespace postbag {
+namespace {
+
+// Of one bag, and of all together. What is read ahead and not wanted for so many other starts may
+// give way: its target takes nothing just now.
+constexpr std::size_t ahead_chunks_per_bag = 64;
+constexpr std::size_t ahead_chunks_max = 4096;
+constexpr std::uint64_t ahead_bytes_max = 2 << 20;
+constexpr std::uint64_t ahead_starts_max = 16'384;
+constexpr std::uint64_t ahead_sweep_starts = 1024;  // how often that is looked for
+// Beside the blob: the entry in the table and its place in the order.
+constexpr std::size_t ahead_overhead_bytes = 96;
+
+}  // namespace
+
+// Its turn has come.
+void ShardCore::load(Batch& batch) {
+  set_state(batch, BatchState::loading);
+  ahead_clock_ += 1;
+  if (take_ahead(batch)) return;
+  loads_.push_back(&batch);
+  if (!batch.is_retry) plan_ahead(*batch.bag);
+}
+
+void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
+                       const Now& now) {
+  const bool cancelled = batch.state == BatchState::failing;
+  check(cancelled || batch.state == BatchState::loading);
+  const bool damaged = error == Errc::store_corrupt || error == Errc::not_found;
+  // A drain starts no retry, and this one had not started when it was still being read.
+  const bool may_go = !stopped_sending_ && !(draining_ && batch.is_retry);
+  if ((error && !damaged) || (!may_go && !cancelled)) {
+    load_failed(batch, now);
+    return;
+  }
+  const bool sound = !damaged && decode_chunks(batch, blobs);
+  batch.corrupt = !sound;
+  batch.resident = true;
+  if (cancelled) {
+    unuse(batch);
+    TargetState& target = *batch.bag->target;
+    AttemptResult result;
+    result.reason = Reason::cancelled;
+    give_up(batch, std::move(result), now.wall_ms);
+    cancel_loads_ -= 1;
+    cancel_ended();
+    cancel_more();
+    target_changed(target);
+    pump();
+    return;
+  }
+  set_state(batch, BatchState::in_flight);
+  if (sound) {
+    counters_.attempts += 1;
+    sends_.push_back(&batch);
+    return;
+  }
+  AttemptResult result;
+  result.reason = Reason::corrupt_payload;
+  result.final = true;
+  attempt_done(batch, std::move(result), now);
+}
+
+// False, and nothing in memory: the chunks are damaged.
+bool ShardCore::decode_chunks(Batch& batch, std::span<const std::string> blobs) {
+  const std::uint32_t expected = batch.hooks;
+  const std::size_t meta_before = batch.meta.capacity();
+  batch.hooks = 0;
+  bool sound = true;
+  for (const std::string& blob : blobs) {
+    batch.name_event = true;
+    sound = sound && decode_chunk(blob, batch, pool_);
+  }
+  sound = sound && batch.hooks == expected;
+  if (!sound) drop_hooks(batch, pool_);
+  batch.hooks = expected;
+  overhead_bytes_ += batch.meta.capacity() - meta_before;
+  return sound;
+}
+
+// The store could not read just now; nothing says that the hooks are lost. Tried again as if the
+// attempt had never been.
+void ShardCore::load_failed(Batch& batch, const Now& now) {
+  if (batch.state == BatchState::failing) {
+    unuse(batch);
+    batch.last_reason = Reason::local_resource;
+    wait_for_retry(batch, now, false);
+    cancel_loads_ -= 1;
+    cancel_ended();
+    cancel_more();
+    return;
+  }
+  set_state(batch, BatchState::in_flight);
+  AttemptResult result;
+  result.reason = Reason::local_resource;
+  result.counted = false;
+  attempt_done(batch, std::move(result), now);
+}
+
+// False: it must be read by itself.
+bool ShardCore::take_ahead(Batch& batch) {
+  const auto found = ahead_.find(batch.chunk.number);
+  if (found == ahead_.end()) return false;
+  if (!found->second.is_read) {
+    found->second.waiter = &batch;
+    return true;
+  }
+  const std::string blob = std::move(found->second.blob);
+  forget_ahead(found, blob.size());
+  // One that is damaged is read once more, which says what is wrong with it.
+  if (!decode_chunks(batch, {&blob, 1})) return false;
+  batch.resident = true;
+  set_state(batch, BatchState::in_flight);
+  counters_.attempts += 1;
+  sends_.push_back(&batch);
+  return true;
+}
+
+// What the bag will send next, as far as it is on disk only and in one chunk each.
+void ShardCore::plan_ahead(const Bag& bag) {
+  if (!has_room_ahead()) return;
+  std::size_t left = std::min(ahead_chunks_per_bag, ahead_chunks_max - ahead_.size());
+  const auto plan = [&](ChunkNumber chunk, bool has_more_chunks) {
+    if (left == 0 || has_more_chunks) return false;
+    if (!ahead_.try_emplace(chunk, Ahead{{}, nullptr, ahead_clock_, false}).second) return true;
+    loads_ahead_.push_back(chunk);
+    overhead_bytes_ += ahead_overhead_bytes;
+    left -= 1;
+    return true;
+  };
+  for (const Batch* batch = bag.queue_head; batch != nullptr; batch = batch->next) {
+    if (batch->resident || !plan(batch->chunk.number, batch->more_chunks != nullptr)) return;
+    bool goes_on = true;
+    if (!batch->run) continue;
+    batch->run->for_each([&](const DiskBatch& places) {
+      return goes_on = plan(places.chunk.number, !places.more_chunks.empty());
+    });
+    if (!goes_on) return;
+  }
+}
+
+bool ShardCore::has_room_ahead() {
+  if (ahead_clock_ < ahead_pause_until_) return false;
+  const auto has_room = [&] {
+    return ahead_.size() < ahead_chunks_max && ahead_bytes_ <= ahead_bytes_max / 2;
+  };
+  if (has_room()) return true;
+  if (ahead_clock_ - ahead_sweep_at_ < ahead_sweep_starts) return false;
+  ahead_sweep_at_ = ahead_clock_;
+  drop_ahead(ahead_starts_max);
+  return has_room();
+}
+
+void ShardCore::read_ahead(std::span<ChunkBlob> found, const Now& now) {
+  for (ChunkBlob& read : found) {
+    const auto place = ahead_.find(read.chunk);
+    check(place != ahead_.end() && !place->second.is_read);
+    Batch* const waiter = place->second.waiter;
+    const bool is_kept = waiter == nullptr && !read.blob.empty() && !stopped_sending_ &&
+                         ahead_bytes_ + read.blob.size() <= ahead_bytes_max;
+    if (is_kept) {
+      ahead_bytes_ += read.blob.size();
+      overhead_bytes_ += read.blob.size();
+      place->second.blob = std::move(read.blob);
+      place->second.is_read = true;
+      continue;
+    }
+    forget_ahead(place, 0);
+    if (waiter == nullptr) continue;
+    if (read.blob.empty()) {
+      loads_.push_back(waiter);
+    } else {
+      loaded(*waiter, {}, {&read.blob, 1}, now);
+    }
+  }
+}
+
+void ShardCore::forget_ahead(AheadTable::iterator place, std::size_t blob_bytes) {
+  ahead_bytes_ -= blob_bytes;
+  overhead_bytes_ -= blob_bytes + ahead_overhead_bytes;
+  ahead_.erase(place);
+}
+
+// What was read and has been waiting for more than so many starts.
+void ShardCore::drop_ahead(std::uint64_t starts) {
+  for (auto at = ahead_.begin(); at != ahead_.end();) {
+    const auto place = at++;
+    const Ahead& one = place->second;
+    if (one.is_read && ahead_clock_ - one.planned_at >= starts) {
+      forget_ahead(place, one.blob.size());
+    }
+  }
+}
+
+}  // namespace postbag
