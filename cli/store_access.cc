@@ -16,6 +16,16 @@ namespace {
 
 constexpr const char* default_config_file = "postbag.toml";
 
+// What is the store's fault is told by the code; the status says little about it.
+std::optional<Errc> store_error_of(std::string_view code) {
+  for (const Errc errc :
+       {Errc::disk_low, Errc::store_failed, Errc::store_busy, Errc::store_corrupt,
+        Errc::store_newer, Errc::store_cannot_create, Errc::store_permission, Errc::store_io}) {
+    if (code == error_token(errc)) return errc;
+  }
+  return std::nullopt;
+}
+
 int exit_code_of_status(int status) {
   switch (status) {
     case 401:
@@ -105,10 +115,15 @@ StoreHolder open_daemon_or_store(const Options& options, bool create) {
   return holder;
 }
 
+int exit_code_of_daemon(std::string_view code, int status) {
+  if (const auto errc = store_error_of(code)) return exit_code_of(make_error_code(*errc));
+  return exit_code_of_status(status);
+}
+
 void expect_success(const ControlAnswer& answer) {
   if (answer.ok()) return;
   const DaemonError error = parse_daemon_error(answer.body);
-  throw CommandError(exit_code_of_status(answer.status),
+  throw CommandError(exit_code_of_daemon(error.code, answer.status),
                      "the daemon answered " + std::to_string(answer.status) +
                          (error.code.empty() ? "" : " " + error.code) +
                          (error.message.empty() ? "" : ": " + printable(error.message)));

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "cli/arguments.h"
 #include "cli/console.h"
@@ -37,6 +38,10 @@ StoreHolder open_daemon_or_store(const Options& options, bool create);
 // `accept_loss`: also where accepted hooks are missing, see SqliteStoreOptions.
 std::unique_ptr<Store> open_store_alone(const Options& options, bool create,
                                         bool accept_loss = false, bool count_pending = true);
+
+// What a command ends with when the daemon says {"error": {"code": ...}} with such a status: what
+// it would end with if it had met that error itself.
+int exit_code_of_daemon(std::string_view code, int status);
 
 // The answer of the daemon if it is a success, else CommandError with its message and the code that
 // fits.

@@ -22,6 +22,7 @@
 #include "cli/progress.h"
 #include "cli/recovery_progress.h"
 #include "cli/send_input.h"
+#include "cli/store_access.h"
 #include "cli/table.h"
 #include "engine/pure/json.h"
 #include "postbag/error.h"
@@ -299,6 +300,17 @@ TEST(ExitCodes, OfErrors) {
   EXPECT_EQ(exit_code_of(make_error_code(Errc::target_forbidden)), 65);
   EXPECT_EQ(exit_code_of(std::make_error_code(std::errc::permission_denied)), 77);
   EXPECT_EQ(exit_code_of(std::make_error_code(std::errc::address_in_use)), 71);
+}
+
+TEST(ExitCodes, ADaemonWhoseStoreFailsIsNoFaultOfTheSystem) {
+  EXPECT_EQ(exit_code_of_daemon("store_failed", 500), 74);
+  EXPECT_EQ(exit_code_of_daemon("store_io", 500), 74);
+  EXPECT_EQ(exit_code_of_daemon("disk_low", 507), 74);
+  EXPECT_EQ(exit_code_of_daemon("store_corrupt", 500), 65);
+  EXPECT_EQ(exit_code_of_daemon("internal", 500), 71);
+  EXPECT_EQ(exit_code_of_daemon("full", 503), 69);
+  EXPECT_EQ(exit_code_of_daemon("not_found", 404), 66);
+  EXPECT_EQ(exit_code_of_daemon("", 401), 77);
 }
 
 TEST(OwnAddresses, ListenIsParsedStrictly) {

@@ -61,7 +61,10 @@ class DaemonRetry {
           "the daemon went away; the last it said: " + std::to_string(progress_.delivered) +
               " delivered, " + std::to_string(progress_.failed) + " failed again");
     }
-    if (!error_.empty()) throw CommandError(exit_system, "the daemon: " + printable(error_));
+    if (!error_.code.empty()) {
+      throw CommandError(exit_code_of_daemon(error_.code, 500),
+                         "the daemon: " + printable(error_.code + ": " + error_.message));
+    }
     return progress_;
   }
 
@@ -76,7 +79,7 @@ class DaemonRetry {
   void on_line(std::string_view line) {
     const DaemonError error = parse_daemon_error(line);
     if (!error.code.empty()) {
-      error_ = error.code + ": " + error.message;
+      error_ = error;
       return;
     }
     const auto progress = parse_retry_progress(line);
@@ -90,7 +93,8 @@ class DaemonRetry {
   Console& console_;
   ProgressBar bar_;
   RetryProgress progress_;
-  std::string rest_, error_;
+  std::string rest_;
+  DaemonError error_;  // its last word, instead of the numbers
 };
 
 RetryProgress retry_alone(std::unique_ptr<Store> store, Options options, RetryOptions retry,
