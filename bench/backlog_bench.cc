@@ -285,16 +285,13 @@ int run(int argc, char** argv) {
     return 64;
   }
   const bool smoke = arguments.has("smoke");
-  const auto at_least_1 = [&](const char* name, std::uint64_t otherwise) {
-    return std::max<std::uint64_t>(1, arguments.number(name, otherwise));
-  };
-  setting.targets = at_least_1("targets", 100);
-  setting.batch = static_cast<std::uint32_t>(at_least_1("batch", 100));
-  setting.payload_bytes = at_least_1("payload", 300);
-  setting.lines = at_least_1("lines", smoke ? 1'000 : 10'000);
-  setting.callers = static_cast<std::uint32_t>(at_least_1("callers", 4));
+  setting.targets = arguments.at_least_1("targets", 100);
+  setting.batch = static_cast<std::uint32_t>(arguments.at_least_1("batch", 100));
+  setting.payload_bytes = arguments.at_least_1("payload", 300);
+  setting.lines = arguments.at_least_1("lines", smoke ? 1'000 : 10'000);
+  setting.callers = static_cast<std::uint32_t>(arguments.at_least_1("callers", 4));
   // The same number for each target.
-  const std::uint64_t hooks = at_least_1("hooks", smoke ? 40'000 : 10'000'000);
+  const std::uint64_t hooks = arguments.at_least_1("hooks", smoke ? 40'000 : 10'000'000);
   setting.hooks = std::max<std::uint64_t>(1, hooks / setting.targets) * setting.targets;
   setting.deliver = !arguments.has("no-delivery");
   setting.json = arguments.has("json");

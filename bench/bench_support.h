@@ -1,6 +1,7 @@
 #pragma once
 
 #include <sys/types.h>
+#include <algorithm>
 
 #include <cstdint>
 #include <functional>
@@ -23,6 +24,10 @@ class Arguments {
   bool has(const std::string& name) const { return values_.contains(name); }
   std::string text(const std::string& name, std::string otherwise = {}) const;
   std::uint64_t number(const std::string& name, std::uint64_t otherwise) const;
+  // 0 is taken for 1.
+  std::uint64_t at_least_1(const std::string& name, std::uint64_t otherwise) const {
+    return std::max<std::uint64_t>(1, number(name, otherwise));
+  }
 
  private:
   void refuse(const std::string& why) const;

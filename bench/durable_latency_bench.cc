@@ -231,14 +231,11 @@ int run(int argc, char** argv) {
                             usage);
   Setting setting;
   const bool smoke = arguments.has("smoke");
-  const auto at_least_1 = [&](const char* name, std::uint64_t otherwise) {
-    return std::max<std::uint64_t>(1, arguments.number(name, otherwise));
-  };
-  setting.rate = at_least_1("rate", smoke ? 5000 : setting.rate);
-  setting.call = at_least_1("call", setting.call);
-  setting.rows = at_least_1("rows", smoke ? 2000 : setting.rows);
-  setting.payload = at_least_1("payload", setting.payload);
-  setting.seconds = at_least_1("seconds", smoke ? 1 : setting.seconds);
+  setting.rate = arguments.at_least_1("rate", smoke ? 5000 : setting.rate);
+  setting.call = arguments.at_least_1("call", setting.call);
+  setting.rows = arguments.at_least_1("rows", smoke ? 2000 : setting.rows);
+  setting.payload = arguments.at_least_1("payload", setting.payload);
+  setting.seconds = arguments.at_least_1("seconds", smoke ? 1 : setting.seconds);
   setting.beside = arguments.text("beside", smoke ? "list" : "nothing");
   setting.pin = arguments.has("pin");
   setting.json = arguments.has("json");

@@ -161,13 +161,10 @@ int run(int argc, char** argv) {
     std::fprintf(stderr, "--postbag is missing\n%s", usage);
     return 64;
   }
-  const auto at_least_1 = [&](const char* name, std::uint64_t otherwise) {
-    return std::max<std::uint64_t>(1, arguments.number(name, otherwise));
-  };
-  setting.seed.hooks = at_least_1("hooks", arguments.has("smoke") ? 20'000 : 1'000'000);
-  setting.seed.batch = static_cast<std::uint32_t>(at_least_1("batch", 100));
-  setting.seed.targets = at_least_1("targets", 100);
-  setting.seed.payload_bytes = at_least_1("payload", 256);
+  setting.seed.hooks = arguments.at_least_1("hooks", arguments.has("smoke") ? 20'000 : 1'000'000);
+  setting.seed.batch = static_cast<std::uint32_t>(arguments.at_least_1("batch", 100));
+  setting.seed.targets = arguments.at_least_1("targets", 100);
+  setting.seed.payload_bytes = arguments.at_least_1("payload", 256);
   setting.first = arguments.has("first");
   setting.pin = arguments.has("pin");
   setting.json = arguments.has("json");

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "tests/crash/hook_names.h"
+#include "tests/support/failed_row.h"
 
 namespace postbag::test {
 namespace {
@@ -79,28 +80,7 @@ void StoreModel::apply(const StoreGroup& group) {
 
 void StoreModel::fail(const FailBatch& batch) {
   batch.each_hook([&](const FailedHookView& hook) {
-    FailedHook row;
-    row.key = hook.key;
-    row.id = hook.id;
-    row.target = batch.key.target;
-    row.group = batch.key.group;
-    row.headers = batch.key.headers;
-    row.event = hook.event;
-    row.content_type = hook.content_type;
-    row.body = hook.body;
-    row.reason = batch.reason;
-    row.status = batch.status;
-    row.attempts = batch.attempts;
-    row.first_at = hook.accepted_ms;
-    row.last_at = batch.last_at;
-    row.response_headers = batch.response_headers;
-    row.response_excerpt = batch.response_excerpt;
-    const auto before = failed_.find(hook.key);
-    if (before != failed_.end()) {
-      row.attempts += before->second.attempts;
-      row.first_at = before->second.first_at;
-    }
-    failed_[hook.key] = row;
+    put_failed_row(failed_, batch, hook);
     reserved_below_ = std::max(reserved_below_, (hook.key >> 14) + 1);
   });
 }

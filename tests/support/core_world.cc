@@ -6,6 +6,7 @@
 #include "engine/pure/url_hash.h"
 #include "engine/pure/wire.h"
 #include "postbag/error.h"
+#include "tests/support/failed_row.h"
 
 namespace postbag::test {
 namespace {
@@ -378,24 +379,8 @@ void CoreWorld::apply(const StoreGroup& group) {
 
 void CoreWorld::apply_fail(const FailBatch& fail) {
   fail.each_hook([&](const FailedHookView& hook) {
-    FailedHook& row = durable_.failed[hook.key];
-    const bool is_new = row.key == 0;
-    if (is_new) row.first_at = hook.accepted_ms;
-    row.key = hook.key;
-    row.id = hook.id;
-    row.target = fail.key.target;
-    row.group = fail.key.group;
-    row.headers = fail.key.headers;
-    row.event = hook.event;
-    row.content_type = hook.content_type;
-    row.body = hook.body;
-    row.reason = fail.reason;
-    row.status = fail.status;
-    row.attempts += fail.attempts;
-    row.last_at = fail.last_at;
-    row.response_headers = fail.response_headers;
-    row.response_excerpt = fail.response_excerpt;
-    if (on_failed_row) on_failed_row(row, is_new);
+    const bool is_new = put_failed_row(durable_.failed, fail, hook);
+    if (on_failed_row) on_failed_row(durable_.failed.at(hook.key), is_new);
   });
 }
 
