@@ -1,8 +1,8 @@
 #pragma once
 
 #include <sys/types.h>
-#include <algorithm>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/shell/progress_wait.h"
 #include "tests/support/engine_support.h"
 #include "tests/support/failing_store.h"
 
@@ -29,6 +30,22 @@ void expect_shut_down(const std::vector<FailedHook>& rows, std::uint32_t attempt
     EXPECT_EQ(row.reason, Reason::shutdown);
     EXPECT_EQ(row.attempts, attempts);
   }
+}
+
+TEST(WaitWhileProgress, EndsOnlyWhenNothingWasDoneForSoLong) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::unique_lock lock(mutex);
+  std::uint64_t left = 100;
+  const auto wait = [&](std::uint64_t ended_at, std::uint64_t hangs_at) {
+    return wait_while_progress(
+        changed, lock, Duration::zero(), [&] { return left <= ended_at; },
+        [&] { return left == hangs_at ? left : left--; });
+  };
+  EXPECT_TRUE(wait(50, 0));
+  EXPECT_EQ(left, 50u);
+  EXPECT_FALSE(wait(10, 20));
+  EXPECT_EQ(left, 20u);
 }
 
 TEST(EngineDrain, GivesEachBatchOneAttemptAndStoresTheRest) {

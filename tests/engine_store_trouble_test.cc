@@ -353,6 +353,21 @@ TEST_F(EngineStore, WhatCannotBeStoredAsFailedStays) {
   EXPECT_EQ(receiver.request_count(), 1u);
 }
 
+TEST_F(EngineStore, AFatalHandlerThatThrowsIsLogged) {
+  FaultReceiver receiver;
+  std::promise<void> logged;
+  logger.level = LogLevel::error;
+  logger.write = [&](LogLevel, std::string_view line) {
+    if (line == "a callback threw: nobody catches this") logged.set_value();
+  };
+  start();
+  engine->on_fatal([](std::error_code) { throw std::runtime_error("nobody catches this"); });
+  control->refuse_all(Errc::store_failed);
+  EXPECT_EQ(engine->submit(receiver.url(), "1").error, Errc::store_failed);
+  EXPECT_EQ(logged.get_future().wait_for(patience), std::future_status::ready);
+  EXPECT_FALSE(engine->status().healthy);
+}
+
 TEST_F(EngineStore, AStoreThatFailsEndsIntake) {
   FaultReceiver receiver;
   options.engine.threads = 2;

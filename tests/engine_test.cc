@@ -239,6 +239,31 @@ TEST(EngineSubmit, ACallbackThatThrowsIsLoggedAndOthersAreAnswered) {
   EXPECT_EQ(engine.status().delivered, 4u);
 }
 
+TEST(EngineSubmit, AListenerThatThrowsIsLoggedAndTakesNothingOver) {
+  struct Thrower : OutcomeListener {
+    bool hook_done(std::size_t, const HookOutcome&) override { throw 7; }
+  };
+  FaultReceiver good;
+  FaultReceiver bad(always(500));
+  std::atomic<int> logged{0};
+  Logger logger;
+  logger.level = LogLevel::error;
+  logger.write = [&](LogLevel, std::string_view line) {
+    logged += line == "a callback threw: no std::exception";
+  };
+  Engine engine(loopback_options(), make_memory_store(), logger);
+  for (const std::string& url : {good.url(), bad.url()}) {
+    SubmitOptions options;
+    options.listener = std::make_shared<Thrower>();
+    EXPECT_TRUE(engine.submit(hooks_to(url, {"1"}), options).ok());
+  }
+  engine.flush();
+  EXPECT_TRUE(engine.wait_idle(patience));
+  EXPECT_TRUE(eventually([&] { return logged == 2; }));
+  EXPECT_EQ(engine.status().delivered, 1u);
+  EXPECT_THAT(bodies(failed_rows(engine)), ElementsAre("1"));
+}
+
 // --- Ids given by producers
 
 TEST(EngineIds, TheSameContentIsAcceptedOnce) {

@@ -282,6 +282,23 @@ TEST_F(ShardCorePackTest, AbandonStoresThemAsFailed) {
   EXPECT_EQ(world_->hooks_held(), 0u);
 }
 
+TEST_F(ShardCorePackTest, AbandonMakesThemRowsAPartAtATime) {
+  make();
+  give(0, 20'000);
+  world_->core().stop_sending();
+  world_->run_for(seconds(200));
+  const std::uint64_t before = world_->memory_bytes();
+  EXPECT_EQ(world_->core().abandon(world_->now()).second, 19'999u);
+  std::uint64_t most = 0;
+  world_->touch();
+  while (world_->step()) most = std::max(most, world_->memory_bytes());
+  EXPECT_LT(most, before + 2100 * 600);
+  EXPECT_TRUE(world_->core().idle());
+  ASSERT_EQ(world_->durable().failed.size(), 19'999u);
+  for (const auto& [key, row] : world_->durable().failed) ASSERT_EQ(row.reason, Reason::shutdown);
+  expect_all_gone();
+}
+
 // A thousand ids of 64 bytes beside bodies of one are more than a run can hold.
 TEST_F(ShardCorePackTest, ABatchOfManyLongIdsStaysAnObject) {
   const auto wait = [&] {

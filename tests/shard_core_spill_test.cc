@@ -241,16 +241,48 @@ TEST_F(ShardCoreSpillTest, AHookWhoseCancelIsStillBeingReadIsToldOfIt) {
   world_->shed(1 << 30);
   ShardCore& core = world_->core();
   EXPECT_EQ(core.cancel("*", world_->now()), 9u);
+  std::vector<std::shared_ptr<CountedOutcomes>> listeners;
   for (const auto& [number, chunk] : world_->durable().chunks) {
     if (number == world_->durable().chunks.begin()->first) continue;  // on the wire
-    const auto listener = std::make_shared<CountedOutcomes>();
-    EXPECT_TRUE(core.watch(number, 0, 0, listener));
-    EXPECT_EQ(listener->failed, 1);
-    EXPECT_EQ(listener->reason, Reason::cancelled) << number;
+    listeners.push_back(std::make_shared<CountedOutcomes>());
+    EXPECT_TRUE(core.watch(number, 0, 0, listeners.back()));
   }
   world_->touch();
   world_->run_for(seconds(1));
   EXPECT_EQ(world_->durable().failed.size(), 9u);
+  ASSERT_EQ(listeners.size(), 9u);
+  for (const auto& listener : listeners) {
+    EXPECT_EQ(listener->failed, 1);
+    EXPECT_EQ(listener->reason, Reason::cancelled);
+  }
+}
+
+// Of those behind the first thousand nobody reads anything yet.
+TEST_F(ShardCoreSpillTest, AWatcherOfACancelWhoseReadFailsIsToldWhatComesOfTheHookThen) {
+  make_waiting(plain(1));
+  give(0, 3000);
+  world_->shed(1 << 30);
+  std::vector<ChunkNumber> chunks;
+  for (const auto& [number, chunk] : world_->durable().chunks) chunks.push_back(number);
+  EXPECT_EQ(world_->core().cancel("*", world_->now()), 2999u);
+  const auto first = std::make_shared<CountedOutcomes>();
+  const auto middle = std::make_shared<CountedOutcomes>();
+  const auto last = std::make_shared<CountedOutcomes>();
+  EXPECT_TRUE(world_->core().watch(chunks[1], 0, 0, first));
+  EXPECT_TRUE(world_->core().watch(chunks[2500], 0, 0, middle));
+  EXPECT_TRUE(world_->core().watch(chunks.back(), 0, 0, last));
+  EXPECT_FALSE(world_->core().watch(chunks.back(), 1, 0, last));
+  world_->load_fault = [] { return make_error_code(Errc::store_io); };
+  world_->touch();
+  world_->run_for(milliseconds(500));
+  EXPECT_EQ(first->failed + middle->failed + last->failed, 0);
+  world_->load_fault = {};
+  let_go();
+  world_->run_idle();
+  EXPECT_EQ(first->delivered, 1);
+  EXPECT_EQ(middle->delivered, 1);
+  EXPECT_EQ(last->delivered, 1);
+  expect_all_gone();
 }
 
 // What an earlier life of another mode left is settled like what it would settle itself.

@@ -116,13 +116,6 @@ void DiskRun::push_front(const DiskBatch& batch) {
   hooks_ += batch.hooks;
 }
 
-void DiskRun::append(const DiskRun& other) {
-  other.for_each([this](const DiskBatch& batch) {
-    push_back(batch);
-    return true;
-  });
-}
-
 DiskBatch DiskRun::pop_front() {
   check(batches_ > 0);
   std::string_view behind = rest();

@@ -30,7 +30,6 @@ class DiskRun {
   void extend_back(const ChunkInfo& chunk);
   // Costs a move of all bytes.
   void push_front(const DiskBatch& batch);
-  void append(const DiskRun& other);
   // The oldest. Must not be empty.
   DiskBatch pop_front();
   // Oldest first, until the function says false.

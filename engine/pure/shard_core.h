@@ -150,8 +150,9 @@ class ShardCore {
   std::uint64_t cancel(std::string_view target_glob, const Now& now);
   // Cuts every bag; from now on each unattempted batch gets one attempt and no retry is started.
   void drain(const Now& now);
-  // After a drain: what is left of memory mode becomes failed(shutdown); durable batches just stay
-  // stored. Attempts must have ended. Returns {left in the store, stored as failed}.
+  // After a drain: what is left of memory mode becomes failed(shutdown), a part at a time as the
+  // store takes it; durable batches just stay stored. Attempts must have ended. Returns {left in
+  // the store, stored as failed}.
   std::pair<std::uint64_t, std::uint64_t> abandon(const Now& now);
   // From now on no attempt is started.
   void stop_sending() { stopped_sending_ = true; }
@@ -306,6 +307,8 @@ class ShardCore {
   void give_run(Batch& carrier, std::unique_ptr<DiskRun> run);
   Batch* unfold_batch(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place);
   const Bag* find_in_runs(ChunkNumber chunk, std::uint32_t index, bool& is_cancelled) const;
+  Batch* unfold_cancelled(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place);
+  Batch& read_cancelled(Bag& bag, const DiskBatch& places);
   std::uint64_t cancel_run(Batch& carrier);
   void cancel_more();
   std::uint64_t leave_runs();
@@ -330,9 +333,9 @@ class ShardCore {
   void unpack_next(Batch& carrier);
   Batch* unpack_batch(ChunkNumber chunk, std::uint32_t index);
   const Bag* find_packed(ChunkNumber chunk, std::uint32_t index, bool& is_cancelled) const;
-  std::uint64_t cancel_packed(Batch& carrier, const Now& now);
+  std::uint64_t cancel_packed(Batch& carrier, Reason reason, const Now& now);
   void cancel_more_packed(std::size_t batches_max);
-  void unpack_all();
+  std::uint64_t abandon_packed(const Now& now);
 
   // shard_core_load.cc
   struct Ahead {
@@ -412,6 +415,7 @@ class ShardCore {
     Bag* bag = nullptr;
     std::unique_ptr<PackedRun> run;
     WallMs at = 0;
+    Reason reason = Reason::none;
   };
   std::deque<CancelledPacked> cancelled_packed_;  // out of their queues, on their way to `fail`
 

@@ -149,7 +149,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
     TargetState& target = *batch->bag->target;
     hooks += batch->hooks;
     if (batch->run) hooks += cancel_run(*batch);
-    if (batch->packed) hooks += cancel_packed(*batch, now);
+    if (batch->packed) hooks += cancel_packed(*batch, Reason::cancelled, now);
     if (batch->uncommitted > 0) {  // goes as soon as it is committed; what comes later is not meant
       batch->cancelled = true;
       cancels_open_ += 1;
@@ -193,7 +193,7 @@ bool ShardCore::drained() const {
 std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
   check(!recovered_);
   refuse_dirty(Errc::stopping, now);
-  unpack_all();
+  std::uint64_t failed = abandon_packed(now);
   std::vector<Batch*> batches;
   for (auto& [number, batch] : by_number_) {
     if (batch->state != BatchState::failing) batches.push_back(batch);
@@ -201,7 +201,6 @@ std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
   std::sort(batches.begin(), batches.end(),
             [](const Batch* a, const Batch* b) { return a->number < b->number; });
   std::uint64_t left = leave_runs();
-  std::uint64_t failed = 0;
   for (Batch* batch : batches) {
     if (batch->uses > 0) continue;
     take_out(*batch);
@@ -223,6 +222,7 @@ std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
       give_up(*batch, std::move(result), now.wall_ms);
     }
   }
+  cancel_more();
   return {left, failed};
 }
 
@@ -306,16 +306,17 @@ bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call
   std::uint32_t place = 0;
   Batch* batch = batch_with(chunk, index, place);
   if (batch == nullptr) batch = unfold_batch(chunk, index, place);
+  if (batch == nullptr) batch = unfold_cancelled(chunk, index, place);
   if (batch == nullptr && (batch = unpack_batch(chunk, index)) != nullptr) place = index;
   if (batch == nullptr) {
     bool is_cancelled = false;
-    if (!find_in_runs(chunk, index, is_cancelled) && !find_packed(chunk, index, is_cancelled)) {
-      return false;
-    }
+    if (!find_packed(chunk, index, is_cancelled)) return false;
     listener->hook_done(call_index, {false, Reason::cancelled, 0});
     return true;
   }
-  if (batch->state == BatchState::failing) {  // the outcome is known, only not stored yet
+  // The outcome is known, only not stored yet; but a cancelled batch that is still being read may
+  // come back, if that fails.
+  if (batch->state == BatchState::failing && batch->resident) {
     listener->hook_done(call_index, {false, batch->last_reason, batch->last_status});
     return true;
   }

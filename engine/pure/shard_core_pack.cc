@@ -3,7 +3,6 @@
 // batch again when the one before it leaves the queue or somebody wants to watch it. The copies
 // cost less than the memory of the objects; a queue that is short never sees them.
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "engine/pure/check.h"
@@ -132,25 +131,25 @@ const Bag* ShardCore::find_packed(ChunkNumber chunk, std::uint32_t index,
 }
 
 // Takes the run of a batch out of the queue: its hooks are failing from now on. Returns how many.
-std::uint64_t ShardCore::cancel_packed(Batch& carrier, const Now& now) {
+std::uint64_t ShardCore::cancel_packed(Batch& carrier, Reason reason, const Now& now) {
   std::unique_ptr<PackedRun> run = take_packed(carrier);
   const std::uint64_t hooks = run->hooks();
   carrier.bag->target->hooks_waiting -= hooks;
   cancels_open_ += run->batches();
-  cancelled_packed_.push_back({carrier.bag, std::move(run), now.wall_ms});
+  cancelled_packed_.push_back({carrier.bag, std::move(run), now.wall_ms, reason});
   return hooks;
 }
 
-// Makes failed rows of cancelled runs while no more than so many wait for the store: these are
+// Makes failed rows of such runs while no more than so many wait for the store: these are
 // objects again. Where no rows are kept, so many at a time.
 void ShardCore::cancel_more_packed(std::size_t batches_max) {
   for (std::size_t made = 0; !cancelled_packed_.empty() && made < batches_max; ++made) {
     if (part_ && part_->fail.size() >= batches_max) break;
-    auto& [bag, run, at] = cancelled_packed_.front();
+    auto& [bag, run, at, reason] = cancelled_packed_.front();
     Batch& batch = unpack_front(*bag, *run);
     batch.state = BatchState::failing;
     AttemptResult result;
-    result.reason = Reason::cancelled;
+    result.reason = reason;
     const WallMs cancelled_at = at;
     if (run->batches() == 0) cancelled_packed_.pop_front();
     give_up(batch, std::move(result), cancelled_at);
@@ -159,10 +158,14 @@ void ShardCore::cancel_more_packed(std::size_t batches_max) {
   if (!cancelled_packed_.empty()) part();  // when it comes back, this goes on
 }
 
-// At the end: all of them are objects again, and cancelled ones on their way to the store.
-void ShardCore::unpack_all() {
-  cancel_more_packed(std::numeric_limits<std::size_t>::max());
-  while (!packed_.empty()) unpack_next(*packed_.back()->carrier);
+// At the end: they become failed rows a part at a time, for all at once may be more than there is
+// memory. Returns how many hooks.
+std::uint64_t ShardCore::abandon_packed(const Now& now) {
+  std::uint64_t hooks = 0;
+  while (!packed_.empty()) {
+    hooks += cancel_packed(*packed_.back()->carrier, Reason::shutdown, now);
+  }
+  return hooks;
 }
 
 }  // namespace postbag

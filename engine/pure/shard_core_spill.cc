@@ -153,16 +153,9 @@ void ShardCore::fold(Batch& batch) {
     destroy_batch(*next);
     give_run(batch, std::move(run));
   }
-  Batch* before = batch.before;
-  if (before == nullptr || !can_fold(batch)) return;
-  if (code_bytes(*before) + code_bytes(batch) >= run_code_bytes_max) return;
-  if (!fold_into(*before, places_of(batch))) return;
-  if (batch.run) {
-    const std::unique_ptr<DiskRun> behind = take_run(batch);
-    std::unique_ptr<DiskRun> run = take_run(*before);
-    run->append(*behind);
-    give_run(*before, std::move(run));
-  }
+  // Of batches with others on disk behind them the one before is in memory: the newest go first.
+  if (batch.before == nullptr || batch.run || !can_fold(batch)) return;
+  if (!fold_into(*batch.before, places_of(batch))) return;
   queue_unlink(batch);
   destroy_batch(batch);
 }
@@ -260,17 +253,49 @@ void ShardCore::cancel_more() {
   while (!cancelled_runs_.empty() && cancel_loads_ < cancel_loads_max &&
          (!part_ || part_->fail.size() < cancel_loads_max)) {
     auto& [bag, run] = cancelled_runs_.front();
-    const DiskBatch places = run->pop_front();
-    Batch& batch = batch_on_disk(*bag, places, places.chunk.number);
-    batch.state = BatchState::failing;
-    note_cancelled(batch);
-    batch.uses += 1;
-    cancel_loads_ += 1;
-    loads_.push_back(&batch);
+    read_cancelled(*bag, run->pop_front());
     if (run->batches() > 0) continue;
     overhead_bytes_ -= run->memory_bytes();
     cancelled_runs_.pop_front();
   }
+}
+
+// One out of a cancelled run.
+Batch& ShardCore::read_cancelled(Bag& bag, const DiskBatch& places) {
+  Batch& batch = batch_on_disk(bag, places, places.chunk.number);
+  batch.state = BatchState::failing;
+  note_cancelled(batch);
+  batch.uses += 1;
+  cancel_loads_ += 1;
+  loads_.push_back(&batch);
+  return batch;
+}
+
+// The batch of a hook in a cancelled run, read before its turn: somebody wants to know what becomes
+// of it. Null: in none.
+Batch* ShardCore::unfold_cancelled(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) {
+  for (auto one = cancelled_runs_.begin(); one != cancelled_runs_.end(); ++one) {
+    const std::optional<DiskBatch> found = one->run->find(chunk);
+    if (!found) continue;
+    const ChunkInfo* info = found->find_chunk(chunk);
+    if (index >= info->hooks) return nullptr;
+    place = info->first_hook + index;
+    auto rest = std::make_unique<DiskRun>();
+    one->run->for_each([&](const DiskBatch& places) {
+      if (places.chunk.number != found->chunk.number) rest->push_back(places);
+      return true;
+    });
+    overhead_bytes_ -= one->run->memory_bytes();
+    Bag& bag = *one->bag;
+    if (rest->batches() > 0) {
+      overhead_bytes_ += rest->memory_bytes();
+      one->run = std::move(rest);
+    } else {
+      cancelled_runs_.erase(one);
+    }
+    return &read_cancelled(bag, *found);
+  }
+  return nullptr;
 }
 
 // At the end: what is in runs stays in the store. Returns how many hooks.

@@ -1,13 +1,12 @@
 #include "engine/shell/call_state.h"
 
 #include <algorithm>
-#include <exception>
 #include <new>
-#include <string>
 #include <utility>
 
 #include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
+#include "engine/shell/guarded.h"
 
 namespace postbag {
 
@@ -131,21 +130,7 @@ void CallState::finish() {
 // On a thread of the engine, which has others to answer, too.
 void CallState::answer() noexcept {
   if (!handler_) return;
-  try {
-    handler_(std::move(result_));
-  } catch (const std::exception& error) {
-    log_thrown(error.what());
-  } catch (...) {
-    log_thrown("no std::exception");
-  }
-}
-
-void CallState::log_thrown(const char* what) noexcept {
-  try {
-    ids_.logger.log(LogLevel::error, std::string("a callback threw: ") + what);
-  } catch (const std::bad_alloc&) {
-    return;  // there are more important things to have memory for
-  }
+  call_guarded(ids_.logger, [this] { handler_(std::move(result_)); });
 }
 
 }  // namespace postbag

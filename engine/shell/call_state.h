@@ -84,7 +84,6 @@ class CallState : public CallSink,
   void set_message(Errc error) noexcept;
   void tell_accepted() noexcept;
   void answer() noexcept;
-  void log_thrown(const char* what) noexcept;
 
   ShardDelivery only_delivery_;
   std::unique_ptr<ShardDelivery[]> more_deliveries_;

@@ -8,6 +8,7 @@
 #include "engine/pure/json.h"
 #include "engine/pure/url_hash.h"
 #include "engine/shell/engine_impl.h"
+#include "engine/shell/guarded.h"
 #include "engine/shell/http/http_transport.h"
 #include "engine/shell/retry_job.h"
 
@@ -131,7 +132,7 @@ void Engine::Impl::fail(std::error_code error) {
     handler.swap(fatal_handler_);  // a copy may need memory
   }
   changed_.notify_all();
-  if (handler) handler(error);
+  if (handler) call_guarded(logger_, [&] { handler(error); });
 }
 
 void Engine::Impl::on_fatal(std::function<void(std::error_code)> handler) {

@@ -1,16 +1,21 @@
 // What operators and owners ask of a running engine.
 #include <algorithm>
+#include <new>
 
 #include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
 #include "engine/pure/url.h"
 #include "engine/shell/engine_impl.h"
+#include "engine/shell/guarded.h"
+#include "engine/shell/progress_wait.h"
 
 namespace postbag {
 namespace {
 
-// Nobody waits longer for what is being written when the engine ends.
+// Nobody waits longer for what is being written when the engine ends, unless some of it was.
 constexpr Duration close_timeout = std::chrono::seconds(10);
+constexpr Duration close_retry_pause = std::chrono::milliseconds(10);
+constexpr int close_tries_max = 500;
 
 std::uint64_t sum(const std::vector<std::uint64_t>& numbers) {
   std::uint64_t total = 0;
@@ -105,10 +110,25 @@ void Engine::Impl::hurry() {
   notify();
 }
 
-// Breaks off what is on the wire and brings what is left to where it belongs. Once.
+// Once. Whoever waits for the end of the engine cannot be told that there is no memory for it: some
+// comes back, as attempts end and hooks are stored.
 void Engine::Impl::close_down() {
   const std::lock_guard drain_lock(drain_mutex_);
   if (std::exchange(closed_down_, true)) return;
+  for (int time = 0; time < close_tries_max; ++time) {
+    try {
+      return bring_home();
+    } catch (const std::bad_alloc&) {
+      std::this_thread::sleep_for(close_retry_pause);
+    }
+  }
+  call_guarded(logger_, [this] {
+    logger_.log(LogLevel::error, "no memory to end in order: what is not stored is lost");
+  });
+}
+
+// Breaks off what is on the wire and brings what is left to where it belongs. May be begun anew.
+void Engine::Impl::bring_home() {
   while (entering_.load() != 0) std::this_thread::yield();
   // No retry may start, and nothing new go out, while the attempts are broken off.
   for (int round = 0; round < 2;
@@ -132,11 +152,12 @@ void Engine::Impl::close_down() {
 
 bool Engine::Impl::wait_for_stats(const std::function<bool(const ShardStats&)>& reached) {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, close_timeout, [&] {
+  const auto ended = [&] {
     return fatal_.has_value() ||
            std::all_of(shards_.begin(), shards_.end(),
                        [&](const auto& shard) { return reached(shard->stats()); });
-  });
+  };
+  return wait_while_progress(changed_, lock, close_timeout, ended, [&] { return pending_.load(); });
 }
 
 PurgeResult Engine::Impl::purge_failed(const FailedFilter& filter,
@@ -216,7 +237,7 @@ EngineStatus Engine::Impl::status() const {
 }
 
 std::vector<TargetStatus> Engine::Impl::targets(std::size_t limit) {
-  const auto parts = ask_shards([](ShardCore& core, const Now&) {
+  const auto parts = ask_shards([](const ShardCore& core, const Now&) {
     std::vector<TargetStatus> part;
     core.collect_targets(part);
     return part;
@@ -236,7 +257,7 @@ std::vector<TargetStatus> Engine::Impl::targets(std::size_t limit) {
 std::optional<HookStatus> Engine::Impl::find_in_shards(ChunkNumber chunk, std::uint32_t index,
                                                        std::optional<BatchNumber> batch) {
   for (const auto& answer : ask_shards(
-           [=](ShardCore&core, const Now&) { return core.find_hook(chunk, index, batch); })) {
+           [=](const ShardCore&core, const Now&) { return core.find_hook(chunk, index, batch); })) {
     if (answer) return answer;
   }
   return std::nullopt;

@@ -87,15 +87,25 @@ class Engine::Impl : public ShardHost {
   };
   void on_fatal(std::function<void(std::error_code)> handler);
 
-  // Runs a function on every shard's thread and gathers the answers.
+  // Runs a function on every shard's thread and gathers the answers of those that have one: a shard
+  // that halts, be it in this function, has none. Throws std::bad_alloc: some may have run it then.
   template <class Function>
   auto ask_shards(Function function) {
     using Answer = std::invoke_result_t<Function&, ShardCore&, const Now&>;
+    constexpr bool only_looks = std::is_invocable_v<Function&, const ShardCore&, const Now&>;
     std::vector<std::future<Answer>> pending;
     for (auto& shard : shards_) {
-      auto task = std::make_shared<std::packaged_task<Answer(ShardCore&, const Now&)>>(function);
-      pending.push_back(task->get_future());
-      shard->post([task](ShardCore& core, const Now& now) { (*task)(core, now); });
+      auto answer = std::make_shared<std::promise<Answer>>();
+      pending.push_back(answer->get_future());
+      shard->post([answer = std::move(answer), function](ShardCore& core, const Now& now) mutable {
+        try {
+          answer->set_value(function(core, now));
+        } catch (...) {
+          // Nobody can say what became of the bags: this is for the shard, which halts.
+          if (!only_looks) throw;
+          answer->set_exception(std::current_exception());
+        }
+      });
     }
     std::vector<Answer> answers;
     for (auto& one : pending) {
@@ -127,6 +137,7 @@ class Engine::Impl : public ShardHost {
   bool has_failed() const { return fatal_error().has_value(); }
   void notify();
   void close_down();
+  void bring_home();
   bool wait_stored(std::optional<TimePoint> deadline);
   bool wait_for_stats(const std::function<bool(const ShardStats&)>& reached);
   std::optional<FailedHook> find_failed(std::string_view own_id);

@@ -6,6 +6,7 @@
 #include "engine/pure/hook_check.h"
 #include "engine/pure/url_hash.h"
 #include "engine/shell/engine_impl.h"
+#include "engine/shell/guarded.h"
 
 namespace postbag {
 namespace {
@@ -185,6 +186,9 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
   if (stopping_.load()) return refuse(Errc::stopping, "the engine is stopping");
   if (store_thread_->disk_is_low()) return refuse(Errc::disk_low, "the store has no room");
 
+  if (options.listener) {
+    options.listener = std::make_shared<GuardedListener>(std::move(options.listener), logger_);
+  }
   Reservation reservation(*this, hooks.body_bytes() + hooks.size() * hook_overhead_bytes, refused);
   if (!reservation) return nullptr;
   Admission admission;

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+
+#include "postbag/time.h"
+
+namespace postbag {
+
+// Waits until `ended()`, as long as `left()` falls within every `timeout`: it takes its time, but
+// does not hang. False: it hangs. Both are called under the lock.
+template <class Ended, class Left>
+bool wait_while_progress(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
+                         Duration timeout, Ended ended, Left left) {
+  for (std::uint64_t before = left(); !changed.wait_for(lock, timeout, ended);) {
+    const std::uint64_t now = left();
+    if (now >= before) return false;
+    before = now;
+  }
+  return true;
+}
+
+}  // namespace postbag
