@@ -54,10 +54,6 @@ class TimedBudget : public SliceBudget {
   bool late_ = false;
 };
 
-std::int64_t start_after(std::optional<FailedKey> after) {
-  return after ? static_cast<std::int64_t>(*after) : -1;
-}
-
 }  // namespace
 
 void SqliteStore::fail(const FailBatch& batch) {
@@ -209,13 +205,14 @@ std::error_code SqliteStore::list_failed(const FailedFilter& filter, std::option
     Statement& row = sql_.scan_failed;
     const Cursor cursor(row);
     row.bind(1, start_after(after));
-    FailedKey last = 0;
+    std::int64_t last = after ? static_cast<std::int64_t>(*after) : -1;
     while (row.step()) {
+      const std::int64_t key = ascending(last, row.integer(0));
       if (budget.used_up()) {
-        page.next = last;
+        page.next = static_cast<FailedKey>(std::max<std::int64_t>(last, 0));
         return;
       }
-      last = row.number(0);
+      last = key;
       budget.looked_at();
       if (!matcher.matches(fields_of(row))) continue;
       page.rows.push_back(failed_row(row, limits.bodies));
@@ -287,21 +284,22 @@ std::error_code SqliteStore::purge_failed(const FailedFilter& filter,
       Statement& row = sql_.scan_failed;
       const Cursor cursor(row);
       row.bind(1, start_after(after));
-      FailedKey last = 0;
+      std::int64_t last = after ? static_cast<std::int64_t>(*after) : -1;
       while (row.step()) {
+        const std::int64_t key = ascending(last, row.integer(0));
         if (budget.used_up()) {
-          stopped_at = last;
+          stopped_at = static_cast<FailedKey>(std::max<std::int64_t>(last, 0));
           break;
         }
-        last = row.number(0);
+        last = key;
         budget.looked_at();
         if (!matcher.matches(fields_of(row)) ||
-            std::binary_search(except.begin(), except.end(), last)) {
+            std::binary_search(except.begin(), except.end(), row.number(0))) {
           runs.pass();
           continue;
         }
         const std::uint64_t bytes = bytes_of(row);
-        runs.take(last, row.number(1), bytes);
+        runs.take(row.number(0), row.number(1), bytes);
         // Deleted bytes are overwritten with zeros, so they cost as much as written ones.
         budget.took(bytes);
       }

@@ -18,62 +18,126 @@ namespace {
 // twice.
 constexpr ChunkNumber unknown_reservation_gap = 1ull << 32;
 
-// Goes through a table by number as far as pages can be read, and over what cannot.
+// Goes through a table in the order in which its rows stand, as far as pages can be read, and over
+// what cannot. SQLite does not check the order, so whoever looks for the next number is led past
+// rows by one that is damaged: numbers are only looked for behind a page that cannot be read, and
+// only those of sound rows count.
 class Walk {
  public:
-  Walk(sqlite3* db, const std::string& table, const std::string& number)
-      : next_(db, ("SELECT " + number + " FROM " + table + " WHERE " + number + " >= ?1 ORDER BY " +
-                   number + " LIMIT 1")
-                      .c_str()) {}
+  using IsSound = bool (*)(const Statement& row);
 
-  // The next number at or above `from`; nothing at the end. Damaged stretches are counted in
-  // lost().
-  std::optional<std::int64_t> next(std::int64_t from) {
-    std::optional<std::int64_t> found;
-    if (look(from, found)) return found;
-    ++lost_;
-    // Some page cannot be read. Steps that double find a place behind it, halving finds the first
-    // such place.
-    std::int64_t bad = from, good = from;
-    for (std::int64_t step = 1; !look(good, found); step *= 2) {
-      bad = good;
-      if (step > std::numeric_limits<std::int64_t>::max() / 4 ||
-          good > std::numeric_limits<std::int64_t>::max() - step) {
-        return std::nullopt;
-      }
-      good += step;
-    }
-    while (good - bad > 1) {
-      std::optional<std::int64_t> nearer;
-      const std::int64_t middle = bad + (good - bad) / 2;
-      if (look(middle, nearer)) {
-        good = middle;
-        found = nearer;
-      } else {
-        bad = middle;
-      }
-    }
-    return found;
+  // `rows` gives rows from the number ?1 on, the number first.
+  Walk(sqlite3* db, const char* rows, IsSound is_sound) : rows_(db, rows), is_sound_(is_sound) {}
+
+  // Calls `each` for the sound rows, ascending. The others are counted in lost(), damaged stretches
+  // as one.
+  template <typename Each>
+  void run(Each each) {
+    std::optional<std::int64_t> from = std::numeric_limits<std::int64_t>::min();
+    while (from && !read(*from, each)) from = behind_damage();
   }
 
   std::uint64_t lost() const { return lost_; }
 
  private:
-  // False: cannot be read.
-  bool look(std::int64_t from, std::optional<std::int64_t>& found) {
-    const Cursor cursor(next_);
-    found.reset();
-    try {
-      if (next_.bind(1, from).step()) found = next_.integer(0);
-      return true;
-    } catch (const SQLite::Exception&) {
-      return false;
+  enum class Step : std::uint8_t { row, end, damage };
+
+  // False: to a page that cannot be read.
+  template <typename Each>
+  bool read(std::int64_t from, Each each) {
+    const Cursor cursor(rows_);
+    rows_.bind(1, from);
+    for (;;) {
+      const Step step = next();
+      if (step != Step::row) return step == Step::end;
+      if (!is_sound_(rows_)) {
+        ++lost_;
+      } else if (rows_.integer(0) > last_) {
+        last_ = rows_.integer(0);
+        each(rows_);
+      }
     }
   }
 
-  Statement next_;
+  Step next() {
+    try {
+      return rows_.step() ? Step::row : Step::end;
+    } catch (const SQLite::Exception&) {
+      return Step::damage;
+    }
+  }
+
+  // Steps that double find a place behind it, halving finds the first such place.
+  std::optional<std::int64_t> behind_damage() {
+    ++lost_;
+    std::int64_t bad = last_, good = last_ + 1;
+    for (std::int64_t step = 1; !leads_on(good); step *= 2) {
+      bad = good;
+      if (step > std::numeric_limits<std::int64_t>::max() / 4) return std::nullopt;
+      good += step;
+    }
+    while (good - bad > 1) {
+      const std::int64_t middle = bad + (good - bad) / 2;
+      (leads_on(middle) ? good : bad) = middle;
+    }
+    return good;
+  }
+
+  // Whether from there a sound row that is new, or the end, comes before a page that cannot be
+  // read.
+  bool leads_on(std::int64_t from) {
+    const Cursor cursor(rows_);
+    rows_.bind(1, from);
+    for (;;) {
+      const Step step = next();
+      if (step != Step::row) return step == Step::end;
+      if (is_sound_(rows_) && rows_.integer(0) > last_) return true;
+    }
+  }
+
+  Statement rows_;
+  IsSound is_sound_;
+  std::int64_t last_ = -1;  // sound
   std::uint64_t lost_ = 0;
 };
+
+constexpr const char* chunk_rows =
+    "SELECT number, batch, target, grp, headers, accepted_ms, hooks, crc, data "
+    "FROM chunk WHERE number >= ?1 ORDER BY number";
+
+// The data is not in it.
+ChunkAppend chunk_of(const Statement& row) {
+  ChunkAppend chunk;
+  chunk.chunk = row.number(0);
+  chunk.batch = row.number(1);
+  chunk.key = {row.text(2), row.text(3), row.text(4)};
+  chunk.accepted_ms = row.integer(5);
+  chunk.hooks = static_cast<std::uint32_t>(row.integer(6));
+  return chunk;
+}
+
+bool is_sound_chunk(const Statement& row) {
+  const ChunkAppend chunk = chunk_of(row);
+  if (chunk.chunk >= chunk_number_end) return false;
+  return chunk_checksum(chunk.chunk, chunk.batch, chunk.key, chunk.accepted_ms, chunk.hooks,
+                        row.text(8)) == row.number(7);
+}
+
+constexpr const char* failed_rows =
+    "SELECT key, response, status, attempts, first_at, last_at, reason, id, target, grp, event, "
+    "headers, content_type, crc, body FROM failed WHERE key >= ?1 ORDER BY key";
+
+BatchKeyView failed_batch_key(const Statement& row) {
+  return {row.text(8), row.text(9), row.text(11)};
+}
+FailedHookView failed_hook(const Statement& row) {
+  return {row.number(0), row.text(7), row.text(10), row.text(12), row.text(14), row.integer(4)};
+}
+
+bool is_sound_failed(const Statement& row) {
+  if (row.number(0) >> 14 >= chunk_number_end) return false;
+  return failed_checksum(failed_batch_key(row), failed_hook(row)) == row.number(13);
+}
 
 class Salvage {
  public:
@@ -82,7 +146,7 @@ class Salvage {
   SalvageReport run() {
     meta();
     chunks();
-    failed_rows();
+    failed();
     remembered();
     StoreGroup last;
     last.reserve_below = reservation_known_ ? seen_below_ : seen_below_ + unknown_reservation_gap;
@@ -104,6 +168,7 @@ class Salvage {
       Statement row(db_, "SELECT store_tag, reserved_below FROM meta");
       if (!row.step()) return;
       to_.set_tag(static_cast<std::uint16_t>(row.integer(0)));
+      if (row.number(1) > chunk_number_end) return;
       seen_below_ = row.number(1);
       reservation_known_ = true;
     } catch (const SQLite::Exception&) {
@@ -112,46 +177,21 @@ class Salvage {
   }
 
   void chunks() {
-    Walk walk(db_, "chunk", "number");
-    Statement row(
-        db_,
-        "SELECT c.batch, c.target, c.grp, c.headers, c.accepted_ms, c.hooks, c.crc, c.data "
-        "FROM chunk c WHERE c.number = ?1");
-    for (auto number = walk.next(0); number; number = walk.next(*number + 1)) {
-      if (copy_chunk(row, *number)) {
-        ++report_.chunks;
-      } else {
-        ++report_.lost_chunks;
-      }
-    }
+    Walk walk(db_, chunk_rows, is_sound_chunk);
+    walk.run([this](const Statement& row) { copy_chunk(row); });
     report_.lost_chunks += walk.lost();
   }
 
-  bool copy_chunk(Statement& row, std::int64_t number) {
-    const Cursor cursor(row);
-    StoreGroup group;
-    try {
-      if (!row.bind(1, number).step()) return false;
-    } catch (const SQLite::Exception&) {
-      return false;
-    }
-    ChunkAppend chunk;
-    chunk.chunk = static_cast<ChunkNumber>(number);
-    chunk.batch = row.number(0);
-    chunk.key = {row.text(1), row.text(2), row.text(3)};
-    chunk.accepted_ms = row.integer(4);
-    chunk.hooks = static_cast<std::uint32_t>(row.integer(5));
-    const std::string_view data = row.text(7);
+  void copy_chunk(const Statement& row) {
+    ChunkAppend chunk = chunk_of(row);
+    const std::string_view data = row.text(8);
     chunk.data = std::span(&data, 1);
     seen_below_ = std::max(seen_below_, chunk.chunk + 1);
-    if (chunk_checksum(chunk.chunk, chunk.batch, chunk.key, chunk.accepted_ms, chunk.hooks, data) !=
-        row.number(6)) {
-      return false;
-    }
+    StoreGroup group;
     group.append.push_back(chunk);
-    add_attempts(number, group);
+    add_attempts(row.integer(0), group);
     write(group);
-    return true;
+    ++report_.chunks;
   }
 
   void add_attempts(std::int64_t number, StoreGroup& group) {
@@ -165,44 +205,23 @@ class Salvage {
     }
   }
 
-  void failed_rows() {
-    Walk walk(db_, "failed", "key");
-    Statement row(db_,
-                  "SELECT response, status, attempts, first_at, last_at, reason, id, target, grp, "
-                  "event, headers, content_type, crc, body FROM failed WHERE key = ?1");
-    for (auto key = walk.next(0); key; key = walk.next(*key + 1)) {
-      if (copy_failed(row, *key)) {
-        ++report_.failed;
-      } else {
-        ++report_.lost_failed;
-      }
-    }
+  void failed() {
+    Walk walk(db_, failed_rows, is_sound_failed);
+    walk.run([this](const Statement& row) { copy_failed(row); });
     report_.lost_failed += walk.lost();
   }
 
-  bool copy_failed(Statement& row, std::int64_t key) {
-    const Cursor cursor(row);
-    try {
-      if (!row.bind(1, key).step()) return false;
-    } catch (const SQLite::Exception&) {
-      return false;
-    }
-    const FailedHookView hook{static_cast<FailedKey>(key),
-                              row.text(6),
-                              row.text(9),
-                              row.text(11),
-                              row.text(13),
-                              row.integer(3)};
+  void copy_failed(const Statement& row) {
+    const FailedHookView hook = failed_hook(row);
     seen_below_ = std::max<ChunkNumber>(seen_below_, (hook.key >> 14) + 1);
     FailBatch batch;
-    batch.key = {row.text(7), row.text(8), row.text(10)};
-    if (failed_checksum(batch.key, hook) != row.number(12)) return false;
-    const std::optional<ParsedReason> reason = parse_reason(row.text(5));
+    batch.key = failed_batch_key(row);
+    const std::optional<ParsedReason> reason = parse_reason(row.text(6));
     batch.reason = reason ? reason->reason : Reason::corrupt_payload;
-    batch.batch = row.number(0);
-    batch.status = static_cast<int>(row.integer(1));
-    batch.attempts = static_cast<std::uint32_t>(row.integer(2));
-    batch.last_at = row.integer(4);
+    batch.batch = row.number(1);
+    batch.status = static_cast<int>(row.integer(2));
+    batch.attempts = static_cast<std::uint32_t>(row.integer(3));
+    batch.last_at = row.integer(5);
     read_response(batch.batch);
     batch.response_headers = response_headers_;
     batch.response_excerpt = response_excerpt_;
@@ -212,7 +231,7 @@ class Salvage {
     StoreGroup group;
     group.fail.push_back(std::move(batch));
     write(group);
-    return true;
+    ++report_.failed;
   }
 
   void read_response(BatchNumber batch) {

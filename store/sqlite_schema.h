@@ -13,6 +13,8 @@ namespace postbag {
 
 inline constexpr std::int64_t sqlite_application_id = 0x50425347;  // "PBSG"
 inline constexpr std::uint64_t sqlite_page_bytes = 8192;
+// An id has so many bits for a chunk's number: from here on it is damage.
+inline constexpr ChunkNumber chunk_number_end = 1ull << 44;
 
 // One step of the schema: from user_version i to i + 1 with the i-th entry. Never changed once
 // released.

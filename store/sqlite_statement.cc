@@ -72,6 +72,11 @@ bool Statement::try_run() noexcept {
   return code == SQLITE_DONE;
 }
 
+std::int64_t ascending(std::int64_t last, std::int64_t number) {
+  if (number > last) return number;
+  throw SQLite::Exception("rows do not stand in their order", SQLITE_CORRUPT);
+}
+
 void Statement::fail(int code) {
   const Cursor cursor(*this);  // reset once the error has been read
   throw_error(sqlite3_db_handle(handle_), code);

@@ -3,6 +3,8 @@
 #include <sqlite3.h>
 
 #include <cstdint>
+#include <limits>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -49,6 +51,16 @@ class Statement {
 
   sqlite3_stmt* handle_ = nullptr;
 };
+
+// SQLite does not look at the order of rows as it reads them: one with a damaged number would hide
+// others, or be taken for another. Returns `number`; throws SQLite::Exception (SQLITE_CORRUPT)
+// unless it is above `last`.
+std::int64_t ascending(std::int64_t last, std::int64_t number);
+
+// For `number > ?`. Without a number from the lowest that can be: a damaged one is not left out.
+inline std::int64_t start_after(std::optional<std::uint64_t> number) {
+  return number ? static_cast<std::int64_t>(*number) : std::numeric_limits<std::int64_t>::min();
+}
 
 // Resets a statement that is stepped through, whatever ends the loop: an open read would hold up
 // checkpoints.

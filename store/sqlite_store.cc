@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <new>
 
+#include "postbag/policy.h"
 #include "store/row_checksum.h"
 #include "store/sqlite_schema.h"
 #include "store/sqlite_store_impl.h"
@@ -24,6 +25,13 @@ int last_errno(sqlite3* db, int which) {
     file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
   }
   return error;
+}
+
+// The blob of a row with a damaged count cannot be read, as the checksum covers it; the failed rows
+// that say so are as many as the count, and there are keys for one batch only.
+std::uint32_t possible_hooks(std::int64_t stored) {
+  const auto hooks = static_cast<std::uint32_t>(stored);
+  return hooks >= 1 && hooks <= batch_size_max ? hooks : 1;
 }
 
 }  // namespace
@@ -106,6 +114,9 @@ void SqliteStore::load_counts() {
   counts_.sequence = meta.number(5);
   counts_.taken_hooks = meta.number(6);
   counts_.last_number = meta.number(7);
+  if (counts_.reserved_below > chunk_number_end) {
+    throw SQLite::Exception("the reservation of numbers is damaged", SQLITE_CORRUPT);
+  }
   Statement retries(db, "SELECT count(*) FROM retry");
   retries.step();
   counts_.retries = retries.number(0);
@@ -118,7 +129,10 @@ void SqliteStore::load_counts() {
 // Reads all of the table.
 void SqliteStore::count_pending() {
   // length() does not read the overflow pages.
-  Statement pending(db_.getHandle(), "SELECT count(*), sum(hooks), sum(length(data)) FROM chunk");
+  const std::string hooks =
+      "CASE WHEN hooks BETWEEN 1 AND " + std::to_string(batch_size_max) + " THEN hooks ELSE 1 END";
+  Statement pending(db_.getHandle(),
+                    ("SELECT count(*), sum(" + hooks + "), sum(length(data)) FROM chunk").c_str());
   pending.step();
   opened_.pending_chunks = pending.number(0);
   opened_.pending_hooks = pending.number(1);
@@ -328,8 +342,15 @@ std::error_code SqliteStore::scan_pending(ChunkNumber after, std::size_t max,
     count = 0;
     Statement& row = counts_.retries > 0 ? sql_.scan_chunks : sql_.scan_untried_chunks;
     const Cursor cursor(row);
-    row.bind(1, after).bind(2, std::uint64_t{max});
+    // One more, as a number that is too high is known by the next.
+    row.bind(1, after == 0 ? start_after({}) : start_after(after)).bind(2, std::uint64_t{max} + 1);
+    auto last = static_cast<std::int64_t>(after);
     while (row.step()) {
+      last = ascending(last, row.integer(0));
+      if (row.number(0) >= counts_.reserved_below) {
+        throw SQLite::Exception("a number that was never handed out", SQLITE_CORRUPT);
+      }
+      if (count == max) return;
       PendingChunk& chunk = count < out.size() ? out[count] : out.emplace_back();
       chunk.chunk = row.number(0);
       chunk.batch = row.number(1);
@@ -337,7 +358,7 @@ std::error_code SqliteStore::scan_pending(ChunkNumber after, std::size_t max,
       chunk.group = row.text(3);
       chunk.headers = row.text(4);
       chunk.accepted_ms = row.integer(5);
-      chunk.hooks = static_cast<std::uint32_t>(row.integer(6));
+      chunk.hooks = possible_hooks(row.integer(6));
       chunk.bytes = row.number(7);
       chunk.attempts = static_cast<std::uint32_t>(row.integer(8));
       chunk.next_attempt_ms = row.integer(9);

@@ -1,4 +1,5 @@
 // The public Engine over SQLite: what was accepted is there when the next engine opens the file.
+#include <SQLiteCpp/Database.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -318,6 +319,34 @@ TEST_P(EngineDurable, CancelsWhatItFoundInTheStore) {
   receiver.release();
   EXPECT_TRUE(engine->wait_idle(patience));
   EXPECT_EQ(engine->status().delivered, 2u);
+  EXPECT_EQ(restart_and_recover(), 0u);
+}
+
+// It made four billion rows, and those of later chunks were overwritten.
+TEST_P(EngineDurable, ADamagedNumberOfHooksIsOneFailedRow) {
+  FaultReceiver refusing(always(400));
+  FaultReceiver receiver(hanging());
+  for (const char* payload : {"1", "2", "3"}) {
+    EXPECT_TRUE(engine->submit(receiver.url(std::string("/") + payload), payload).ok());
+  }
+  EXPECT_TRUE(engine->submit(refusing.url(), "4").ok());
+  EXPECT_EQ(engine->cancel(refusing.url()), 1u);
+  ASSERT_TRUE(eventually([&] { return failed_rows(*engine).size() == 1; }));
+  engine.reset();
+  SQLite::Database(options.store.path, SQLite::OPEN_READWRITE)
+      .exec("UPDATE chunk SET hooks = -28 WHERE target LIKE '%/2'");
+  receiver.release();
+  EXPECT_EQ(restart_and_recover(), 3u);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  auto arrived = hooks_by_path(receiver);
+  EXPECT_THAT(arrived["/1"], ElementsAre("1"));
+  EXPECT_THAT(arrived["/3"], ElementsAre("3"));
+  EXPECT_EQ(arrived.count("/2"), 0u);
+  const auto rows = failed_rows(*engine);
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].reason, Reason::corrupt_payload);
+  EXPECT_EQ(rows[1].reason, Reason::cancelled);
+  EXPECT_EQ(rows[1].body, "4");
   EXPECT_EQ(restart_and_recover(), 0u);
 }
 

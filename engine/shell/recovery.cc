@@ -3,6 +3,7 @@
 
 #include "engine/pure/url_hash.h"
 #include "engine/shell/engine_impl.h"
+#include "postbag/error.h"
 
 namespace postbag {
 namespace {
@@ -127,6 +128,11 @@ std::uint64_t Engine::Impl::recover(const std::function<void(std::uint64_t)>& pr
     slice.wait();
     const std::error_code error = store_thread_->run(
         [&](Store& store) { return store.scan_pending(after, slice_chunks, slice.chunks); });
+    if (error == Errc::store_corrupt) {
+      throw std::system_error(error,
+                              "the pending hooks cannot be read; `postbag store salvage` copies "
+                              "what is readable to a new file");
+    }
     if (error) throw std::system_error(error, "the pending hooks cannot be read");
     const bool is_last =
         slice.chunks.size() < slice_chunks || slice.chunks.back().chunk >= store_info_.next_number;

@@ -119,7 +119,7 @@ struct PendingChunk {
   BatchNumber batch = 0;
   std::string target, group, headers;
   WallMs accepted_ms = 0;
-  std::uint32_t hooks = 0;
+  std::uint32_t hooks = 0;     // 1 to batch_size_max, in a damaged store too
   std::uint64_t bytes = 0;     // of the blob
   std::uint32_t attempts = 0;  // of the batch; stands in its first chunk
   WallMs next_attempt_ms = 0;
