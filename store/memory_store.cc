@@ -53,7 +53,9 @@ class MemoryStore final : public Store {
   StoreStats stats() override;
   bool maintain() override { return false; }
   // There is nothing that a copy could be opened from.
-  std::error_code backup(const std::string&) override { return Errc::store_cannot_create; }
+  std::error_code begin_backup(const std::string&, std::unique_ptr<StoreBackup>&) override {
+    return Errc::store_cannot_create;
+  }
 
  private:
   using Chunks = std::map<ChunkNumber, Chunk>;

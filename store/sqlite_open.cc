@@ -1,7 +1,6 @@
 // How the store's file is opened: refused if it is not what was left, created, migrated.
 #include "store/sqlite_open.h"
 
-#include <SQLiteCpp/Backup.h>
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -14,6 +13,7 @@
 #include <utility>
 
 #include "postbag/error.h"
+#include "store/sqlite_backup.h"
 #include "store/sqlite_schema.h"
 #include "store/sqlite_statement.h"
 #include "store/witness.h"
@@ -230,32 +230,6 @@ OpenedStore open_store_file(const SqliteStoreOptions& options) {
   prepare_for_writing(opened.db, path,
                       std::clamp<std::uint64_t>(options.max_bytes / 16, 1 << 20, 16 << 20));
   return opened;
-}
-
-std::error_code copy_database(SQLite::Database& from, const std::string& path) {
-  try {
-    check_store_path(path);
-    if (create_store_file(path)) return Errc::store_cannot_create;
-    try {
-      SQLite::Database copy(path, SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX);
-      copy.exec("PRAGMA locking_mode = EXCLUSIVE");  // no shared memory file beside it
-      SQLite::Backup backup(copy, from);
-      if (backup.executeStep(-1) == SQLITE_DONE) {
-        if (pragma_value(copy, "PRAGMA user_version") >= 2) copy.exec("UPDATE meta SET epoch = 0");
-        return {};
-      }
-    } catch (const SQLite::Exception& error) {
-      unlink(path.c_str());
-      return (error.getErrorCode() & 0xff) == SQLITE_FULL ? Errc::disk_low : Errc::store_io;
-    } catch (const std::bad_alloc&) {
-      unlink(path.c_str());
-      throw;
-    }
-    unlink(path.c_str());
-    return Errc::store_io;
-  } catch (const StoreError& error) {
-    return error.code();
-  }
 }
 
 }  // namespace postbag

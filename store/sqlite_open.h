@@ -29,8 +29,4 @@ std::string witness_path(const std::string& store_path);
 // One line if a store opened for reading lacks what its witness saw, else empty.
 std::string missing_by_witness(SQLite::Database& db, const std::string& path);
 
-// Copies all of an open database to a new file, mode 0600. The copy begins an epoch of its own, so
-// that put in the store's place it is not taken for a store that lost something.
-std::error_code copy_database(SQLite::Database& from, const std::string& path);
-
 }  // namespace postbag

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "store/sqlite_backup.h"
 #include "store/sqlite_schema.h"
 #include "store/sqlite_store_impl.h"
 
@@ -169,8 +170,9 @@ StoreStats SqliteStore::stats() {
   return stats;
 }
 
-std::error_code SqliteStore::backup(const std::string& path) {
-  return failed_ ? make_error_code(Errc::store_failed) : copy_database(db_, path);
+std::error_code SqliteStore::begin_backup(const std::string& path,
+                                          std::unique_ptr<StoreBackup>& backup) {
+  return failed_ ? make_error_code(Errc::store_failed) : DatabaseCopy::begin(db_, path, backup);
 }
 
 }  // namespace postbag

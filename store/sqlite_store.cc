@@ -232,10 +232,12 @@ std::error_code SqliteStore::write_error(const SQLite::Exception& error) {
 }
 
 std::error_code SqliteStore::commit(const StoreGroup& group, CommitLevel level) {
-  const std::error_code error = try_commit(group, level);
-  // On a full disk even a delete needs room. What is new waits; it would only use the ballast up.
-  if (error != Errc::disk_low || !group.append.empty() || !disk_room_.release()) return error;
-  return try_commit(group, level);
+  bool room = true;
+  const std::error_code error = try_commit(group, level, room);
+  // On a full disk even a delete needs room. What is new waits; it would only use the ballast up,
+  // and where max_bytes is the limit the ballast helps nobody.
+  if (error != Errc::disk_low || !room || !group.append.empty()) return error;
+  return disk_room_.release() ? try_commit(group, level, room) : error;
 }
 
 std::error_code SqliteStore::sync() {
@@ -253,10 +255,9 @@ std::error_code SqliteStore::sync() {
   return {};
 }
 
-std::error_code SqliteStore::try_commit(const StoreGroup& group, CommitLevel level) {
+std::error_code SqliteStore::try_commit(const StoreGroup& group, CommitLevel level, bool& room) {
   // An empty group with `sync` is how the level `os` gets its commits of the last second on disk.
   if (!failed_ && group.empty() && !(level == CommitLevel::sync && ledger_.unsynced())) return {};
-  bool room = true;
   const std::error_code error = writing([&] {
     room = has_room(group);
     if (!room || failed_) return;

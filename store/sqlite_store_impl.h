@@ -65,7 +65,8 @@ class SqliteStore final : public Store {
   StoreStats stats() override;
   std::error_code check_place() override;
   bool maintain() override;
-  std::error_code backup(const std::string& path) override;
+  std::error_code begin_backup(const std::string& path,
+                               std::unique_ptr<StoreBackup>& backup) override;
 
   // Salvage: the copy keeps the tag, which is part of every id. Throws SQLite::Exception.
   void set_tag(std::uint16_t tag);
@@ -135,7 +136,8 @@ class SqliteStore final : public Store {
   bool no_room(int code);
 
   SqliteStore(const SqliteStoreOptions& options, OpenedStore opened);
-  std::error_code try_commit(const StoreGroup& group, CommitLevel level);
+  // `room` false: max_bytes or the file system's reserve are what refused it.
+  std::error_code try_commit(const StoreGroup& group, CommitLevel level, bool& room);
 
   // The witness. At open, for a commit, at close.
   void begin_witness(const OpenedStore& opened);

@@ -7,6 +7,7 @@
 
 #include "postbag/sqlite_store.h"
 #include "tests/support/engine_support.h"
+#include "tests/support/failing_store.h"
 #include "tests/support/temp_directory.h"
 
 namespace postbag::test {
@@ -425,6 +426,30 @@ TEST_P(EngineDurable, BacksUpWhileItWorks) {
   EXPECT_EQ(restart_and_recover(), 1u);
   EXPECT_TRUE(engine->wait_idle(patience));
   EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]"));
+}
+
+// One slice of the store's thread was all of it, and nothing was accepted before its end.
+TEST_P(EngineDurable, AcceptsBetweenTheSlicesOfABackup) {
+  const auto control = std::make_shared<StoreControl>();
+  SqliteStoreOptions store;
+  store.path = options.store.path;
+  engine.reset();
+  engine = std::make_unique<Engine>(
+      options, std::make_unique<FailingStore>(open_sqlite_store(store), control));
+  FaultReceiver receiver;
+  EXPECT_TRUE(engine->submit(receiver.url(), "1").ok());
+  control->hold_backup();
+  auto backup =
+      std::async(std::launch::async, [&] { return engine->backup(directory.file("copy.db")); });
+  ASSERT_TRUE(control->wait_backup_step());
+  auto call = submit_async(*engine, hooks_to(receiver.url(), {"2"}));
+  EXPECT_EQ(call.wait_for(patience), std::future_status::ready);
+  control->release_backup();
+  EXPECT_FALSE(backup.get());
+  EXPECT_TRUE(call.get().ok());
+  engine.reset();
+  options.store.path = directory.file("copy.db");
+  EXPECT_EQ(restart_and_recover(), 2u);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EngineDurable, testing::Values(Durability::fsync, Durability::os),

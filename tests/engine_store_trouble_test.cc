@@ -368,6 +368,40 @@ TEST_F(EngineStore, AFatalHandlerThatThrowsIsLogged) {
   EXPECT_FALSE(engine->status().healthy);
 }
 
+// One failed hook that found no room held back every settle, which would have made some.
+TEST_F(EngineStore, WhatIsDeliveredLeavesTheStoreWhereFailuresFindNoRoom) {
+  FaultReceiver refusing(always(500)), receiver(hanging());
+  options.defaults.batch.size = 1;
+  start();
+  EXPECT_TRUE(engine->submit(receiver.url(), "1").ok());
+  EXPECT_TRUE(engine->submit(receiver.url("/b"), "2").ok());
+  ASSERT_TRUE(receiver.wait_for_requests(2));
+  control->refuse_fails(true);
+  EXPECT_TRUE(engine->submit(refusing.url(), "3").ok());
+  ASSERT_TRUE(eventually([&] { return control->refused() >= 1; }));
+  receiver.release();
+  ASSERT_TRUE(eventually([&] { return engine->status().delivered == 2; }));
+  (void)engine->drain(patience);
+  engine.reset();
+  EXPECT_EQ(pending_in_store(), 1u);
+  control->refuse_fails(false);
+  start();
+  EXPECT_EQ(engine->recover(), 1u);
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(failed_rows(*engine)), ElementsAre("3"));
+}
+
+// All repeated calls were taken for new ones, and nothing said so.
+TEST_F(EngineStore, DoesNotStartWithoutTheRememberedIds) {
+  control->fail_load_ids();
+  try {
+    start();
+    ADD_FAILURE();
+  } catch (const std::system_error& error) {
+    EXPECT_EQ(error.code(), Errc::store_io);
+  }
+}
+
 TEST_F(EngineStore, AStoreThatFailsEndsIntake) {
   FaultReceiver receiver;
   options.engine.threads = 2;
@@ -497,6 +531,26 @@ TEST_F(EngineStoreRetry, EndsWhereAShardHaltsWhileRowsAreOut) {
   receiver.release();
   ASSERT_EQ(run.wait_for(patience), std::future_status::ready);
   EXPECT_EQ(run.get().error, std::errc::not_enough_memory);
+}
+
+// The rows that it delivered stayed, and it never ended.
+TEST_F(EngineStoreRetry, EndsWhereAFailureFindsNoRoom) {
+  make_failed(3);
+  control->refuse_fails(true);
+  FaultReceiver refusing(always(500));
+  ASSERT_TRUE(engine->submit(refusing.url(), "4").ok());
+  engine->flush();
+  ASSERT_TRUE(eventually([&] { return control->refused() >= 1; }));
+  receiver.release();
+  auto run = retry_async();
+  const auto state = run.wait_for(patience);
+  const auto rows = failed_rows(*engine);
+  control->refuse_fails(false);
+  EXPECT_EQ(state, std::future_status::ready);
+  EXPECT_EQ(run.get().delivered, 3u);
+  EXPECT_THAT(rows, IsEmpty());
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(bodies(failed_rows(*engine)), ElementsAre("4"));
 }
 
 // Rows that had been read already stayed claimed: neither retried nor purged before a restart.

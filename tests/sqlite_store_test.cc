@@ -547,6 +547,51 @@ TEST_F(SqliteStoreTest, BacksUpWhileOpen) {
   EXPECT_EQ(store_->info().store_tag, tag);
 }
 
+// What is committed between two slices is in the copy, in pages that it has already or not.
+TEST_F(SqliteStoreTest, BacksUpInSlicesWhileItIsWrittenTo) {
+  open();
+  constexpr ChunkNumber chunks = 64;
+  for (ChunkNumber number = 1; number <= chunks; ++number) {
+    append(number, std::string(1 << 20, 'x'));
+  }
+  const std::string copy = directory_.file("copy.db");
+  std::unique_ptr<StoreBackup> backup;
+  ASSERT_FALSE(store_->begin_backup(copy, backup));
+  int slices = 0;
+  for (bool done = false; !done; ++slices) {
+    ASSERT_FALSE(backup->step(done));
+    if (done || slices >= 20) continue;
+    const ChunkNumber number = chunks + 1 + static_cast<ChunkNumber>(slices);
+    append(number, std::string(50'000, 'y'));
+    StoreGroup settle;
+    settle.settle = {number - chunks};
+    commit(settle);
+    store_->maintain();
+  }
+  ASSERT_FALSE(backup->sync());
+  backup.reset();
+  EXPECT_GT(slices, 1);
+  const std::vector<ChunkNumber> here = pending();
+  EXPECT_THAT(check_sqlite_store(copy), IsEmpty());
+  path_ = copy;
+  open();
+  EXPECT_EQ(pending(), here);
+}
+
+TEST_F(SqliteStoreTest, LeavesNothingOfABackupThatIsCutShort) {
+  open();
+  for (ChunkNumber number = 1; number <= 64; ++number) append(number, std::string(1 << 20, 'x'));
+  const std::string copy = directory_.file("copy.db");
+  std::unique_ptr<StoreBackup> backup;
+  ASSERT_FALSE(store_->begin_backup(copy, backup));
+  bool done = false;
+  ASSERT_FALSE(backup->step(done));
+  EXPECT_TRUE(std::filesystem::exists(copy));
+  backup.reset();
+  EXPECT_FALSE(std::filesystem::exists(copy));
+  append(65, "goes on");
+}
+
 TEST_F(SqliteStoreTest, CheckChangesNothing) {
   open();
   append(1, "blob");

@@ -204,6 +204,18 @@ TEST_F(DiskTest, OnAFullDiskTheBallastGoesSoThatSettlingWorks) {
   EXPECT_THAT(check_sqlite_store(path_), IsEmpty());
 }
 
+// It was deleted and made anew each second though the disk was not full.
+TEST_F(DiskTest, TheBallastStaysWhereMaxBytesIsReached) {
+  open({.max_bytes = 4 << 20});
+  ASSERT_FALSE(append(1, 50'000));
+  ChunkNumber number = 2;
+  std::error_code error;
+  for (; !error && number < 200; ++number) error = fail(number, 50'000);
+  EXPECT_EQ(error, Errc::disk_low);
+  EXPECT_TRUE(has_ballast());
+  EXPECT_FALSE(settle(1, 1));  // what only frees has room all the same
+}
+
 TEST_F(DiskTest, PurgingWorksOnAFullDisk) {
   open();
   for (ChunkNumber number = 1; number <= 100; ++number) ASSERT_FALSE(fail(number, 5'000));

@@ -78,7 +78,8 @@ struct StorePart {
   bool requeued = false;    // holds work that an earlier part could not store
   // The answer.
   Errc append_error = Errc::ok;
-  Errc error = Errc::ok;  // of everything else
+  Errc error = Errc::ok;    // of everything else
+  bool fails_left = false;  // but `fail`, for which there was no room
 };
 
 // What the store has of a chunk that is read ahead.

@@ -76,12 +76,20 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
     append_refused(done, now);
   }
   if (done.error == Errc::ok) {
-    fail_stored(done);
-    for (const StorePart::Taken& taken : done.taken) {
-      notices_.push_back({taken.listener, taken.call_index, std::nullopt});
-    }
     for (const StorePart::Rows& rows : done.delivered_rows) rows.sink->rows_done(rows.keys, true);
-    release_barriers(done);
+    if (done.fails_left) {
+      done.settle.clear();
+      done.attempts.clear();
+      done.delivered_rows.clear();
+      done.forget.clear();
+      requeue(done, now);
+    } else {
+      fail_stored(done);
+      for (const StorePart::Taken& taken : done.taken) {
+        notices_.push_back({taken.listener, taken.call_index, std::nullopt});
+      }
+      release_barriers(done);
+    }
   } else {
     if (done.error == Errc::store_failed) store_failed_ = true;
     requeue(done, now);

@@ -53,7 +53,10 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
       policies_(std::make_shared<const PolicyTable>(options_, next_policy_generation())),
       ids_{{}, IdTable(ids_max(options_.engine), options_.intake.id_window), logger_} {
   if (options_.store.durability != Durability::memory) {
-    store_->load_ids(wall_now_ms(), [this](const RememberedId& id) { ids_.table.restore(id); });
+    const std::error_code error =
+        store_->load_ids(wall_now_ms(), [this](const RememberedId& id) { ids_.table.restore(id); });
+    // Without them every repeated call would be taken for a new one.
+    if (error) throw std::system_error(error, "the remembered ids cannot be read");
     ids_.publish();
   }
   (void)check_json("0", false);  // where the first one finds no memory, the process ends
@@ -255,7 +258,13 @@ PurgeResult Engine::purge_failed(const FailedFilter& filter, std::optional<std::
   return impl_->purge_failed(filter, limit);
 }
 std::error_code Engine::backup(const std::string& path) {
-  return impl_->store_thread().run([&](Store& store) { return store.backup(path); });
+  StoreThread& thread = impl_->store_thread();
+  std::unique_ptr<StoreBackup> copy;
+  std::error_code error = thread.run([&](Store& store) { return store.begin_backup(path, copy); });
+  for (bool done = false; !error && !done;) {
+    error = thread.run([&](Store&) { return copy->step(done); });
+  }
+  return error ? error : copy->sync();
 }
 EngineStatus Engine::status() const {
   return impl_->status();

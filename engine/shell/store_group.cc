@@ -89,7 +89,10 @@ void add_to_group(const StorePart& part, PartHalf half, std::uint16_t store_tag,
   }
   group.settle.insert(group.settle.end(), part.settle.begin(), part.settle.end());
   group.attempts.insert(group.attempts.end(), part.attempts.begin(), part.attempts.end());
-  for (const StorePart::Fail& fail : part.fail) add_fail(fail, store_tag, group);
+  if (half == PartHalf::rest) {
+    for (const StorePart::Fail& fail : part.fail) add_fail(fail, store_tag, group);
+  }
+  // Without the failures some come early: that may repeat a hook, to come late could lose one.
   group.forget.insert(group.forget.end(), part.forget.begin(), part.forget.end());
   for (const StorePart::Rows& rows : part.delivered_rows) {
     group.delete_failed.insert(group.delete_failed.end(), rows.keys.begin(), rows.keys.end());

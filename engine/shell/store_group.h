@@ -16,8 +16,8 @@ struct StoreGroupMemory {
   std::deque<std::vector<std::string_view>> pieces;
 };
 
-// Which half of a part.
-enum class PartHalf { appends, rest };
+// Which half of a part; what of the second frees room comes alone, too.
+enum class PartHalf { appends, rest, rest_without_fails };
 
 // Adds a part's work to a group. Reads batches that the part's `uses` hold, so any thread may do
 // it. `store_tag` is for ids.

@@ -37,6 +37,11 @@ std::error_code unless_short_of_memory(Work work) {
   }
 }
 
+void add_all_to_group(const std::vector<std::unique_ptr<StorePart>>& parts, PartHalf half,
+                      std::uint16_t store_tag, StoreGroup& group, StoreGroupMemory& memory) {
+  for (const auto& part : parts) add_to_group(*part, half, store_tag, group, memory);
+}
+
 Errc to_errc(std::error_code error) {
   if (!error) return Errc::ok;
   return error == Errc::disk_low ? Errc::disk_low : Errc::store_failed;
@@ -264,12 +269,22 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
     StoreGroup rest;
     StoreGroupMemory rest_memory;
     error = unless_short_of_memory([&] {
-      for (const auto& part : parts) {
-        add_to_group(*part, PartHalf::rest, store_tag_, rest, rest_memory);
-      }
+      add_all_to_group(parts, PartHalf::rest, store_tag_, rest, rest_memory);
       if (rest.empty()) return std::error_code();
       return commit_group(rest, syncs_failures && (takes_back || !rest.fail.empty()));
     });
+  }
+  // Nor must what frees room wait for failed rows that find none.
+  bool fails_left = false;
+  const auto has_fails = [](const auto& part) { return !part->fail.empty(); };
+  if (error == Errc::disk_low && std::any_of(parts.begin(), parts.end(), has_fails)) {
+    StoreGroup frees;
+    StoreGroupMemory frees_memory;
+    error = unless_short_of_memory([&] {
+      add_all_to_group(parts, PartHalf::rest_without_fails, store_tag_, frees, frees_memory);
+      return frees.empty() ? std::error_code() : commit_group(frees, syncs_failures && takes_back);
+    });
+    fails_left = !error;
   }
   // A group that only takes away says nothing about room for more.
   if (append_error == Errc::disk_low) {
@@ -288,6 +303,7 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
     const bool has_hooks = !part->append.empty() || !part->calls.empty();
     if (part->append_error != Errc::ok && has_hooks) poisoned_epoch_[part->shard] = part->epoch;
     part->error = to_errc(error);
+    part->fails_left = fails_left && has_fails(part);
   }
   answers_.push(parts, std::exchange(awaits_sync_, false));
   last_group_ = clock_();

@@ -28,6 +28,14 @@ class StoreControl {
     const std::lock_guard lock(mutex_);
     all_ = error;
   }
+  // Groups that have failed rows to write find no room.
+  void refuse_fails(bool refuse) {
+    const std::lock_guard lock(mutex_);
+    refuses_fails_ = refuse;
+  }
+  // The engine that starts next cannot read the remembered ids.
+  void fail_load_ids() { load_ids_fails_ = true; }
+  bool load_ids_fails() const { return load_ids_fails_; }
   // From now on commits find no memory, or do again.
   void run_out_of_memory(bool out) {
     const std::lock_guard lock(mutex_);
@@ -58,6 +66,27 @@ class StoreControl {
   bool holds() const {
     const std::lock_guard lock(mutex_);
     return holds_;
+  }
+  // Backups make no progress until release_backup().
+  void hold_backup() {
+    const std::lock_guard lock(mutex_);
+    holds_backup_ = true;
+  }
+  void release_backup() {
+    const std::lock_guard lock(mutex_);
+    holds_backup_ = false;
+  }
+  // The backup's side.
+  bool backup_is_held() {
+    const std::lock_guard lock(mutex_);
+    backup_steps_ += 1;
+    changed_.notify_all();
+    return holds_backup_;
+  }
+  // Until one has begun. False: not in 20 s.
+  bool wait_backup_step() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return backup_steps_ > 0; });
   }
   // Before the engine starts: groups are synced after their commit, by Store::sync().
   void sync_later() { syncs_later_ = true; }
@@ -123,7 +152,7 @@ class StoreControl {
   }
 
   // The store's side.
-  std::error_code enter(std::size_t appended, bool sync) {
+  std::error_code enter(std::size_t appended, bool sync, bool fails) {
     std::unique_lock lock(mutex_);
     const bool has_appends = appended > 0;
     commits_.push_back({appended, sync});
@@ -138,7 +167,8 @@ class StoreControl {
       refused_ += 1;
       throw std::bad_alloc();
     }
-    const Errc error = all_ != Errc::ok || !has_appends ? all_ : appends_;
+    Errc error = all_ != Errc::ok || !has_appends ? all_ : appends_;
+    if (fails && refuses_fails_ && error == Errc::ok) error = Errc::disk_low;
     refused_ += error != Errc::ok;
     return error == Errc::ok ? std::error_code() : make_error_code(error);
   }
@@ -157,11 +187,29 @@ class StoreControl {
   ChunkNumber scan_fails_after_ = ~ChunkNumber{0};
   std::condition_variable changed_;
   Errc appends_ = Errc::ok, all_ = Errc::ok;
-  bool holds_ = false, out_of_memory_ = false;
+  std::atomic<bool> load_ids_fails_{false};
+  bool holds_ = false, out_of_memory_ = false, refuses_fails_ = false;
   bool syncs_later_ = false, holds_syncs_ = false;
   Errc syncs_ = Errc::ok;
-  std::size_t held_ = 0, refused_ = 0, syncs_held_ = 0;
+  bool holds_backup_ = false;
+  std::size_t held_ = 0, refused_ = 0, syncs_held_ = 0, backup_steps_ = 0;
   std::vector<Commit> commits_;
+};
+
+// A copy that is held up between two of its slices.
+class HeldBackup : public StoreBackup {
+ public:
+  HeldBackup(std::unique_ptr<StoreBackup> backup, std::shared_ptr<StoreControl> control)
+      : backup_(std::move(backup)), control_(std::move(control)) {}
+
+  std::error_code step(bool& done) override {
+    return control_->backup_is_held() ? std::error_code() : backup_->step(done);
+  }
+  std::error_code sync() override { return backup_->sync(); }
+
+ private:
+  std::unique_ptr<StoreBackup> backup_;
+  std::shared_ptr<StoreControl> control_;
 };
 
 // Another store with commits that fail or wait on request. The other one is shared, so that a test
@@ -174,8 +222,8 @@ class FailingStore : public Store {
 
   StoreInfo info() const override { return store_->info(); }
   std::error_code commit(const StoreGroup& group, CommitLevel level) override {
-    if (const std::error_code error =
-            control_->enter(group.append.size(), level != CommitLevel::no_sync))
+    if (const std::error_code error = control_->enter(
+            group.append.size(), level != CommitLevel::no_sync, !group.fail.empty()))
       return error;
     return store_->commit(group, level);
   }
@@ -209,13 +257,19 @@ class FailingStore : public Store {
   }
   std::error_code load_ids(WallMs now_ms,
                            const std::function<void(const RememberedId&)>& each) override {
+    if (control_->load_ids_fails()) return Errc::store_io;
     return store_->load_ids(now_ms, each);
   }
   std::error_code forget_ids(WallMs now_ms) override { return store_->forget_ids(now_ms); }
   StoreStats stats() override { return store_->stats(); }
   std::error_code check_place() override { return store_->check_place(); }
   bool maintain() override { return store_->maintain(); }
-  std::error_code backup(const std::string& path) override { return store_->backup(path); }
+  std::error_code begin_backup(const std::string& path,
+                               std::unique_ptr<StoreBackup>& backup) override {
+    const std::error_code error = store_->begin_backup(path, backup);
+    if (!error) backup = std::make_unique<HeldBackup>(std::move(backup), control_);
+    return error;
+  }
 
  private:
   std::shared_ptr<Store> store_;

@@ -143,8 +143,8 @@ struct PurgeResult {
 class Engine {
  public:
   // Starts the threads. Throws std::invalid_argument with validate_options()'s message, or
-  // std::system_error if a thread cannot be started. Owns the store. Delivers nothing that it finds
-  // in the store before recover().
+  // std::system_error if a thread cannot be started or the store cannot be read. Owns the store.
+  // Delivers nothing that it finds in the store before recover().
   Engine(Options options, std::unique_ptr<Store> store, Logger logger = {});
   // Ends without a drain if drain() was not called: what is on the wire is aborted; durable hooks
   // stay in the store, those of memory mode are stored as failed(shutdown). *Blocks* until then;

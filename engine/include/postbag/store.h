@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -180,6 +181,18 @@ struct StoreStats {
   std::uint64_t file_bytes = 0;
 };
 
+// A copy of a store, made while the store is in use. Must be gone before the store is.
+class StoreBackup {
+ public:
+  // Without a sync() that went well the file is removed. On the store's thread until `done`.
+  virtual ~StoreBackup() = default;
+  // A slice, on the store's thread: about 5 ms. What is committed between two may come along.
+  // `done`: the copy is whole. After an error there is nothing left of it.
+  virtual std::error_code step(bool& done) = 0;
+  // Last, once it is whole: puts it on disk. Any thread, as it may take long.
+  virtual std::error_code sync() = 0;
+};
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -232,8 +245,16 @@ class Store {
   // A bounded piece (about 5 ms) of housekeeping: checkpoint, free pages. True: there is more to
   // do.
   virtual bool maintain() = 0;
-  // Copies the store to a new file; the file must not exist. Blocks until done.
-  virtual std::error_code backup(const std::string& path) = 0;
+  // Begins to copy the store to a new file; the file must not exist.
+  virtual std::error_code begin_backup(const std::string& path,
+                                       std::unique_ptr<StoreBackup>& backup) = 0;
+  // All of it at once. Blocks until done.
+  std::error_code backup(const std::string& path) {
+    std::unique_ptr<StoreBackup> copy;
+    std::error_code error = begin_backup(path, copy);
+    for (bool done = false; !error && !done;) error = copy->step(done);
+    return error ? error : copy->sync();
+  }
 };
 
 }  // namespace postbag

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <SQLiteCpp/Backup.h>
+#include <SQLiteCpp/Database.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+
+#include "postbag/store.h"
+
+namespace postbag {
+
+// A copy of an open database, in a new file of mode 0600. What the same connection commits
+// meanwhile goes into both. The copy begins an epoch of its own, so that put in the store's place
+// it is not taken for a store that lost something. Everything but sync() on the thread of the
+// connection; without a sync() that went well the file is removed in the end.
+class DatabaseCopy final : public StoreBackup {
+ public:
+  // Throws std::bad_alloc only.
+  static std::error_code begin(SQLite::Database& from, const std::string& path,
+                               std::unique_ptr<StoreBackup>& copy);
+  ~DatabaseCopy() override;
+  DatabaseCopy(const DatabaseCopy&) = delete;
+  DatabaseCopy& operator=(const DatabaseCopy&) = delete;
+
+  std::error_code step(bool& done) override;
+  std::error_code sync() override;
+
+ private:
+  explicit DatabaseCopy(const std::string& path) : path_(path) {}
+  std::error_code guarded(const std::function<std::error_code()>& work);
+  void abandon();
+
+  const std::string path_;
+  std::optional<SQLite::Database> copy_;
+  std::optional<SQLite::Backup> backup_;
+  bool is_there_ = true;  // the file, made before
+  bool kept_ = false;
+};
+
+// All of it at once.
+std::error_code copy_database(SQLite::Database& from, const std::string& path);
+
+}  // namespace postbag
