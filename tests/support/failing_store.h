@@ -127,6 +127,9 @@ class StoreControl {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return held_ > 0; });
   }
+  // Chunks that were delivered and left the store.
+  std::size_t settled() const { return settled_; }
+  void note_settled(std::size_t chunks) { settled_ += chunks; }
   std::size_t refused() const {
     const std::lock_guard lock(mutex_);
     return refused_;
@@ -183,6 +186,7 @@ class StoreControl {
 
  private:
   mutable std::mutex mutex_;
+  std::atomic<std::size_t> settled_ = 0;
   std::atomic<bool> list_fails_{false};
   ChunkNumber scan_fails_after_ = ~ChunkNumber{0};
   std::condition_variable changed_;
@@ -225,7 +229,9 @@ class FailingStore : public Store {
     if (const std::error_code error = control_->enter(
             group.append.size(), level != CommitLevel::no_sync, !group.fail.empty()))
       return error;
-    return store_->commit(group, level);
+    const std::error_code error = store_->commit(group, level);
+    if (!error) control_->note_settled(group.settle.size());
+    return error;
   }
   bool syncs_later() const override { return control_->syncs_later(); }
   std::error_code sync() override {
