@@ -14,10 +14,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-std::unique_ptr<Engine> make_engine(const Options& options = loopback_options()) {
-  return std::make_unique<Engine>(options, make_memory_store());
-}
-
 // `count` failed rows, {"n":0} and on, spread over `targets` paths of the receiver, one attempt
 // each.
 void make_failed(Engine& engine, const FaultReceiver& receiver, int count, int targets) {

@@ -190,4 +190,16 @@ class Outcomes : public OutcomeListener {
   std::size_t calls_ = 0, settled_ = 0;
 };
 
+// Hooks in memory, failed rows too.
+inline std::unique_ptr<Engine> make_engine(const Options& options = loopback_options()) {
+  return std::make_unique<Engine>(options, make_memory_store());
+}
+
+// So many payloads, each another one.
+inline std::vector<std::string> numbers(int count) {
+  std::vector<std::string> payloads;
+  for (int i = 0; i < count; ++i) payloads.push_back("{\"n\":" + std::to_string(i) + "}");
+  return payloads;
+}
+
 }  // namespace postbag::test
