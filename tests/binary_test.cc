@@ -158,6 +158,20 @@ TEST_F(BinaryTest, RetryIsFilteredAndLimited) {
   EXPECT_THAT(target.payloads(), ::testing::ElementsAre("1", "3"));
 }
 
+TEST_F(BinaryTest, PurgeTakesALimitWithAndWithoutADaemon) {
+  write_config(no_retries);
+  Target target;
+  target.answer_with(500);
+  const std::string lines = hook(target.url(), "1") + hook(target.url(), "2");
+  EXPECT_EQ(run({"send"}, lines + hook(target.url(), "3")).exit_code, 1);
+  const std::vector<std::string> purge_one = {"failed", "purge", "--all", "--limit", "1", "--json"};
+  EXPECT_EQ(number(run(purge_one), "purged"), 1u);
+  const auto daemon = serve();
+  EXPECT_EQ(number(run(purge_one), "purged"), 1u);
+  EXPECT_EQ(number(run({"status", "--json"}), "failed"), 1u);
+  stop(*daemon);
+}
+
 // Stopped at any time: no row is lost, none is sent twice.
 TEST_F(BinaryTest, RetryStopsOnASignalWithAndWithoutADaemon) {
   write_config(no_retries, "time = 0.01");

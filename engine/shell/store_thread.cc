@@ -259,7 +259,7 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
       wants_sync = wants_sync || part->sync;
       add_to_group(*part, PartHalf::appends, store_tag_, group, memory);
     }
-    for (const auto& part : parts) add_to_group(*part, PartHalf::rest, store_tag_, group, memory);
+    add_all_to_group(parts, PartHalf::rest, store_tag_, group, memory);
     const bool has_failed = takes_back || !group.fail.empty();
     return commit_group(group, wants_sync || (syncs_failures && has_failed));
   });
