@@ -31,11 +31,16 @@ install_packages() {
     fi
     sudo=(sudo)
   fi
-  say "installing ${missing[*]}"
+  say "installing ${missing[*]} (log: .build/install.log)"
+  # Apt and dpkg say hundreds of lines; only those of a failure are of use.
+  local log=$repo/.build/install.log
   local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y
     -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
-  "${apt[@]}" update </dev/null >&2
-  "${apt[@]}" install --no-install-recommends "${missing[@]}" </dev/null >&2
+  mkdir -p "${log%/*}"
+  { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends "${missing[@]}"; } </dev/null >"$log" 2>&1 || {
+    cat "$log" >&2
+    return 1
+  }
 }
 
 # build DIR CMAKE_OPTIONS... -- TARGETS...: configures once (ninja does it again when a CMakeLists.txt changes) and
