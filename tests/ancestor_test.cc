@@ -2,30 +2,41 @@
 // reference/seed-systems.md 1.7 and 1.8, as tests of the engine's core under a virtual clock. Its
 // defects (1.6) and where it is shown that we do not have them:
 //
-//   D1  one lock for all URLs, held during HTTP    Further03_TargetsAreIndependent,
-//   Further03_AHangingTargetDelaysNoOther D2  a lock that leaks on an exception
-//   D02_AFailingBatchBlocksNothing; there is no lock (one thread a shard) D3  the timer is armed
-//   only at count == 1      Further12_KilledWithHooksBuffered D4  a stale timer flushes the next
-//   window      Further01_AfterASizeFlushTheOldTimerDoesNothing D5  retries of size flushes ignore
-//   interval    Further07_GapBetweenAttempts D6  retries capped at 3 Further07_GapBetweenAttempts
-//   (5 retries, 6 requests), D06_TwentyRetries D7  parallel retry chains in mixed mode
-//   D07_ArrivalsWhileARetryWaitsStartNoChain D8  give-up deletes arrivals never attempted
-//   Further08_ArrivalsDuringTheRetryWait D9  a retry is another request D09_ARetryIsTheSameRequest
-//   D10 order reversed                             Further11_OrderAndForm
-//   D11 failures of batches not persisted          Further05_NoRetryIsOneAttempt,
-//   Further09_EveryKindOfFailureIsRetried D12 a second failure overwrites the first
-//   Further13_TheFailedRowHoldsEverything D13 the failed row has the URL after redirects
-//   Further13_TheFailedRowHoldsEverything; redirects: Further10_StatusBoundaries D14 success
-//   deletes all rows of the hook       Further14_RetryCommand D15 counts enqueued; double sends
-//   Further14_RetryCommand, Further14_ARowIsNeverTakenTwice D16 thread pool races cannot apply: no
-//   pool, a shard is one thread; Further16_ManyProducers for the sums D17 headers and body saved as
-//   repr             Further13_TheFailedRowHoldsEverything (bytes), sqlite_store_test (columns) D18
-//   response read without limit                cannot apply here: the core never sees a response
-//   body; response_reader_test D19 redirects followed, all statuses alike
-//   Further10_StatusBoundaries; the transport follows none (http_transport_test) D20 hooks of
-//   different users in one request    D20_GroupsNeverShareARequest D21 config unchecked cannot
-//   apply here: Options are validated before the core; config_test D22 lock host; deletes before
-//   sending          D22_NothingIsDeletedBeforeItIsDelivered; there is no lock host
+//   - D1: one lock for all URLs, held during HTTP: Further03_TargetsAreIndependent,
+//     Further03_AHangingTargetDelaysNoOther;
+//   - D2: a lock that leaks on an exception: D02_AFailingBatchBlocksNothing; there is no lock
+//     (one thread a shard);
+//   - D3: the timer is armed only at count == 1: Further12_KilledWithHooksBuffered;
+//   - D4: a stale timer flushes the next window:
+//     Further01_AfterASizeFlushTheOldTimerDoesNothing;
+//   - D5: retries of size flushes ignore the interval: Further07_GapBetweenAttempts;
+//   - D6: retries capped at 3: Further07_GapBetweenAttempts (5 retries, 6 requests),
+//     D06_TwentyRetries;
+//   - D7: parallel retry chains in mixed mode: D07_ArrivalsWhileARetryWaitsStartNoChain;
+//   - D8: give-up deletes arrivals never attempted: Further08_ArrivalsDuringTheRetryWait;
+//   - D9: a retry is another request: D09_ARetryIsTheSameRequest;
+//   - D10: order reversed: Further11_OrderAndForm;
+//   - D11: failures of batches not persisted: Further05_NoRetryIsOneAttempt,
+//     Further09_EveryKindOfFailureIsRetried;
+//   - D12: a second failure overwrites the first: Further13_TheFailedRowHoldsEverything;
+//   - D13: the failed row has the URL after redirects: Further13_TheFailedRowHoldsEverything;
+//     redirects: Further10_StatusBoundaries;
+//   - D14: success deletes all rows of the hook: Further14_RetryCommand;
+//   - D15: counts enqueued; double sends: Further14_RetryCommand,
+//     Further14_ARowIsNeverTakenTwice;
+//   - D16: thread pool races: cannot apply: no pool, a shard is one thread;
+//     Further16_ManyProducers for the sums;
+//   - D17: headers and body saved as repr: Further13_TheFailedRowHoldsEverything (bytes),
+//     sqlite_store_test (columns);
+//   - D18: response read without limit: cannot apply here: the core never sees a response
+//     body; response_reader_test;
+//   - D19: redirects followed, all statuses alike: Further10_StatusBoundaries; the transport
+//     follows none (http_transport_test);
+//   - D20: hooks of different users in one request: D20_GroupsNeverShareARequest;
+//   - D21: config unchecked: cannot apply here: Options are validated before the core;
+//     config_test;
+//   - D22: lock host; deletes before sending: D22_NothingIsDeletedBeforeItIsDelivered; there
+//     is no lock host.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

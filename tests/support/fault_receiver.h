@@ -31,8 +31,10 @@ struct FaultRequest {
 
 // What a connection does, step by step. Without a close at its end the connection stays open for
 // the next request.
-//   FaultReply::status(503, "busy")            FaultReply::reset() FaultReply::raw("HTTP/1.1
-//   20").then_close() FaultReply::hang().then(FaultReply::status(200))  // when release() is called
+//   - FaultReply::status(503, "busy")
+//   - FaultReply::reset()
+//   - FaultReply::raw("HTTP/1.1 20").then_close()
+//   - FaultReply::hang().then(FaultReply::status(200)), sent when release() is called
 struct FaultReply {
   struct Step {
     enum class Kind : std::uint8_t {
