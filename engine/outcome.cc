@@ -18,8 +18,9 @@ constexpr std::string_view tokens[] = {
     "truncated_header",   "header_limit",    "bad_framing",     "bad_response",
     "bad_protocol",       "too_many_1xx",    "early_success",   "status",
     "ssrf_denied",        "shutdown",        "cancelled",       "corrupt_payload",
+    "url_syntax",
 };
-static_assert(std::size(tokens) == static_cast<std::size_t>(Reason::corrupt_payload) + 1);
+static_assert(std::size(tokens) == static_cast<std::size_t>(Reason::url_syntax) + 1);
 
 }  // namespace
 

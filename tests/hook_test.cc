@@ -10,8 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "engine/pure/hook_check.h"
 #include "engine/pure/hook_id.h"
 #include "engine/pure/json.h"
+#include "engine/pure/url_hash.h"
 #include "postbag/error.h"
 #include "postbag/outcome.h"
 
@@ -237,11 +239,56 @@ TEST(HookList, AdoptsWithoutACopy) {
   EXPECT_TRUE(alive.expired());
 }
 
+// --- checks
+
+Errc verdict_on(std::string_view target, const PolicyTable& policies) {
+  HookView hook;
+  hook.target = target;
+  hook.body = "{}";
+  std::string canonical;
+  const auto problem = HookChecker(policies, 1000).check(hook, true, canonical);
+  return problem ? problem->error : Errc::ok;
+}
+
+// Their hashes are the same, as the two that differ of their eight-byte words make up for each
+// other.
+TEST(HookChecker, ATargetIsNotTakenForAnotherOneWithItsHash) {
+  std::string good = "https://example.com/" + std::string(300, 'b');
+  good.replace(80, 8, "!bbb04AD");
+  good.replace(208, 8, "bbbbKxTz");
+  std::string bad = good;
+  bad[80] = ' ';
+  bad[208] = 'c';
+  ASSERT_EQ(url_hash(good), url_hash(bad));
+
+  const PolicyTable policies(Options{}, 1);
+  EXPECT_EQ(verdict_on(bad, policies), Errc::url_syntax);
+  EXPECT_EQ(verdict_on(good, policies), Errc::ok);
+  EXPECT_EQ(verdict_on(bad, policies), Errc::url_syntax);
+  EXPECT_EQ(verdict_on(good, policies), Errc::ok);
+}
+
+// Each thread keeps so many texts, of one generation of the policies.
+TEST(HookChecker, WhatWasAdmittedOnceIsJudgedAgainAfterAReload) {
+  Options options;
+  options.defaults.network.allow_http = true;
+  const PolicyTable open(options, 101), closed(Options{}, 102);
+  const auto target = [](int number) {
+    return "http://example.com/" + std::to_string(number) + std::string(200, 'x');
+  };
+  for (int number = 0; number < 20'000; ++number) {
+    ASSERT_EQ(verdict_on(target(number), open), Errc::ok);
+    ASSERT_EQ(verdict_on(target(number), open), Errc::ok);
+  }
+  EXPECT_EQ(verdict_on(target(19'999), closed), Errc::target_forbidden);
+  EXPECT_EQ(verdict_on(target(19'999), open), Errc::ok);
+}
+
 // --- reasons and errors
 
 TEST(Reasons, TokensComeBack) {
   std::set<std::string> seen;
-  for (int i = 0; i <= static_cast<int>(Reason::corrupt_payload); ++i) {
+  for (int i = 0; i <= static_cast<int>(Reason::url_syntax); ++i) {
     const auto reason = static_cast<Reason>(i);
     const int status = reason == Reason::status ? 503 : 0;
     const std::string token = reason_token(reason, status);
@@ -286,6 +333,7 @@ TEST(Reasons, TokensAreTheEnumeratorsNames) {
       {Reason::shutdown, "shutdown"},
       {Reason::cancelled, "cancelled"},
       {Reason::corrupt_payload, "corrupt_payload"},
+      {Reason::url_syntax, "url_syntax"},
   };
   for (const auto& [reason, token] : table) EXPECT_EQ(reason_token(reason, 0), token);
   EXPECT_EQ(reason_token(Reason::status, 404), "status_404");

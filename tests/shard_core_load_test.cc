@@ -129,6 +129,31 @@ TEST_F(ShardCoreLoadTest, DamagedChunksFailAndAreNeverSent) {
   EXPECT_EQ(world_->hooks_held(), 0u);
 }
 
+// Of a version that took it, or damaged; also where it was read ahead.
+TEST_F(ShardCoreLoadTest, AStoredTargetThatIsNoUrlFailsAndStopsNobody) {
+  recover_singles(100, plain(1));
+  int spoilt = 0;
+  for (auto& [number, chunk] : world_->durable().chunks) {
+    if (number % 2 == 0) continue;
+    chunk.target = "https://a.example/hooks with blanks";
+    spoilt += 1;
+  }
+  ASSERT_EQ(spoilt, 50);
+  world_->crash();
+  world_->run_idle();
+  ASSERT_EQ(world_->durable().failed.size(), 50u);
+  for (const auto& [key, row] : world_->durable().failed) {
+    EXPECT_EQ(row.reason, Reason::url_syntax);
+    EXPECT_EQ(row.target, "https://a.example/hooks with blanks");
+    EXPECT_NE(row.body, "");
+  }
+  const auto& requests = world_->requests();
+  EXPECT_EQ(std::count_if(requests.begin(), requests.end(),
+                          [](const WorldRequest& one) { return one.life == 2; }),
+            50);
+  expect_all_gone();
+}
+
 TEST_F(ShardCoreLoadTest, AReadThatFailsForNowLosesNothing) {
   make(plain(2));
   always(answer(200, seconds(1)));

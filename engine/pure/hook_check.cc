@@ -1,6 +1,9 @@
 #include "engine/pure/hook_check.h"
 
-#include <array>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
 
 #include "engine/pure/header_rules.h"
 #include "engine/pure/json.h"
@@ -10,28 +13,53 @@
 namespace postbag {
 namespace {
 
+constexpr std::size_t admitted_bytes_max = 1 << 20;  // text, a thread
+
 // Canonical targets that a policy table let through lately: to parse and judge a URL again for
 // every hook would cost more than the hook itself. Per thread, so without a lock; of one
-// generation, so a reload empties it.
+// generation, so a reload empties it. The text decides, not its hash: who knows the hash makes two
+// texts of it, and the second one would be neither parsed nor judged.
 class AdmittedTargets {
  public:
   bool has(std::string_view target, const PolicyTable& policies) {
     if (generation_ != policies.generation()) {
       generation_ = policies.generation();
-      hashes_.fill(0);
+      clear();
       return false;
     }
     const std::uint64_t hash = url_hash(target);
-    return hashes_[hash % hashes_.size()] == (hash | 1);
+    const Slot& slot = slots_[hash % slots_count];
+    return slot.tag == tag_of(hash) && slot.bytes == target.size() &&
+           std::memcmp(slot.text.get(), target.data(), target.size()) == 0;
   }
+  // Behind has(). Throws std::bad_alloc; what is in it is true all the same.
   void add(std::string_view target) {
+    if (text_bytes_ + target.size() > admitted_bytes_max) clear();
+    auto text = std::make_unique<char[]>(target.size());
+    std::memcpy(text.get(), target.data(), target.size());
     const std::uint64_t hash = url_hash(target);
-    hashes_[hash % hashes_.size()] = hash | 1;
+    Slot& slot = slots_[hash % slots_count];
+    text_bytes_ += target.size();
+    text_bytes_ -= slot.bytes;
+    slot = {std::move(text), static_cast<std::uint32_t>(target.size()), tag_of(hash)};
   }
 
  private:
+  static constexpr std::size_t slots_count = 8192;
+  struct Slot {
+    std::unique_ptr<char[]> text;
+    std::uint32_t bytes = 0;  // 0: empty
+    std::uint32_t tag = 0;
+  };
+  static std::uint32_t tag_of(std::uint64_t hash) { return static_cast<std::uint32_t>(hash >> 32); }
+  void clear() {
+    for (Slot& slot : std::span(slots_.get(), slots_count)) slot = {};
+    text_bytes_ = 0;
+  }
+
   std::uint64_t generation_ = 0;
-  std::array<std::uint64_t, 8192> hashes_{};
+  std::unique_ptr<Slot[]> slots_ = std::make_unique<Slot[]>(slots_count);
+  std::size_t text_bytes_ = 0;
 };
 
 }  // namespace
@@ -49,14 +77,14 @@ std::optional<HookProblem> check_target_url(const PolicyTable& policies, std::st
 
 std::optional<HookProblem> HookChecker::check_target(std::string_view target,
                                                      std::string& canonical) {
-  thread_local AdmittedTargets admitted;
   canonical.clear();
-  if (target == last_target_ && !target.empty()) return std::nullopt;
+  if (target.empty()) return HookProblem{Errc::bad_hook, "target is missing"};
+  if (target == last_target_) return std::nullopt;
+  thread_local AdmittedTargets admitted;
   if (admitted.has(target, policies_)) {
     last_target_ = target;
     return std::nullopt;
   }
-  if (target.empty()) return HookProblem{Errc::bad_hook, "target is missing"};
   if (auto problem = check_target_url(policies_, target, canonical)) return problem;
   if (canonical != target) return std::nullopt;
   canonical.clear();

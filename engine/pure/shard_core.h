@@ -276,6 +276,7 @@ class ShardCore {
   void give_up(Batch& batch, AttemptResult&& result, WallMs at);
   void tell_watchers(Batch& batch, const HookOutcome& outcome);
   void forget_taken(const Batch& batch);
+  static bool make_destination(TargetState& target);
   void resolved(Batch& batch);
 
   // shard_core_store.cc: what goes to the store and comes back

@@ -60,13 +60,14 @@ void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std:
     return;
   }
   set_state(batch, BatchState::in_flight);
-  if (sound) {
+  const bool has_url = make_destination(*batch.bag->target);
+  if (sound && has_url) {
     counters_.attempts += 1;
     sends_.push_back(&batch);
     return;
   }
   AttemptResult result;
-  result.reason = Reason::corrupt_payload;
+  result.reason = sound ? Reason::url_syntax : Reason::corrupt_payload;
   result.final = true;
   attempt_done(batch, std::move(result), now);
 }
@@ -117,8 +118,8 @@ bool ShardCore::take_ahead(Batch& batch) {
   }
   const std::string blob = std::move(found->second.blob);
   forget_ahead(found, blob.size());
-  // One that is damaged is read once more, which says what is wrong with it.
-  if (!decode_chunks(batch, {&blob, 1})) return false;
+  // One that cannot be sent is read once more, which says what is wrong with it.
+  if (!make_destination(*batch.bag->target) || !decode_chunks(batch, {&blob, 1})) return false;
   batch.resident = true;
   set_state(batch, BatchState::in_flight);
   counters_.attempts += 1;

@@ -332,32 +332,37 @@ const std::string& ShardCore::head_start(Batch& batch) {
   if (!bag.head_start) {
     std::string error;
     const auto url = parse_url(bag.target->url, error);
-    check(url.has_value());  // only canonical URLs get into the core
+    check(url.has_value());  // see make_destination
     bag.head_start = std::make_unique<std::string>(
         request_head_start(*url, bag.target->policy->policy.delivery, bag.headers()));
   }
   return *bag.head_start;
 }
 
+// False: the target is no URL. Intake lets none in, but one that was found in the store may be
+// such; its hooks are read before they can be sent, and fail then.
+bool ShardCore::make_destination(TargetState& target) {
+  if (target.destination) return true;
+  std::string error;
+  const auto url = parse_url(target.url, error);
+  if (!url) return false;
+  const TargetPolicy& policy = target.policy->policy;
+  auto made = std::make_shared<Destination>();
+  made->scheme = url->scheme;
+  made->host = url->host;
+  made->port = url->port;
+  made->network = policy.network;
+  made->tls = policy.tls;
+  made->timeout = policy.delivery.timeout;
+  made->connect_timeout = policy.delivery.connect_timeout;
+  made->pool_key = pool_key_of(*url, policy);
+  target.destination = std::move(made);
+  return true;
+}
+
 const std::shared_ptr<const Destination>& ShardCore::destination(Batch& batch) {
-  TargetState& target = *batch.bag->target;
-  if (!target.destination) {
-    std::string error;
-    const auto url = parse_url(target.url, error);
-    check(url.has_value());
-    const TargetPolicy& policy = target.policy->policy;
-    auto made = std::make_shared<Destination>();
-    made->scheme = url->scheme;
-    made->host = url->host;
-    made->port = url->port;
-    made->network = policy.network;
-    made->tls = policy.tls;
-    made->timeout = policy.delivery.timeout;
-    made->connect_timeout = policy.delivery.connect_timeout;
-    made->pool_key = pool_key_of(*url, policy);
-    target.destination = std::move(made);
-  }
-  return target.destination;
+  check(make_destination(*batch.bag->target));
+  return batch.bag->target->destination;
 }
 
 HookId ShardCore::batch_id(const Batch& batch) const {

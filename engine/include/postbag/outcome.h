@@ -47,6 +47,7 @@ enum class Reason : std::uint8_t {
   shutdown,     // memory mode: the engine ended first
   cancelled,    // by an operator
   corrupt_payload,
+  url_syntax,  // the stored target is no URL: damaged, or of a version that took it
 };
 
 // The stable token: "connect_refused", "status_503" (with `status`), "delivered" for Reason::none.
