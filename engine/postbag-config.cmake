@@ -1,0 +1,7 @@
+include(CMakeFindDependencyMacro)
+find_dependency(Threads)
+find_dependency(OpenSSL 3)
+find_dependency(simdjson)
+find_dependency(SQLite3)
+find_dependency(SQLiteCpp)
+include(${CMAKE_CURRENT_LIST_DIR}/postbag-targets.cmake)
