@@ -102,7 +102,7 @@ class Groups {
       batch.last_at = 1'700'000'000'000;
       batch.each_hook = [this, number](const std::function<void(const FailedHookView&)>& each) {
         for (std::uint64_t index = 0; index < chunk_hooks_; ++index) {
-          each({number << 14 | index, id_, {}, {}, body_, 1'700'000'000'000});
+          each({failed_key(number, index), id_, {}, {}, body_, 1'700'000'000'000});
         }
       };
       if (chunks) group.settle.push_back(number);
@@ -228,17 +228,17 @@ void bare_insert(benchmark::State& state) {
       "VALUES(?1, 0, 0, 6, ?2, ?2, ?3, ?4, ?5, '', '', '', '', 123456789, ?6)");
   const std::string body = payload(body_bytes);
   const std::uint64_t rows = std::max<std::uint64_t>(100, scaled(1000));
-  std::int64_t key = 1 << 14;
+  ChunkNumber chunk = 1;
   Stopwatch watch(state, "bare_insert");
   std::uint64_t hooks = 0;
   for (auto _ : state) {
     db.exec("BEGIN IMMEDIATE");
     for (std::uint64_t i = 0; i < rows; ++i) {
-      row.bind(1, key + static_cast<std::int64_t>(i % 100))
-          .bind(2, std::int64_t{1'700'000'000'000});
+      const FailedKey key = failed_key(chunk, static_cast<std::uint32_t>(i % 100));
+      row.bind(1, static_cast<std::int64_t>(key)).bind(2, std::int64_t{1'700'000'000'000});
       row.bind_text(3, "connect_refused").bind_text(4, "0192f0c1a2b3c4d5e6f708192a3b4c5d");
       row.bind_text(5, target).bind_blob(6, body).run();
-      if (i % 100 == 99) key += 1 << 14;
+      if (i % 100 == 99) ++chunk;
     }
     db.exec("COMMIT");
     hooks += rows;

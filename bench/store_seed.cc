@@ -6,10 +6,10 @@
 #include <stdexcept>
 
 #include "bench/batch_check.h"
-#include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
 #include "engine/pure/varint.h"
 #include "postbag/sqlite_store.h"
+#include "postbag/store.h"
 
 namespace postbag {
 namespace {

@@ -77,10 +77,4 @@ std::string filter_query(const FailedFilter& filter) {
   return query;
 }
 
-WallMs wall_now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 }  // namespace postbag

@@ -16,6 +16,4 @@ FailedFilter to_failed_filter(const FilterArguments& arguments, WallMs now_ms);
 // of it.
 std::string filter_query(const FailedFilter& filter);
 
-WallMs wall_now_ms();
-
 }  // namespace postbag

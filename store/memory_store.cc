@@ -12,8 +12,6 @@
 namespace postbag {
 namespace {
 
-constexpr std::size_t remembered_ids_max = 1'000'000;
-
 struct Chunk {
   PendingChunk head;
   std::string data;
@@ -185,7 +183,7 @@ std::error_code MemoryStore::commit(const StoreGroup& group, CommitLevel) {
   for (const FailBatch& batch : group.fail) {
     for_each_row(batch, [&](FailedRow row) {
       const FailedKey key = row.hook.key;
-      below = std::max<ChunkNumber>(below, (key >> 14) + 1);
+      below = std::max<ChunkNumber>(below, failed_key_chunk(key) + 1);
       const auto [staged, is_new] = failed.try_emplace(key);
       if (!is_new) {
         row.hook.attempts += staged->second.hook.attempts;

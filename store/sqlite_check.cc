@@ -114,7 +114,7 @@ class Check {
                                hook.event.size() + key.headers.size() + hook.content_type.size(),
                            hook.body.size());
       if (!parse_reason(row.text(2))) found(name + "unknown reason");
-      if (hook.key >> 14 >= reserved_below_) found(name + "number was never reserved");
+      if (failed_key_chunk(hook.key) >= reserved_below_) found(name + "number was never reserved");
       if (const std::uint64_t batch = row.number(1); batch != 0) {
         const auto known = responses.find(batch);
         if (known == responses.end()) {

@@ -64,7 +64,7 @@ void SqliteStore::fail(const FailBatch& batch) {
   if (batch.each_hook) {
     batch.each_hook([&](const FailedHookView& hook) {
       insert_failed(batch, reason, response, hook);
-      reserve((hook.key >> 14) + 1);
+      reserve(failed_key_chunk(hook.key) + 1);
       ++hooks;
     });
   }

@@ -135,7 +135,7 @@ FailedHookView failed_hook(const Statement& row) {
 }
 
 bool is_sound_failed(const Statement& row) {
-  if (row.number(0) >> 14 >= chunk_number_end) return false;
+  if (failed_key_chunk(row.number(0)) >= chunk_number_end) return false;
   return failed_checksum(failed_batch_key(row), failed_hook(row)) == row.number(13);
 }
 
@@ -213,7 +213,7 @@ class Salvage {
 
   void copy_failed(const Statement& row) {
     const FailedHookView hook = failed_hook(row);
-    seen_below_ = std::max<ChunkNumber>(seen_below_, (hook.key >> 14) + 1);
+    seen_below_ = std::max<ChunkNumber>(seen_below_, failed_key_chunk(hook.key) + 1);
     FailBatch batch;
     batch.key = failed_batch_key(row);
     const std::optional<ParsedReason> reason = parse_reason(row.text(6));

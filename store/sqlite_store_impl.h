@@ -23,10 +23,6 @@
 
 namespace postbag {
 
-// At most so many ids are kept for repeated calls (the contract's bound); beyond, the oldest rows
-// go.
-inline constexpr std::uint64_t remembered_ids_max = 1'000'000;
-
 // All ids that a database remembers, expired ones too, in groups, oldest first. Throws
 // SQLite::Exception.
 void load_remembered_ids(sqlite3* db,

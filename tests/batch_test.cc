@@ -10,13 +10,13 @@
 #include "engine/pure/batch.h"
 #include "engine/pure/chunk_codec.h"
 #include "engine/pure/deadline_queue.h"
-#include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
 #include "engine/pure/policy_table.h"
 #include "engine/pure/retry_schedule.h"
 #include "engine/pure/segment.h"
 #include "engine/pure/varint.h"
 #include "engine/pure/wire.h"
+#include "postbag/store.h"
 
 namespace postbag {
 namespace {

@@ -111,7 +111,7 @@ TEST_P(OneOfThemWantsASync, SyncsWhatOneShardHandsOver) {
 TEST_P(OneOfThemWantsASync, SyncsWhatShardsHandOverTogether) {
   options.engine.threads = 2;
   start(Durability::os);
-  const auto shard = [](const std::string& url) { return (url_hash(url) >> 32) % 2; };
+  const auto shard = [](const std::string& url) { return shard_index(url_hash(url), 2); };
   const std::string& here = urls.front();
   const auto there = std::find_if(
       urls.begin(), urls.end(), [&](const std::string& url) { return shard(url) != shard(here); });

@@ -287,7 +287,7 @@ TEST_F(EngineStore, WhatOneShardKeepsOfARefusedCallIsADuplicateInItsRepeat) {
     int n = 0;
     std::string url;
     do url = receiver.url("/" + std::to_string(n++));
-    while ((url_hash(url) >> 32) % 2 != shard);
+    while (shard_index(url_hash(url), 2) != shard);
     return url;
   };
   const std::string kept = url_of_shard(0), refused = url_of_shard(1);

@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
+#include "postbag/store.h"
 #include "tests/support/core_fixture.h"
 
 namespace postbag::test {

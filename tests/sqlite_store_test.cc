@@ -87,7 +87,7 @@ class SqliteStoreTest : public ::testing::Test {
   void fail(ChunkNumber number, const std::string& body) {
     test::GroupBuilder group;
     FailBatch& batch =
-        group.fail(number, "https://a.example/", {{number << 14, "id", "push", body}});
+        group.fail(number, "https://a.example/", {{failed_key(number, 0), "id", "push", body}});
     batch.reason = Reason::status;
     batch.status = 500;
     batch.response_excerpt = "the excerpt";
@@ -158,7 +158,7 @@ TEST_F(SqliteStoreTest, KeepsEverythingOverAReopen) {
   ASSERT_EQ(chunks.size(), 2u);
   EXPECT_EQ(chunks[0].attempts, 2u);
   EXPECT_EQ(chunks[0].next_attempt_ms, 4'444);
-  EXPECT_EQ(store_->find_failed(9 << 14)->response_excerpt, "the excerpt");
+  EXPECT_EQ(store_->find_failed(failed_key(9, 0))->response_excerpt, "the excerpt");
   std::vector<RememberedId> ids;
   ASSERT_FALSE(store_->load_ids(0, [&](const RememberedId& id) { ids.push_back(id); }));
   EXPECT_THAT(ids, SizeIs(1));
@@ -323,32 +323,33 @@ TEST_F(SqliteStoreTest, ADamagedFailedRowHasNoBody) {
   EXPECT_EQ(page.rows[0].body, "{\"sound\":1}");
   EXPECT_EQ(page.rows[1].reason, Reason::corrupt_payload);
   EXPECT_EQ(page.rows[1].body, "");
-  EXPECT_EQ(store_->find_failed(2 << 14)->body, "");
+  EXPECT_EQ(store_->find_failed(failed_key(2, 0))->body, "");
 }
 
 TEST_F(SqliteStoreTest, ResponsesGoWithTheirLastRow) {
   open();
   test::GroupBuilder group;
   FailBatch& batch =
-      group.fail(5, "https://a.example/", {{5 << 14, "a", "", "1"}, {(5 << 14) + 1, "b", "", "2"}});
+      group.fail(5, "https://a.example/",
+                 {{failed_key(5, 0), "a", "", "1"}, {failed_key(5, 1), "b", "", "2"}});
   batch.response_excerpt = "kept once";
   commit(group.group());
   StoreGroup remove;
-  remove.delete_failed = {5 << 14};
+  remove.delete_failed = {failed_key(5, 0)};
   commit(remove);
-  EXPECT_EQ(store_->find_failed((5 << 14) + 1)->response_excerpt, "kept once");
+  EXPECT_EQ(store_->find_failed(failed_key(5, 1))->response_excerpt, "kept once");
   // A row that fails again takes the new response and lets go of the old one.
   test::GroupBuilder again;
-  again.fail(6, "https://a.example/", {{(5 << 14) + 1, "b", "", "2"}}).response_excerpt = "new";
+  again.fail(6, "https://a.example/", {{failed_key(5, 1), "b", "", "2"}}).response_excerpt = "new";
   commit(again.group());
-  EXPECT_EQ(store_->find_failed((5 << 14) + 1)->response_excerpt, "new");
+  EXPECT_EQ(store_->find_failed(failed_key(5, 1))->response_excerpt, "new");
   store_.reset();
   {
     SQLite::Database db = open_existing(path_);
     EXPECT_EQ(pragma_value(db, "SELECT count(*) FROM failed_batch"), 1);
   }
   open();
-  remove.delete_failed = {(5 << 14) + 1};
+  remove.delete_failed = {failed_key(5, 1)};
   commit(remove);
   store_.reset();
   SQLite::Database db = open_existing(path_);
@@ -360,8 +361,8 @@ TEST_F(SqliteStoreTest, AResponseThatIsReplacedIsCountedOnce) {
   const auto fail_batch = [&](bool both, const std::string& excerpt) {
     test::GroupBuilder group;
     using Hook = test::GroupBuilder::Hook;
-    const Hook first{5 << 14, "a", "", "1"};
-    const Hook second{(5 << 14) + 1, "b", "", "2"};
+    const Hook first{failed_key(5, 0), "a", "", "1"};
+    const Hook second{failed_key(5, 1), "b", "", "2"};
     FailBatch& batch = group.fail(5, "https://a.example/", {first, second});
     if (!both) {
       const FailedHookView& only = group.hook(0);
@@ -652,8 +653,8 @@ TEST_F(SqliteStoreTest, SalvagesWhatCanBeRead) {
   ASSERT_FALSE(store_->scan_pending(199, 10, chunks));
   ASSERT_EQ(chunks.size(), 1u);
   EXPECT_EQ(chunks[0].attempts, 3u);
-  EXPECT_EQ(store_->find_failed(300 << 14)->body, "sound body");
-  EXPECT_EQ(store_->find_failed(300 << 14)->response_excerpt, "the excerpt");
+  EXPECT_EQ(store_->find_failed(failed_key(300, 0))->body, "sound body");
+  EXPECT_EQ(store_->find_failed(failed_key(300, 0))->response_excerpt, "the excerpt");
 }
 
 TEST(Crc32c, KnownVectors) {

@@ -65,17 +65,19 @@ class StoreContract : public ::testing::Test {
   // Three batches that differ in everything a filter looks at.
   void add_failures() {
     test::GroupBuilder group;
-    auto& first = group.fail(10, "https://a.example/hooks", {{10 << 14, "id-a", "push", "[1]"}});
+    auto& first =
+        group.fail(10, "https://a.example/hooks", {{failed_key(10, 0), "id-a", "push", "[1]"}});
     first.key.group = "g1";
     first.reason = Reason::status;
     first.status = 503;
     first.last_at = 1'000;
-    auto& second = group.fail(11, "https://b.example/hooks", {{11 << 14, "id-b", "issue", "[2]"}});
+    auto& second =
+        group.fail(11, "https://b.example/hooks", {{failed_key(11, 0), "id-b", "issue", "[2]"}});
     second.reason = Reason::connect_refused;
     second.last_at = 2'000;
-    auto& third =
-        group.fail(12, "https://b.example/[x]",
-                   {{12 << 14, "id-c", "push", "[3]"}, {(12 << 14) + 1, "id-d", "", "4"}});
+    auto& third = group.fail(
+        12, "https://b.example/[x]",
+        {{failed_key(12, 0), "id-c", "push", "[3]"}, {failed_key(12, 1), "id-d", "", "4"}});
     third.key.group = "g1";
     third.reason = Reason::status;
     third.status = 404;
@@ -204,7 +206,8 @@ TYPED_TEST(StoreContract, FailedHooksKeepEverything) {
   this->commit(pending.group());
 
   test::GroupBuilder group;
-  FailBatch& batch = group.fail(10, "https://a.example/", {{10 << 14, "id", "push", "{\"a\":1}"}});
+  FailBatch& batch =
+      group.fail(10, "https://a.example/", {{failed_key(10, 0), "id", "push", "{\"a\":1}"}});
   batch.key.group = "g";
   batch.key.headers = "X-A: 1\r\n";
   batch.reason = Reason::status;
@@ -221,9 +224,9 @@ TYPED_TEST(StoreContract, FailedHooksKeepEverything) {
   EXPECT_THAT(this->pending(), IsEmpty());
   EXPECT_EQ(this->store_->info().failed_hooks, 1u);
   EXPECT_EQ(this->store_->stats().failed_hooks, 1u);
-  const std::optional<FailedHook> hook = this->store_->find_failed(10 << 14);
+  const std::optional<FailedHook> hook = this->store_->find_failed(failed_key(10, 0));
   ASSERT_TRUE(hook);
-  EXPECT_EQ(hook->key, FailedKey{10 << 14});
+  EXPECT_EQ(hook->key, FailedKey{failed_key(10, 0)});
   EXPECT_EQ(hook->id, "id");
   EXPECT_EQ(hook->target, "https://a.example/");
   EXPECT_EQ(hook->group, "g");
@@ -242,8 +245,9 @@ TYPED_TEST(StoreContract, FailedHooksKeepEverything) {
 
 TYPED_TEST(StoreContract, FailingAgainKeepsTheRowAndAddsUp) {
   test::GroupBuilder first;
-  FailBatch& before = first.fail(10, "https://old.example/",
-                                 {{10 << 14, "id", "push", "1"}, {163841, "i2", "", "2"}});
+  FailBatch& before =
+      first.fail(10, "https://old.example/",
+                 {{failed_key(10, 0), "id", "push", "1"}, {failed_key(10, 1), "i2", "", "2"}});
   before.attempts = 6;
   before.last_at = 2'000;
   before.response_excerpt = "old";
@@ -251,7 +255,8 @@ TYPED_TEST(StoreContract, FailingAgainKeepsTheRowAndAddsUp) {
   this->commit(first.group());
 
   test::GroupBuilder second;
-  FailBatch& after = second.fail(20, "https://new.example/", {{10 << 14, "id", "push", "1"}});
+  FailBatch& after =
+      second.fail(20, "https://new.example/", {{failed_key(10, 0), "id", "push", "1"}});
   after.reason = Reason::timeout;
   after.attempts = 3;
   after.last_at = 9'000;
@@ -260,7 +265,7 @@ TYPED_TEST(StoreContract, FailingAgainKeepsTheRowAndAddsUp) {
   this->commit(second.group());
 
   EXPECT_EQ(this->store_->info().failed_hooks, 2u);
-  const std::optional<FailedHook> hook = this->store_->find_failed(10 << 14);
+  const std::optional<FailedHook> hook = this->store_->find_failed(failed_key(10, 0));
   ASSERT_TRUE(hook);
   EXPECT_EQ(hook->target, "https://new.example/");
   EXPECT_EQ(hook->reason, Reason::timeout);
@@ -268,21 +273,22 @@ TYPED_TEST(StoreContract, FailingAgainKeepsTheRowAndAddsUp) {
   EXPECT_EQ(hook->first_at, 1'000);
   EXPECT_EQ(hook->last_at, 9'000);
   EXPECT_EQ(hook->response_excerpt, "new");
-  EXPECT_EQ(this->store_->find_failed(163841)->response_excerpt, "old");
+  EXPECT_EQ(this->store_->find_failed(failed_key(10, 1))->response_excerpt, "old");
 }
 
 TYPED_TEST(StoreContract, DeletesFailedHooks) {
   this->add_failures();
   StoreGroup group;
-  group.delete_failed = {12 << 14, 10 << 14, 999};  // a missing key is no error
+  group.delete_failed = {failed_key(12, 0), failed_key(10, 0), 999};  // a missing key is no error
   this->commit(group);
-  EXPECT_THAT(this->all_failed(), ElementsAre(11 << 14, (12 << 14) + 1));
+  EXPECT_THAT(this->all_failed(), ElementsAre(failed_key(11, 0), failed_key(12, 1)));
   EXPECT_EQ(this->store_->info().failed_hooks, 2u);
 }
 
 TYPED_TEST(StoreContract, EveryFilter) {
   this->add_failures();
-  constexpr FailedKey a = 10 << 14, b = 11 << 14, c = 12 << 14, d = c + 1;
+  constexpr FailedKey a = failed_key(10, 0), b = failed_key(11, 0), c = failed_key(12, 0),
+                      d = c + 1;
   EXPECT_THAT(this->listed({}), ElementsAre(a, b, c, d));
   EXPECT_THAT(this->listed({.target = "https://a.*"}), ElementsAre(a));
   EXPECT_THAT(this->listed({.target = "https://?.example/*k?"}), ElementsAre(a, b));
@@ -316,22 +322,23 @@ TYPED_TEST(StoreContract, ListsInSlices) {
     after = page.next;
     ASSERT_LT(++pages, 10);
   } while (after);
-  EXPECT_THAT(keys, ElementsAre(10 << 14, 12 << 14));
+  EXPECT_THAT(keys, ElementsAre(failed_key(10, 0), failed_key(12, 0)));
 
   // At most so many looked at: nothing found yet, and a place to go on from.
   FailedPage page;
   ASSERT_FALSE(this->store_->list_failed({.status = 404}, std::nullopt, {.scan = 2}, page));
   EXPECT_THAT(page.rows, IsEmpty());
-  EXPECT_EQ(page.next, 11 << 14);
+  EXPECT_EQ(page.next, failed_key(11, 0));
   // However little may be taken, one row comes.
   ASSERT_FALSE(this->store_->list_failed({}, std::nullopt, {.bytes = 1}, page));
   EXPECT_EQ(page.rows.size(), 1u);
-  EXPECT_EQ(page.next, 10 << 14);
+  EXPECT_EQ(page.next, failed_key(10, 0));
 }
 
 TYPED_TEST(StoreContract, ListsWithoutBodies) {
   test::GroupBuilder group;
-  group.fail(1, "https://a.example/", {{1 << 14, "id", "push", "12"}}).response_excerpt = "no";
+  group.fail(1, "https://a.example/", {{failed_key(1, 0), "id", "push", "12"}}).response_excerpt =
+      "no";
   this->commit(group.group());
   FailedPage page;
   ASSERT_FALSE(this->store_->list_failed({}, std::nullopt, {.bodies = false}, page));
@@ -348,12 +355,12 @@ TYPED_TEST(StoreContract, PurgesByFilterButNotWhatIsClaimed) {
   this->add_failures();
   std::uint64_t purged = 0;
   std::optional<FailedKey> next;
-  const std::vector<FailedKey> claimed{12 << 14};
+  const std::vector<FailedKey> claimed{failed_key(12, 0)};
   ASSERT_FALSE(
       this->store_->purge_failed({.group = "g1"}, std::nullopt, {}, claimed, purged, next));
   EXPECT_EQ(purged, 2u);
   EXPECT_FALSE(next);
-  EXPECT_THAT(this->all_failed(), ElementsAre(11 << 14, 12 << 14));
+  EXPECT_THAT(this->all_failed(), ElementsAre(failed_key(11, 0), failed_key(12, 0)));
   EXPECT_EQ(this->store_->info().failed_hooks, 2u);
 }
 

@@ -73,7 +73,7 @@ class StoreDamageTest : public ::testing::Test {
   }
   void fail(ChunkNumber number, const std::string& body) {
     test::GroupBuilder group;
-    group.fail(number, "https://a.example/", {{number << 14, "id", "push", body}});
+    group.fail(number, "https://a.example/", {{failed_key(number, 0), "id", "push", body}});
     commit(group.group());
   }
   // Closes it first.
@@ -166,7 +166,7 @@ TEST_F(DamagedNumberTest, TooHighHidesNoFailedRow) {
     fail(number, "body " + std::to_string(number));
   }
   store_.reset();
-  renumber(path_, "body 210", 210 << 14, 16'000 << 14);
+  renumber(path_, "body 210", failed_key(210, 0), failed_key(16'000, 0));
   open();
   FailedPage page;
   EXPECT_EQ(store_->list_failed({}, std::nullopt, {}, page), Errc::store_corrupt);

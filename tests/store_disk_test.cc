@@ -104,7 +104,7 @@ class DiskTest : public ::testing::Test {
     test::GroupBuilder group;
     group.group().settle = {number};
     group.fail(number, "https://a.example/",
-               {{number << 14, "id", "push", std::string(bytes, 'y')}});
+               {{failed_key(number, 0), "id", "push", std::string(bytes, 'y')}});
     return store_->commit(group.group(), CommitLevel::sync);
   }
 

@@ -37,7 +37,8 @@ struct InMemory {
 
 void fail(Store& store, ChunkNumber number, WallMs at, const std::string& body) {
   test::GroupBuilder group;
-  group.fail(number, "https://a.example/", {{number << 14, "id", "push", body}}).last_at = at;
+  group.fail(number, "https://a.example/", {{failed_key(number, 0), "id", "push", body}}).last_at =
+      at;
   ASSERT_FALSE(store.commit(group.group(), CommitLevel::no_sync));
 }
 
@@ -45,7 +46,7 @@ std::vector<ChunkNumber> failed(Store& store) {
   FailedPage page;
   EXPECT_FALSE(store.list_failed({}, std::nullopt, {}, page));
   std::vector<ChunkNumber> numbers;
-  for (const FailedHook& hook : page.rows) numbers.push_back(hook.key >> 14);
+  for (const FailedHook& hook : page.rows) numbers.push_back(failed_key_chunk(hook.key));
   return numbers;
 }
 
@@ -141,18 +142,18 @@ TYPED_TEST(RetentionTest, RowsUnderWayStay) {
   for (ChunkNumber number = 1; number <= 4; ++number) fail(*this->store_, number, 0, "x");
   const std::uint64_t row = this->store_->stats().failed_bytes / 4;
   Retention retention({0s, row});
-  EXPECT_EQ(run(retention, *this->store_, at(0s), {1 << 14, 2 << 14}), 2u);
+  EXPECT_EQ(run(retention, *this->store_, at(0s), {failed_key(1, 0), failed_key(2, 0)}), 2u);
   EXPECT_THAT(failed(*this->store_), ElementsAre(1, 2));
   EXPECT_FALSE(retention.is_running());
   Retention by_age({1h, 0});
-  EXPECT_EQ(run(by_age, *this->store_, at(0s), {2 << 14}), 1u);
+  EXPECT_EQ(run(by_age, *this->store_, at(0s), {failed_key(2, 0)}), 1u);
   EXPECT_THAT(failed(*this->store_), ElementsAre(2));
 }
 
 TYPED_TEST(RetentionTest, ALongRunIsCutIntoSlices) {
   test::GroupBuilder group;
   for (ChunkNumber number = 1; number <= 5'000; ++number) {
-    group.fail(number, "https://a.example/", {{number << 14, "id", "", "x"}});
+    group.fail(number, "https://a.example/", {{failed_key(number, 0), "id", "", "x"}});
   }
   ASSERT_FALSE(this->store_->commit(group.group(), CommitLevel::no_sync));
   Retention retention({1h, 0});
@@ -193,21 +194,21 @@ TYPED_TEST(RetentionTest, FailedBytesFollowTheRows) {
   fail(store, 1, 0, "12345");
   const std::uint64_t small = store.stats().failed_bytes;
   test::GroupBuilder group;
-  FailBatch& batch = group.fail(
-      2, "https://a.example/",
-      {{2 << 14, "id", "push", "12345"}, {(2 << 14) + 1, "id", "push", std::string(500, 'x')}});
+  FailBatch& batch = group.fail(2, "https://a.example/",
+                                {{failed_key(2, 0), "id", "push", "12345"},
+                                 {failed_key(2, 1), "id", "push", std::string(500, 'x')}});
   batch.response_headers = "A: b\r\n";
   batch.response_excerpt = "excerpt";
   ASSERT_FALSE(store.commit(group.group(), CommitLevel::no_sync));
   EXPECT_EQ(store.stats().failed_bytes, 3 * small + 495 + 13);
   StoreGroup remove;
-  remove.delete_failed = {2 << 14, 99 << 14};
+  remove.delete_failed = {failed_key(2, 0), failed_key(99, 0)};
   ASSERT_FALSE(store.commit(remove, CommitLevel::no_sync));
   EXPECT_EQ(store.stats().failed_bytes, 2 * small + 495 + 13);
   // Fails again: its row is replaced, the response of before goes with its last row.
   fail(store, 1, 0, "1234567");
   EXPECT_EQ(store.stats().failed_bytes, 2 * small + 2 + 495 + 13);
-  remove.delete_failed = {(2 << 14) + 1};
+  remove.delete_failed = {failed_key(2, 1)};
   ASSERT_FALSE(store.commit(remove, CommitLevel::no_sync));
   EXPECT_EQ(store.stats().failed_bytes, small + 2);
 }
@@ -240,7 +241,9 @@ TEST(StoreThreadRetention, DeletesCountsAndLogsOnce) {
   StoreThread thread(
       *store, Durability::memory, [](std::unique_ptr<StorePart>) {}, [](std::error_code) {},
       lines.logger());
-  thread.set_retention({1h, 0}, [] { return std::vector<FailedKey>{7 << 14, 3 << 14}; });
+  thread.set_retention({1h, 0}, [] {
+    return std::vector<FailedKey>{failed_key(7, 0), failed_key(3, 0)};
+  });
   // Each job is one turn of the thread; the slices run in between.
   while (thread.retention_purged() < 1'198) thread.run([](Store&) { return 0; });
   while (lines.get().empty()) thread.run([](Store&) { return 0; });

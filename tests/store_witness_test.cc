@@ -412,7 +412,8 @@ TEST_F(WitnessTest, AfterAnUncleanStopTheStructureIsChecked) {
   for (ChunkNumber number = 1; number <= 300; ++number) {
     test::GroupBuilder group;
     group.fail(number, "https://a.example/",
-               {{number << 14, "id", "", "body " + std::to_string(number) + std::string(99, '.')}});
+               {{failed_key(number, 0), "id", "",
+                 "body " + std::to_string(number) + std::string(99, '.')}});
     ASSERT_FALSE(store_->commit(group.group(), CommitLevel::no_sync));
   }
   store_.reset();
@@ -436,7 +437,7 @@ TEST_F(WitnessTest, AnOlderSchemaIsCopiedAndMigrated) {
   append(42);
   test::GroupBuilder group;
   FailBatch& batch =
-      group.fail(50, "https://a.example/\xc3\xa9", {{50 << 14, "id", "push", "a body"}});
+      group.fail(50, "https://a.example/\xc3\xa9", {{failed_key(50, 0), "id", "push", "a body"}});
   batch.response_excerpt = "excerpt";
   ASSERT_FALSE(store_->commit(group.group(), CommitLevel::sync));
   const std::uint64_t bytes = store_->stats().failed_bytes;

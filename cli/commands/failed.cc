@@ -15,6 +15,7 @@
 #include "cli/store_access.h"
 #include "cli/table.h"
 #include "cli/text/json_writer.h"
+#include "engine/shell/clock.h"
 
 namespace postbag {
 

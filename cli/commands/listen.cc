@@ -11,6 +11,7 @@
 #include "cli/signals.h"
 #include "cli/text/json_writer.h"
 #include "cli/text/rfc3339.h"
+#include "engine/shell/clock.h"
 #include "postbag/config.h"
 
 namespace postbag {

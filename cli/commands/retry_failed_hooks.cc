@@ -12,6 +12,7 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "cli/store_access.h"
+#include "engine/shell/clock.h"
 #include "postbag/engine.h"
 
 namespace postbag {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "cli/intake/http_text.h"
+#include "engine/shell/clock.h"
 
 namespace postbag {
 namespace {
@@ -22,10 +23,6 @@ constexpr std::size_t input_bytes_max = 2 * head_bytes_max;
 // Memory that a connection keeps between its requests.
 constexpr std::size_t output_kept_max = 64 * 1024;
 constexpr std::size_t discard_max = 64 << 20;
-
-TimePoint steady_now() {
-  return std::chrono::steady_clock::now();
-}
 
 }  // namespace
 

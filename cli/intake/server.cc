@@ -19,6 +19,7 @@
 #include "cli/intake/http_text.h"
 #include "cli/intake/listener.h"
 #include "cli/intake/router.h"
+#include "engine/shell/clock.h"
 
 namespace postbag {
 namespace {
@@ -35,17 +36,11 @@ constexpr Duration trouble_log_interval = std::chrono::seconds(10);
 constexpr Duration revive_pause = std::chrono::milliseconds(10);
 constexpr Duration finish_grace = std::chrono::seconds(2);
 
-WallMs system_now() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 RouterOptions router_options(const IntakeServerOptions& options) {
   RouterOptions out;
   out.max_body = options.max_body;
   out.durability = options.durability;
-  out.wall_now = system_now;
+  out.wall_now = wall_now_ms;
   out.on_loopback = options.listen.starts_with("127.") || options.listen.starts_with("[::1]");
   if (options.tokens) {
     out.tokens.emplace(*options.tokens);
@@ -151,7 +146,7 @@ void IntakeServer::Impl::start() {
         listen_on_unix(context, options_.unix_socket), [this](int fd) { on_connection(fd, true); },
         on_failure);
   }
-  date_line_ = date_line(system_now());
+  date_line_ = date_line(wall_now_ms());
   thread_ = std::thread([this] { run(); });
   pthread_setname_np(thread_.native_handle(), "postbag-intake");
   if (tcp_) logger_.log(LogLevel::info, "intake listens on " + address());
@@ -225,7 +220,7 @@ void IntakeServer::Impl::on_connection(int fd, bool local) noexcept {
 }
 
 bool IntakeServer::Impl::may_log(TimePoint& next) const noexcept {
-  const TimePoint now = std::chrono::steady_clock::now();
+  const TimePoint now = steady_now();
   if (now < next) return false;
   next = now + trouble_log_interval;
   return true;
@@ -278,9 +273,9 @@ void IntakeServer::Impl::arm_sweep() {
 
 void IntakeServer::Impl::sweep() {
   arm_sweep();  // first: what follows may end early
-  const TimePoint now = std::chrono::steady_clock::now();
+  const TimePoint now = steady_now();
   for_each_connection([now](IntakeConnection& connection) { connection.check_deadline(now); });
-  date_line_ = date_line(system_now());
+  date_line_ = date_line(wall_now_ms());
 }
 
 void IntakeServer::Impl::finish() {

@@ -4,10 +4,10 @@
 #include <limits>
 
 #include "engine/pure/check.h"
-#include "engine/pure/failed_key.h"
 #include "engine/pure/header_rules.h"
 #include "engine/pure/hook_id.h"
 #include "engine/pure/url_hash.h"
+#include "postbag/store.h"
 
 namespace postbag {
 namespace {

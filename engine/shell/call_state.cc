@@ -4,9 +4,9 @@
 #include <new>
 #include <utility>
 
-#include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
 #include "engine/shell/guarded.h"
+#include "postbag/store.h"
 
 namespace postbag {
 

@@ -4,7 +4,7 @@
 
 namespace postbag {
 
-// The only place of the engine that reads a clock.
+// The only place of the engine and its server that reads a clock: logic is handed the time.
 inline TimePoint steady_now() {
   return std::chrono::steady_clock::now();
 }

@@ -15,9 +15,6 @@
 namespace postbag {
 namespace {
 
-// Ids that producers gave are remembered up to this number, the oldest forgotten first.
-constexpr std::size_t remembered_ids_max = 1'000'000;
-
 // Tables of different engines must not share one: threads cache what a generation admitted.
 std::uint64_t next_policy_generation() {
   static std::atomic<std::uint64_t> generation{1};
@@ -112,7 +109,7 @@ bool Engine::Impl::is_engine_thread() const {
 
 Shard& Engine::Impl::shard_of(std::string_view canonical_url) {
   // The table inside a shard uses the low bits.
-  return *shards_[(url_hash(canonical_url) >> 32) % shards_.size()];
+  return *shards_[shard_index(url_hash(canonical_url), shards_.size())];
 }
 
 void Engine::Impl::hooks_left(std::uint64_t hooks) {

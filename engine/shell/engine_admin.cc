@@ -2,12 +2,12 @@
 #include <algorithm>
 #include <new>
 
-#include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
 #include "engine/pure/url.h"
 #include "engine/shell/engine_impl.h"
 #include "engine/shell/guarded.h"
 #include "engine/shell/progress_wait.h"
+#include "postbag/store.h"
 
 namespace postbag {
 namespace {

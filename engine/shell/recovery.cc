@@ -70,7 +70,7 @@ class Engine::Impl::Recovering {
       if (chunk.chunk >= engine_.store_info_.next_number) break;
       hooks += chunk.hooks;
       const std::size_t shard =
-          shards.size() == 1 ? 0 : (url_hash(chunk.target) >> 32) % shards.size();
+          shards.size() == 1 ? 0 : shard_index(url_hash(chunk.target), shards.size());
       slice->of_shard[shard].push_back(index);
     }
     engine_.pending_.fetch_add(hooks);

@@ -5,10 +5,10 @@
 #include <new>
 #include <utility>
 
-#include "engine/pure/failed_key.h"
 #include "engine/pure/hook_check.h"
 #include "engine/pure/json.h"
 #include "engine/shell/shard_delivery.h"
+#include "postbag/store.h"
 
 namespace postbag {
 namespace {

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "engine/pure/chunk_codec.h"
-#include "engine/pure/failed_key.h"
 #include "engine/pure/hook_id.h"
+#include "postbag/store.h"
 
 namespace postbag {
 namespace {

@@ -2,11 +2,11 @@
 // shard.
 #include <algorithm>
 
-#include "engine/pure/failed_key.h"
 #include "engine/pure/hook_check.h"
 #include "engine/pure/url_hash.h"
 #include "engine/shell/engine_impl.h"
 #include "engine/shell/guarded.h"
+#include "postbag/store.h"
 
 namespace postbag {
 namespace {
@@ -283,7 +283,7 @@ void Engine::Impl::address(const Admission& admission, CallState& call) {
         admission.some ? admission.fresh[position] : static_cast<std::uint32_t>(position);
     const std::string_view target = hooks[index].target;
     if (!one_shard && target != last_target) {
-      shard = (url_hash(target) >> 32) % shards_.size();
+      shard = shard_index(url_hash(target), shards_.size());
       last_target = target;
     }
     Parcel& parcel = deliveries[shard].parcel;

@@ -45,7 +45,6 @@ class IoBench {
   // not_enough_memory.
   std::error_code call(const std::function<std::error_code(Store& store)>& work);
   std::error_code apart(const std::function<std::error_code()>& work);
-  bool is_open() const { return store_ != nullptr; }
   const StoreModel& model() const { return model_; }
   GroupMaker& maker() { return maker_; }
 

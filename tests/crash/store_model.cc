@@ -81,7 +81,7 @@ void StoreModel::apply(const StoreGroup& group) {
 void StoreModel::fail(const FailBatch& batch) {
   batch.each_hook([&](const FailedHookView& hook) {
     put_failed_row(failed_, batch, hook);
-    reserved_below_ = std::max(reserved_below_, (hook.key >> 14) + 1);
+    reserved_below_ = std::max(reserved_below_, failed_key_chunk(hook.key) + 1);
   });
 }
 
@@ -245,7 +245,7 @@ void GroupMaker::fail(const StoreModel& model) {
     group_.settle.push_back(chunk);
     for (std::uint64_t i = 0; i < 1 + random_() % 4; ++i) {
       FailedHookView& hook = hooks.emplace_back();
-      hook.key = chunk << 14 | i;
+      hook.key = failed_key(chunk, i);
       hook.id = keep("id-" + std::to_string(hook.key));
       hook.event = keep(text(6));
       hook.body = keep(text(700));

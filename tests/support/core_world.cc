@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "engine/pure/failed_key.h"
 #include "engine/pure/url_hash.h"
 #include "engine/pure/wire.h"
 #include "postbag/error.h"
+#include "postbag/store.h"
 #include "tests/support/failed_row.h"
 
 namespace postbag::test {
@@ -99,7 +99,7 @@ void CoreWorld::trace(std::uint64_t value) {
 }
 
 std::uint32_t CoreWorld::shard_of(std::string_view target) const {
-  return static_cast<std::uint32_t>((url_hash(target) >> 32) % config_.shards);
+  return static_cast<std::uint32_t>(shard_index(url_hash(target), config_.shards));
 }
 
 void CoreWorld::schedule(Duration delay, Event event) {

@@ -62,7 +62,6 @@ struct FaultReply {
 
   FaultReply then(const FaultReply& more) const;
   FaultReply then_close() const { return then(close()); }
-  FaultReply then_reset() const { return then(reset()); }
 };
 
 struct ReceiverTls {

@@ -27,9 +27,19 @@ namespace postbag {
 using ChunkNumber =
     std::uint64_t;  // unique for ever within a store, from a persisted reserved block
 using BatchNumber = std::uint64_t;  // the number of the batch's first chunk
-// Where a failed hook lies: chunk number << 14 | index in the chunk. Ascending = oldest first. It
-// is also what the hook's id says, so a row is found by id without an index.
+// Where a failed hook lies: the number of its chunk and its index there, in as many bits as the
+// hook's id has for it, so that a row is found by what the id says. Ascending = oldest first.
 using FailedKey = std::uint64_t;
+inline constexpr unsigned failed_key_index_bits = 14;
+constexpr FailedKey failed_key(ChunkNumber chunk, std::uint32_t index) {
+  return chunk << failed_key_index_bits | index;
+}
+constexpr ChunkNumber failed_key_chunk(FailedKey key) {
+  return key >> failed_key_index_bits;
+}
+constexpr std::uint32_t failed_key_index(FailedKey key) {
+  return static_cast<std::uint32_t>(key & ((1u << failed_key_index_bits) - 1));
+}
 
 // What hooks must have in common to share a batch; also what a stored chunk needs to be sent again.
 struct BatchKeyView {
@@ -79,6 +89,9 @@ struct FailBatch {
   std::string_view response_excerpt;
   std::function<void(const std::function<void(const FailedHookView&)>&)> each_hook;
 };
+
+// At most so many ids are remembered for repeated calls; beyond, the oldest go.
+inline constexpr std::size_t remembered_ids_max = 1'000'000;
 
 // A producer's id, remembered for the id window: hashes only. Rewritten under the same id_hash:
 // replaced.

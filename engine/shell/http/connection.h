@@ -77,7 +77,6 @@ class Connection final
   void retire() { retired_ = true; }
 
   bool is_idle() const { return state_ == State::idle; }
-  bool has_attempt() const { return attempt_ != nullptr; }
   Pool& pool() { return pool_; }
   TimePoint idle_until() const { return phase_.due; }
 
@@ -98,7 +97,6 @@ class Connection final
   bool prepare(const Destination& destination, std::string& refusal);
   void vet_and_dial(const std::vector<IpAddress>& addresses);
   void dial_next();
-  bool note_dial_error(const Error& error);
   void connected(const Error& error);
   void start_handshake();
   void continue_handshake();

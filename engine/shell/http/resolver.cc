@@ -1,4 +1,5 @@
 #include "engine/shell/http/resolver.h"
+#include "engine/shell/clock.h"
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -46,10 +47,6 @@ struct Resolver::Core {
 };
 
 namespace {
-
-TimePoint steady_now() {
-  return std::chrono::steady_clock::now();
-}
 
 ResolveResultPtr local_failure(const char* detail) {
   auto result = std::make_shared<ResolveResult>();

@@ -208,10 +208,6 @@ void TlsSession::sent(std::size_t count) {
   output_sent_ = 0;
 }
 
-bool TlsSession::resumed() const {
-  return SSL_session_reused(ssl_) == 1;
-}
-
 TlsSession::Step TlsSession::fail(Reason reason, std::string detail) {
   reason_ = reason;
   detail_ = std::move(detail);

@@ -75,8 +75,6 @@ class TlsSession {
   std::string_view output() const { return std::string_view(output_).substr(output_sent_); }
   void sent(std::size_t count);
 
-  bool handshake_done() const { return handshake_done_; }
-  bool resumed() const;
   Reason reason() const { return reason_; }
   const std::string& detail() const { return detail_; }
 
