@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "postbag/error.h"
+#include "store/gathering_vfs.h"
 #include "store/sqlite_statement.h"
 
 namespace postbag {
@@ -90,6 +91,12 @@ UPDATE meta SET
 )sql";
 
 constexpr std::array migrations{Migration{version_1}, Migration{version_2}};
+
+// SQLite turns them into numbers of pages of the size it knows by then, so they come after that is
+// settled. What waits for delivery is settled without reading it again as far as it fits. Pages of
+// an unfinished commit are kept beyond: one that goes to the log early and is changed again makes
+// SQLite read and write a good part of the log once more.
+constexpr const char* set_cache_size = "PRAGMA cache_size = -65536; PRAGMA cache_spill = -98304";
 
 std::string directory_of(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
@@ -200,7 +207,7 @@ std::error_code create_store_file(const std::string& path) {
 SQLite::Database open_database(const std::string& path, OpenFor purpose) {
   try {
     // No mutex: one thread at a time is the contract of Store.
-    SQLite::Database db(path, SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX);
+    SQLite::Database db(path, SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX, 0, gathering_vfs());
     sqlite3_extended_result_codes(db.getHandle(), 1);
     if (purpose == OpenFor::reading) {
       sqlite3_db_config(db.getHandle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
@@ -210,7 +217,8 @@ SQLite::Database open_database(const std::string& path, OpenFor purpose) {
     // memory file is made.
     db.exec("PRAGMA locking_mode = EXCLUSIVE");
     db.exec("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0");
-    db.exec("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768");
+    db.exec("PRAGMA temp_store = MEMORY");
+    db.exec(set_cache_size);
     if (sqlite3_db_readonly(db.getHandle(), "main") == 1) {
       throw StoreError(Errc::store_permission, "store " + path + ": no permission to write");
     }
@@ -256,6 +264,7 @@ void prepare_for_writing(SQLite::Database& db, const std::string& path,
                                              "put the store on a local one");
       }
     }
+    db.exec(set_cache_size);
     db.exec("PRAGMA journal_size_limit = " + std::to_string(journal_limit_bytes));
     db.exec("PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = FULL");
     migrate_schema(db, schema_migrations(), path);

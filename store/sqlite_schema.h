@@ -12,6 +12,7 @@
 namespace postbag {
 
 inline constexpr std::int64_t sqlite_application_id = 0x50425347;  // "PBSG"
+// Of a new file; one that exists keeps what it was made with.
 inline constexpr std::uint64_t sqlite_page_bytes = 8192;
 // An id has so many bits for a chunk's number: from here on it is damage.
 inline constexpr ChunkNumber chunk_number_end = 1ull << 44;

@@ -6,13 +6,12 @@
 #include <chrono>
 
 #include "store/sqlite_backup.h"
-#include "store/sqlite_schema.h"
 #include "store/sqlite_store_impl.h"
 
 namespace postbag {
 namespace {
 
-constexpr std::uint64_t wal_frame_bytes = sqlite_page_bytes + 24;
+constexpr std::uint64_t wal_frame_head_bytes = 24;
 // From the first a checkpoint is made if that is but a small part of the time, from the second in
 // any case. SQLite can only make whole ones, so the length of the log bounds the time; but pages
 // written several times go over once, and each costs a sync and the next commit a second one: where
@@ -22,7 +21,7 @@ constexpr std::uint64_t checkpoint_bytes_max = 12 << 20;
 constexpr int checkpoint_share = 5;  // one part of so many
 constexpr std::uint64_t spare_bytes = 32
                                       << 20;  // free pages that stay in the file, to be used again
-constexpr int vacuum_pages = 256;             // in one slice
+constexpr std::uint64_t vacuum_bytes = 2 << 20;  // in one slice
 
 std::uint64_t file_size(const std::string& path) {
   struct stat status {};
@@ -43,11 +42,11 @@ std::uint64_t SqliteStore::free_pages() {
   return read_number(sql_.freelist_count);
 }
 std::uint64_t SqliteStore::wal_bytes() const {
-  return wal_pages_ * wal_frame_bytes;
+  return wal_pages_ * (page_bytes_ + wal_frame_head_bytes);
 }
 
 std::uint64_t SqliteStore::used_bytes() {
-  return (page_count() - free_pages()) * sqlite_page_bytes + wal_bytes();
+  return (page_count() - free_pages()) * page_bytes_ + wal_bytes();
 }
 
 // Appends stop at 90 %; the rest is for failing. What only frees is never refused.
@@ -131,7 +130,7 @@ bool SqliteStore::wants_checkpoint() const {
 
 bool SqliteStore::wants_vacuum() {
   const std::uint64_t free = free_pages();
-  if (free <= std::min(spare_bytes, max_bytes_ / 16) / sqlite_page_bytes) return false;
+  if (free <= std::min(spare_bytes, max_bytes_ / 16) / page_bytes_) return false;
   // Under load free pages come and go; only when most of the file is free they are not needed soon.
   return !appended_ || free > page_count() / 2;
 }
@@ -149,7 +148,7 @@ bool SqliteStore::maintain() {
       set_level(CommitLevel::no_sync);
       if (wal_pages_ == 0) hold_syncs();
       vacuumed_ = true;
-      db_.exec("PRAGMA incremental_vacuum(" + std::to_string(vacuum_pages) + ")");
+      db_.exec("PRAGMA incremental_vacuum(" + std::to_string(vacuum_bytes / page_bytes_) + ")");
       ledger_.changed();
       more = true;
     } else if (vacuumed_) {

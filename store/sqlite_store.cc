@@ -63,6 +63,7 @@ SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
     return SQLITE_OK;
   };
   sqlite3_wal_hook(db_.getHandle(), on_commit, this);
+  page_bytes_ = static_cast<std::uint64_t>(pragma_value(db_, "PRAGMA page_size"));
   load_counts();
   if (options.count_pending) count_pending();
   opened_.warnings = opened.warnings;

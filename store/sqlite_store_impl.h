@@ -179,6 +179,7 @@ class SqliteStore final : public Store {
 
   const std::string path_, log_path_;
   const std::uint64_t max_bytes_;
+  std::uint64_t page_bytes_ = 0;
   const bool side_files_;
   SQLite::Database db_;
   SqliteStatements sql_;

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -121,7 +122,7 @@ TEST_F(SqliteStoreTest, MakesAFileForItsOwnerOnly) {
   store_.reset();
   EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
   SQLite::Database db = open_existing(path_);
-  EXPECT_EQ(pragma_value(db, "PRAGMA page_size"), 8192);
+  EXPECT_EQ(pragma_value(db, "PRAGMA page_size"), static_cast<std::int64_t>(sqlite_page_bytes));
   EXPECT_EQ(pragma_value(db, "PRAGMA auto_vacuum"), 2);
   EXPECT_EQ(pragma_value(db, "PRAGMA user_version"), 2);
 }
@@ -168,6 +169,41 @@ TEST_F(SqliteStoreTest, KeepsEverythingOverAReopen) {
   commit(settle);
   store_.reset();
   EXPECT_THAT(check_sqlite_store(path_), IsEmpty());
+}
+
+// Of which a new store had twice as much as one that was opened again, and the larger its pages the
+// more.
+TEST_F(SqliteStoreTest, TheCacheIsBoundedInBytesWhateverThePageSize) {
+  for (const bool is_new : {true, false}) {
+    if (is_new) create_store_file(path_);
+    SQLite::Database db = open_database(path_, OpenFor::writing);
+    prepare_for_writing(db, path_, 1 << 20);
+    for (int i = 0; i < 10; ++i) {
+      db.exec("INSERT INTO failed_batch VALUES(NULL, 1, zeroblob(12000000), x'')");
+    }
+    int used = 0, ignored = 0;
+    ASSERT_EQ(sqlite3_db_status(db.getHandle(), SQLITE_DBSTATUS_CACHE_USED, &used, &ignored, 0), 0);
+    EXPECT_LT(used, 66 << 20) << is_new;
+    EXPECT_GT(used, 50 << 20) << is_new;
+  }
+}
+
+TEST_F(SqliteStoreTest, AFileWithPagesOfAnotherSizeIsUsedAsItIs) {
+  create_store_file(path_);
+  {
+    SQLite::Database db(path_, SQLite::OPEN_READWRITE);
+    db.exec("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL; VACUUM");
+  }
+  open();
+  for (ChunkNumber number = 1; number <= 20; ++number) append(number, std::string(100'000, 'x'));
+  open();  // the log is in the file
+  const StoreStats stats = store_->stats();
+  EXPECT_GT(stats.used_bytes, 2'000'000u);
+  EXPECT_LT(stats.used_bytes, stats.file_bytes + 100'000);
+  store_.reset();
+  EXPECT_THAT(check_sqlite_store(path_), IsEmpty());
+  SQLite::Database db = open_existing(path_);
+  EXPECT_EQ(pragma_value(db, "PRAGMA page_size"), 4096);
 }
 
 TEST_F(SqliteStoreTest, NumbersAreNeverUsedAgain) {
@@ -629,7 +665,7 @@ TEST_F(SqliteStoreTest, SalvagesWhatCanBeRead) {
   damage(path_, "damaged body");
   // And a page with several chunks whose structure is gone.
   std::string content = read_file(path_);
-  const std::size_t page = content.find("blob 100.") / 8192 * 8192;
+  const std::size_t page = content.find("blob 100.") / sqlite_page_bytes * sqlite_page_bytes;
   content.replace(page, 100, std::string(100, '\x55'));
   write_file(path_, content);
 
@@ -674,6 +710,18 @@ TEST(Crc32c, BothWaysAgreeAndPiecesAddUp) {
     const std::string_view part = std::string_view(data).substr(0, length);
     EXPECT_EQ(crc32c(0, part), crc32c_portable(0, part)) << length;
     EXPECT_EQ(crc32c(crc32c(0, part), std::string_view(data).substr(length)), crc32c(0, data));
+  }
+}
+
+// The instruction takes 1,536 bytes in three lanes.
+TEST(Crc32c, LanesGiveTheSame) {
+  std::string data;
+  for (int i = 0; i < 5'000; ++i) data.push_back(static_cast<char>(i * 61 ^ i / 13));
+  for (const std::size_t from : {0, 1, 7}) {
+    for (const std::size_t length : {1'528, 1'535, 1'536, 1'537, 1'550, 3'071, 3'072, 4'615}) {
+      const std::string_view part = std::string_view(data).substr(from, length);
+      EXPECT_EQ(crc32c(7, part), crc32c_portable(7, part)) << from << " " << length;
+    }
   }
 }
 

@@ -43,7 +43,10 @@ class SmallDisk {
     vfs_.xOpen = open;
     sqlite3_vfs_register(&vfs_, 1);
   }
-  ~SmallDisk() { sqlite3_vfs_unregister(&vfs_); }
+  ~SmallDisk() {
+    sqlite3_vfs_unregister(&vfs_);
+    sqlite3_vfs_register(real_, 1);  // which need not be the next one
+  }
   SmallDisk(const SmallDisk&) = delete;
   SmallDisk& operator=(const SmallDisk&) = delete;
 

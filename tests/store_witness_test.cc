@@ -111,7 +111,7 @@ TEST_F(WitnessTest, MissesNoCutAndAccusesNoKill) {
     images.push_back(image());
   }
   const Image last = images.back();
-  constexpr std::size_t frame = 8192 + 24, header = 32;
+  constexpr std::size_t frame = sqlite_page_bytes + 24, header = 32;
   ASSERT_EQ((last.log.size() - header) % frame, 0u);
   std::size_t refused = 0;
   for (std::size_t size = 0; size < last.log.size(); size += size == 0 ? header : frame) {
@@ -419,8 +419,8 @@ TEST_F(WitnessTest, AfterAnUncleanStopTheStructureIsChecked) {
   store_.reset();
   // A page of failed rows, which nothing reads at open.
   std::string content = read_file(path_);
-  const std::size_t page = content.find("body 150.") / 8192 * 8192;
-  ASSERT_GT(page, 8192u);
+  const std::size_t page = content.find("body 150.") / sqlite_page_bytes * sqlite_page_bytes;
+  ASSERT_GT(page, sqlite_page_bytes);
   content.replace(page + 8, 300, std::string(300, '\x55'));
   write_file(path_, content);
   const std::string damaged = read_file(path_);
