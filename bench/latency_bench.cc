@@ -41,7 +41,9 @@ constexpr const char* usage =
     "A hook's time starts at its instant of the schedule, so what waits is counted as waiting.\n"
     "Accepted: until submit() told that it is accepted (fsync: after the commit).\n"
     "Late: until it was offered; the thread that offers is the one that receives, so a busy\n"
-    "receiver is late, and what it is late by is in all other times of the row.\n";
+    "receiver is late, and what it is late by is in all other times of the row.\n"
+    "saturated: the rate is more than was done, so the times say how long it was offered. Exit\n"
+    "code 1: a hook was lost, or refused for another reason than want of room (FAILED).\n";
 
 constexpr double warm_up_s = 0.5;
 constexpr std::uint64_t targets = 64;
@@ -54,7 +56,9 @@ struct LatencySetting {
 struct LatencyRun {
   OpenLoopTimes times;
   LogHistogram accepted;
-  std::atomic<std::uint64_t> refused{0};
+  std::atomic<std::uint64_t> refused{0};  // calls
+  std::atomic<bool> failed{true};         // until its process says otherwise
+  LoadResult result = LoadResult::lost;
   double sender_cpu_s = 0;  // of all threads but the load's
 };
 
@@ -68,20 +72,27 @@ Options latency_options(Durability durability) {
   return options;
 }
 
-OpenLoopLoad::Offer submit_to(Engine& engine, std::uint16_t port, LatencyRun& run) {
+const char* result_name(const LatencyRun& run) {
+  if (run.failed || run.result == LoadResult::lost) return "FAILED";
+  return run.result == LoadResult::held ? "ok" : "saturated";
+}
+
+OpenLoopLoad::Offer submit_to(Engine& engine, OpenLoopLoad& load, LatencyRun& run) {
   std::vector<std::string> urls;
   for (std::uint64_t i = 0; i < targets; ++i) {
-    urls.push_back("http://127.0.0.1:" + std::to_string(port) + "/t/" + std::to_string(i));
+    urls.push_back("http://127.0.0.1:" + std::to_string(load.port()) + "/t/" + std::to_string(i));
   }
-  return [&engine, &run, urls = std::move(urls), payload = StampedPayload()](
+  return [&engine, &load, &run, urls = std::move(urls), payload = StampedPayload()](
              const OpenLoop& loop, std::uint64_t first, std::uint64_t end) mutable {
     HookList list;
     for (std::uint64_t next = first; next < end; ++next) {
       list.add(urls[next % targets], payload.make(loop.stamp_ns(next)));
     }
     const std::int64_t stamp = loop.stamp_ns(first);
-    engine.submit(std::move(list), {}, [&run, stamp](const SubmitResult& result) {
+    const std::uint64_t hooks = end - first;
+    engine.submit(std::move(list), {}, [&load, &run, stamp, hooks](const SubmitResult& result) {
       if (!result.ok()) ++run.refused;
+      if (result.error == Errc::full) load.refused(hooks);
       if (result.ok() && stamp > 0) run.accepted.add(now_ns() - stamp);
     });
   };
@@ -116,12 +127,13 @@ int run_engine_point(const LatencySetting& setting, Durability durability, doubl
   Engine engine(std::move(options), std::move(store));
   if (setting.pin) pin_to_core(1);
   const double cpu_start = process_cpu_s() - thread_cpu_s();
-  const bool complete = load.run(OpenLoop::make(per_second, warm_up_s, setting.seconds),
-                                 submit_to(engine, load.port(), run));
+  run.result = load.run(OpenLoop::make(per_second, warm_up_s, setting.seconds),
+                        submit_to(engine, load, run));
   run.sender_cpu_s = process_cpu_s() - thread_cpu_s() - cpu_start;
   const bool idle = engine.wait_idle(std::chrono::seconds(20));
   engine.drain(std::chrono::seconds(1));
-  return complete && idle && run.refused == 0 ? 0 : 1;
+  run.failed = run.result == LoadResult::lost || !idle;
+  return run.failed ? 1 : 0;
 }
 
 int run_raw_point(const LatencySetting& setting, double per_second, LatencyRun& run) {
@@ -134,9 +146,10 @@ int run_raw_point(const LatencySetting& setting, double per_second, LatencyRun& 
   const auto offer = [&client](const OpenLoop& loop, std::uint64_t first, std::uint64_t end) {
     client.offer(loop, first, end);
   };
-  const bool complete = load.run(OpenLoop::make(per_second, warm_up_s, setting.seconds), offer);
+  run.result = load.run(OpenLoop::make(per_second, warm_up_s, setting.seconds), offer);
   run.sender_cpu_s = process_cpu_s() - thread_cpu_s() - cpu_start;
-  return complete ? 0 : 1;
+  run.failed = run.result == LoadResult::lost;
+  return run.failed ? 1 : 0;
 }
 
 double measure_peak(const LatencySetting& setting, Durability durability) {
@@ -160,7 +173,7 @@ struct LatencyPoint {
 
 // The rows of a point: of the engine, and of the raw client below it.
 void add_rows(BenchTable& table, const LatencySetting& setting, const LatencyPoint& point,
-              const LatencyRun& run, const LatencyRun& raw, bool ok) {
+              const LatencyRun& run, const LatencyRun& raw) {
   const auto us = [](const LogHistogram& times, double share) {
     return times.count() == 0 ? std::string() : fixed(times.quantile_us(share), 0);
   };
@@ -169,20 +182,22 @@ void add_rows(BenchTable& table, const LatencySetting& setting, const LatencyPoi
     const bool is_raw = each == &raw;
     const LogHistogram& received = each->times.received;
     const LogHistogram& late = each->times.late;
+    const std::string_view result = result_name(*each);
     table.add({is_raw ? "  raw client" : std::string(durability_name(point.durability)),
                is_raw ? "" : std::to_string(point.share) + " %", short_count(point.per_second),
                us(received, 0.5), us(received, 0.99), us(received, 0.999),
                fixed(received.max_us(), 0), us(each->accepted, 0.5), us(each->accepted, 0.99),
                us(late, 0.5), us(late, 0.99), fixed(late.max_us(), 0),
-               fixed(each->sender_cpu_s / seconds, 2), is_raw || ok ? "" : "FAILED"});
+               fixed(each->sender_cpu_s / seconds, 2), result == "ok" ? "" : std::string(result)});
   }
 }
 
 void print_line(const LatencySetting& setting, const LatencyPoint& point, const LatencyRun& run,
-                const LatencyRun& raw, bool ok) {
+                const LatencyRun& raw) {
   Report line(true);
   line.text("case", "latency_" + std::string(durability_name(point.durability)))
-      .text("result", ok ? "ok" : "FAILED")
+      .text("result", raw.failed ? "FAILED" : result_name(run))
+      .text("raw_result", result_name(raw))
       .number("share_percent", static_cast<double>(point.share))
       .number("offered_per_s", point.per_second)
       .number("hooks", static_cast<double>(run.times.received.count()));
@@ -213,13 +228,13 @@ bool run_point(const LatencySetting& setting, const LatencyPoint& point, BenchTa
   const bool raw_ok =
       Child([&] { return run_raw_point(setting, point.per_second, raw); }).wait().exit_code == 0;
   Child child([&] { return run_engine_point(setting, point.durability, point.per_second, run); });
-  const bool ok = child.wait().exit_code == 0 && raw_ok;
+  const bool ok = child.wait().exit_code == 0;
   if (setting.json) {
-    print_line(setting, point, run, raw, ok);
+    print_line(setting, point, run, raw);
   } else {
-    add_rows(table, setting, point, run, raw, ok);
+    add_rows(table, setting, point, run, raw);
   }
-  return ok;
+  return ok && raw_ok;
 }
 
 std::vector<std::uint64_t> parse_shares(std::string_view text) {

@@ -17,6 +17,7 @@ constexpr std::int64_t second_ns = 1'000'000'000;
 constexpr std::int64_t patience_ns = 10 * second_ns;
 constexpr std::int64_t look_again_ns = second_ns / 10;
 constexpr std::uint64_t offer_hooks_max = 1000;
+constexpr std::int64_t behind_ns_min = second_ns / 20;  // a stall of the machine at the end
 
 }  // namespace
 
@@ -61,6 +62,14 @@ std::int64_t StampedPayload::read(std::string_view body) {
   return stamp_ns;
 }
 
+LoadResult judge_load(const OpenLoop& loop, std::uint64_t received, std::uint64_t refused,
+                      std::int64_t last_ns) {
+  if (received + refused < loop.hooks) return LoadResult::lost;
+  const std::int64_t end_ns = loop.due_ns(loop.hooks);
+  const std::int64_t allowed_ns = std::max(behind_ns_min, (end_ns - loop.start_ns) / 50);
+  return refused == 0 && last_ns - end_ns <= allowed_ns ? LoadResult::held : LoadResult::saturated;
+}
+
 OpenLoopLoad::OpenLoopLoad(OpenLoopTimes& times) : times_(times), receiver_(receiver_options()) {}
 
 CountingReceiverOptions OpenLoopLoad::receiver_options() {
@@ -74,13 +83,13 @@ CountingReceiverOptions OpenLoopLoad::receiver_options() {
   return options;
 }
 
-bool OpenLoopLoad::run(const OpenLoop& loop, const Offer& offer) {
+LoadResult OpenLoopLoad::run(const OpenLoop& loop, const Offer& offer) {
   prctl(PR_SET_TIMERSLACK, 1);  // its waits end when they should
   loop_ = loop;
   offer_ = offer;
   last_progress_ns_ = loop.start_ns;
   receiver_.run();
-  return complete_;
+  return judge_load(loop_, receiver_.counters().hooks, refused_, last_progress_ns_);
 }
 
 std::int64_t OpenLoopLoad::offer_due() {
@@ -102,8 +111,8 @@ std::int64_t OpenLoopLoad::offer_due() {
 void OpenLoopLoad::end_if_done(std::int64_t now) {
   const std::uint64_t received = receiver_.counters().hooks;
   if (std::exchange(seen_, received) != received) last_progress_ns_ = now;
-  complete_ = received == loop_.hooks;
-  if (complete_ || now - last_progress_ns_ > patience_ns) receiver_.stop();
+  const bool complete = received + refused_ >= loop_.hooks;
+  if (complete || now - last_progress_ns_ > patience_ns) receiver_.stop();
 }
 
 }  // namespace postbag

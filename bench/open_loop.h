@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -49,6 +50,17 @@ struct OpenLoopTimes {
   LogHistogram late;      // of that, until it was offered: what the load itself adds
 };
 
+enum class LoadResult : std::uint8_t {
+  held,       // every hook was received, about as fast as they were offered
+  saturated,  // every hook was received or refused, but the rate is more than was done
+  lost,       // a hook was neither received nor refused, and for 10 s nothing came
+};
+
+// `last_ns`: when the last hook was received. A queue that grew by a fiftieth of the run is taken
+// for one that would have gone on growing.
+LoadResult judge_load(const OpenLoop& loop, std::uint64_t received, std::uint64_t refused,
+                      std::int64_t last_ns);
+
 // Offers a load and receives what becomes of it, both on one thread: two threads on one core would
 // wait for each other's time slices, several milliseconds long, and the sender would be blamed.
 // What is due is offered before each request that is taken in, so no more than one stands in
@@ -60,8 +72,10 @@ class OpenLoopLoad {
 
   explicit OpenLoopLoad(OpenLoopTimes& times);  // listens; throws std::system_error
   std::uint16_t port() const { return receiver_.port(); }
-  // On the caller's thread, until all is received. False if for 10 s nothing came.
-  bool run(const OpenLoop& loop, const Offer& offer);
+  // On the caller's thread, until all is received or refused, or for 10 s nothing came.
+  LoadResult run(const OpenLoop& loop, const Offer& offer);
+  // Any thread: so many hooks were refused and will not come.
+  void refused(std::uint64_t hooks) { refused_ += hooks; }
 
  private:
   CountingReceiverOptions receiver_options();
@@ -74,7 +88,7 @@ class OpenLoopLoad {
   Offer offer_;
   std::uint64_t next_ = 0, seen_ = 0;
   std::int64_t last_progress_ns_ = 0;
-  bool complete_ = false;
+  std::atomic<std::uint64_t> refused_{0};
 };
 
 }  // namespace postbag

@@ -21,6 +21,7 @@ class Point:
     y: float
     low: float = 0  # of the runs; a whisker is drawn where high is above low
     high: float = 0
+    hollow: bool = False  # its mark; the note of the chart says what that means
 
 
 @dataclass
@@ -92,7 +93,7 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
 
-def mark(shape, x, y, colour, tip):
+def mark(shape, x, y, colour, tip, hollow=False):
     """One mark of a point; `tip` is shown by a browser that is pointed at it."""
     paths = {
         "square": "M-4-4h8v8h-8z",
@@ -103,11 +104,13 @@ def mark(shape, x, y, colour, tip):
     }
     inside = f"<title>{escape(tip)}</title>" if tip else ""
     kind = ' class="mark"' if tip else ""
+    fill = "#ffffff" if hollow else colour
+    stroke = f' stroke="{colour}" stroke-width="2"' if hollow or shape == "cross" else ""
     if shape == "circle":
-        return f'<circle{kind} cx="{x:.1f}" cy="{y:.1f}" r="4.2" fill="{colour}">{inside}</circle>'
-    stroke = f' stroke="{colour}" stroke-width="2"' if shape == "cross" else ""
+        return (f'<circle{kind} cx="{x:.1f}" cy="{y:.1f}" r="4.2" fill="{fill}"{stroke}>{inside}'
+                '</circle>')
     return (f'<path{kind} d="{paths[shape]}" transform="translate({x:.1f} {y:.1f})" '
-            f'fill="{colour}"{stroke}>{inside}</path>')
+            f'fill="{fill}"{stroke}>{inside}</path>')
 
 
 def text(x, y, content, **attributes):
@@ -158,7 +161,7 @@ def draw_series(series, style, x_scale, y_scale):
             out.append(line(x, y_scale.pixel(point.low), x, y_scale.pixel(point.high),
                             f'class="whisker" stroke="{colour}" stroke-width="1.2"'))
         tip = f"{series.name}: {short_number(point.x)}, {short_number(point.y)}"
-        out.append(mark(shape, x, y, colour, tip))
+        out.append(mark(shape, x, y, colour, tip, point.hollow))
     return out + ["</g>"]
 
 

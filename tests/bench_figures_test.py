@@ -102,6 +102,12 @@ class FiguresTest(unittest.TestCase):
                 with self.assertRaises(expected):
                     step.run(bench, 0)
 
+    def test_the_readme_names_the_command_of_every_figure(self):
+        text = (FOLDER.parent / "README.md").read_text()
+        rows = [line.split("|")[1].strip() for line in text.splitlines()
+                if line.startswith("| ") and not line.startswith("| figure ")]
+        self.assertEqual(rows, [figure.name for figure in figures.FIGURES])
+
     def test_the_table_of_what_was_saved(self):
         with tempfile.TemporaryDirectory() as folder:
             first, second = pathlib.Path(folder) / "1", pathlib.Path(folder) / "2"

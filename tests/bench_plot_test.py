@@ -103,6 +103,18 @@ class PlotTest(unittest.TestCase):
         for name in names + ["latency in microseconds, logarithmic", "offered hooks/s"]:
             self.assertIn(name, self.words(root))
 
+    def test_a_rate_that_was_not_held_has_a_hollow_mark_and_is_no_failure(self):
+        lines = [latency("memory", 10000, 100) | {"raw_result": "ok"},
+                 latency("memory", 90000, 9000) | {"result": "saturated", "raw_result": "ok"}]
+        self.plot_lines(lines)
+        root = self.chart("latency_memory.svg")
+        hollow = [each for each in self.marks(root) if each.get("fill") == "#ffffff"]
+        self.assertEqual([each.find(SVG + "title").text for each in hollow],
+                         [f"Postbag {which}: 90k, {us}" for which, us in
+                          (("p50", "9k"), ("p99", "36k"), ("p99.9", "81k"))])
+        self.assertTrue(any("hollow: more than could be done" in words
+                            for words in self.words(root)))
+
     def test_every_mark_is_inside_the_axes(self):
         self.plot_lines([delivery(1, targets, rate)
                          for targets, rate in ((1, 3), (100000, 9_999_999), (7, 1000))])

@@ -8,6 +8,7 @@
 
 #include "bench/batch_check.h"
 #include "bench/counting_receiver.h"
+#include "bench/open_loop.h"
 #include "bench/raw_client.h"
 #include "bench/request_scanner.h"
 
@@ -122,6 +123,30 @@ TEST(CountingReceiver, RefusesTheShareItIsToldTo) {
   EXPECT_EQ(run_raw_client(options).refused, 99u);  // three pass, the fourth fails
   EXPECT_EQ(counters.requests, 300u);
   EXPECT_EQ(counters.refused, 99u);
+}
+
+TEST(OpenLoop, ARateThatWasNotHeldIsSaturatedAndOnlyALostHookIsAFailure) {
+  OpenLoop loop;
+  loop.interval_ns = 1e6;
+  loop.hooks = 10'000;  // ten seconds, so a fifth of one may be left at the end
+  const std::int64_t end_ns = loop.due_ns(loop.hooks);
+  EXPECT_EQ(judge_load(loop, 10'000, 0, end_ns), LoadResult::held);
+  EXPECT_EQ(judge_load(loop, 10'000, 0, end_ns + 200'000'000), LoadResult::held);
+  EXPECT_EQ(judge_load(loop, 10'000, 0, end_ns + 200'000'001), LoadResult::saturated);
+  EXPECT_EQ(judge_load(loop, 9'999, 1, end_ns), LoadResult::saturated);
+  EXPECT_EQ(judge_load(loop, 9'999, 0, end_ns), LoadResult::lost);
+}
+
+TEST(OpenLoop, DoesNotWaitForWhatWasRefused) {
+  OpenLoopTimes times;
+  OpenLoopLoad load(times);
+  std::uint64_t offered = 0;
+  const OpenLoopLoad::Offer refuse = [&](const OpenLoop&, std::uint64_t first, std::uint64_t end) {
+    offered += end - first;
+    load.refused(end - first);
+  };
+  EXPECT_EQ(load.run(OpenLoop::make(1e6, 0, 0.001), refuse), LoadResult::saturated);
+  EXPECT_EQ(offered, 1000u);
 }
 
 }  // namespace
