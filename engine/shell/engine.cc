@@ -7,6 +7,7 @@
 
 #include "engine/pure/json.h"
 #include "engine/pure/url_hash.h"
+#include "engine/shell/descriptor_room.h"
 #include "engine/shell/engine_impl.h"
 #include "engine/shell/guarded.h"
 #include "engine/shell/http/http_transport.h"
@@ -57,6 +58,8 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
     ids_.publish();
   }
   (void)check_json("0", false);  // where the first one finds no memory, the process ends
+  // For the store, intake and the program around us, too.
+  reserve_descriptors(options_.engine.max_connections + std::size_t{1024});
   http_ = std::make_unique<HttpShared>(4, options_.own_addresses, logger_);
   const std::uint32_t count = shard_count(options_.engine);
   std::random_device seed;
