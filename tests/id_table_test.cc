@@ -70,5 +70,45 @@ TEST(IdTable, WhatExpiresBeforeItIsSettledIsForgottenToo) {
   }
 }
 
+// Each left its age behind, 24 bytes for as long as the window, and nobody counted them.
+TEST(IdTable, ReleasedIdsLeaveNothing) {
+  constexpr std::uint64_t rounds = 100;
+  constexpr WallMs window_ms = 1'000'000;
+  IdTable table(1'000'000, milliseconds(window_ms));
+  const auto call = make_call();
+  const auto take = [&](std::uint64_t id, WallMs at) {
+    EXPECT_EQ(table.take({id, id}, content, call, at).answer, Answer::fresh);
+  };
+  const auto give_back = [&](std::uint64_t id) {
+    table.settle({id, id}, call.get(), 5);
+    EXPECT_TRUE(table.leave({id, id}, call.get(), 5));
+    table.left({id, id}, call.get(), 5);
+  };
+  take(0, 0);  // stays
+  table.settle({0, 0}, call.get(), 5);
+  for (std::uint64_t round = 0; round < rounds; ++round) {
+    for (std::uint64_t id = 1; id <= 1'000; ++id) take(id, static_cast<WallMs>(round));
+    for (std::uint64_t id = 1; id <= 1'000; ++id) table.release({id, id}, call.get());
+    EXPECT_EQ(table.ages(), 1u);
+    EXPECT_EQ(table.memory_bytes(), IdTable::id_bytes);
+  }
+  // Later than at once, some within the same millisecond; one in each hundred stays.
+  for (std::uint64_t round = 0; round < rounds; ++round) {
+    for (std::uint64_t id = 1; id <= 1'000; ++id) {
+      take(1'000 * round + id, 1);
+      give_back(1'000 * round + id);
+      take(1'000 * round + id, 1);
+      if (id % 100 == 0) table.settle({1'000 * round + id, 1'000 * round + id}, call.get(), 5);
+      if (id % 100 != 0) give_back(1'000 * round + id);
+      ASSERT_LE(table.ages(), 2 * table.size() + 5'000);
+    }
+  }
+  EXPECT_EQ(table.size(), 10 * rounds + 1);
+  EXPECT_EQ(table.forgotten_early(), 0u);
+  take(1, window_ms + 1);  // all others are old by now
+  EXPECT_EQ(table.size(), 1u);
+  EXPECT_EQ(table.ages(), 1u);
+}
+
 }  // namespace
 }  // namespace postbag::test

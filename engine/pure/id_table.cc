@@ -16,12 +16,13 @@ IdTable::Found IdTable::take(const Hash128& id, const Hash128& content, const Ca
     return {Answer::duplicate, nullptr, entry.location};
   }
   try {
+    forget_dead_ages();
     by_age_.push_back({now_ms + window_ms, id});
   } catch (...) {
     entries_.erase(place);  // it would be pending for ever
     throw;
   }
-  entry = {content, 0, now_ms + window_ms, false, false, call};
+  entry = {content, 0, now_ms + window_ms, false, false, false, call};
   return {};
 }
 
@@ -42,7 +43,10 @@ void IdTable::settle(const Hash128& id, const void* call, FailedKey location) {
 
 void IdTable::release(const Hash128& id, const void* call) {
   const auto found = entries_.find(id);
-  if (found != entries_.end() && found->second.call.get() == call) entries_.erase(found);
+  if (found == entries_.end() || found->second.call.get() != call) return;
+  entries_.erase(found);
+  // Those of a call that is refused at once are the newest.
+  while (!by_age_.empty() && !entry_of(by_age_.back())) by_age_.pop_back();
 }
 
 bool IdTable::leave(const Hash128& id, const void* call, FailedKey location) {
@@ -58,8 +62,13 @@ void IdTable::left(const Hash128& id, const void* call, FailedKey location) {
 }
 
 void IdTable::restore(const RememberedId& remembered) {
-  entries_[remembered.id_hash] = {
-      remembered.content_hash, remembered.location, remembered.expires_ms, false, false, nullptr};
+  entries_[remembered.id_hash] = {remembered.content_hash,
+                                  remembered.location,
+                                  remembered.expires_ms,
+                                  false,
+                                  false,
+                                  false,
+                                  nullptr};
   by_age_.push_back({remembered.expires_ms, remembered.id_hash});
   while (entries_.size() > capacity_ && !by_age_.empty()) {
     forgotten_early_ += entries_.erase(by_age_.front().id);
@@ -75,17 +84,36 @@ std::optional<FailedKey> IdTable::find(const Hash128& id, WallMs now_ms) const {
   return found->second.location;
 }
 
+// The id may be free, or have been taken anew since.
+IdTable::Entry* IdTable::entry_of(const Age& age) {
+  const auto found = entries_.find(age.id);
+  const bool is_its = found != entries_.end() && found->second.expires_ms == age.expires_ms;
+  return is_its ? &found->second : nullptr;
+}
+
+// Ids that were given back leave their ages behind. One in each so many calls looks at all of them.
+void IdTable::forget_dead_ages() {
+  if (by_age_.size() <= 2 * entries_.size() + dead_ages_min) return;
+  // One that was given back and taken again within a millisecond has several that look alike.
+  std::erase_if(by_age_, [this](const Age& age) {
+    Entry* const entry = entry_of(age);
+    if (entry == nullptr || entry->has_age) return true;
+    entry->has_age = true;
+    return false;
+  });
+  for (const Age& age : by_age_) entry_of(age)->has_age = false;
+}
+
 void IdTable::forget_old(WallMs now_ms) {
   while (!by_age_.empty()) {
     const Age& oldest = by_age_.front();
     const bool expired = oldest.expires_ms <= now_ms;
     if (!expired && entries_.size() < capacity_) return;
-    auto found = entries_.find(oldest.id);
-    // The id may have been taken anew since, or its call may still be under way.
-    if (found != entries_.end() && found->second.expires_ms == oldest.expires_ms) {
-      // Without its age nothing would ever forget it; those behind it wait with it.
-      if (found->second.call) return;
-      entries_.erase(found);
+    if (const Entry* const entry = entry_of(oldest)) {
+      // Its call is under way: without its age nothing would ever forget it; those behind it wait
+      // with it.
+      if (entry->call) return;
+      entries_.erase(oldest.id);
       if (!expired) forgotten_early_ += 1;
     }
     by_age_.pop_front();

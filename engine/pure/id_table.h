@@ -51,9 +51,13 @@ class IdTable {
   std::optional<FailedKey> find(const Hash128& id, WallMs now_ms) const;
 
   std::size_t size() const { return entries_.size(); }
+  // Of ids that are known, and of some that are not any more.
+  std::size_t ages() const { return by_age_.size(); }
   std::uint64_t forgotten_early() const { return forgotten_early_; }
   Duration window() const { return window_; }
-  std::size_t memory_bytes() const { return entries_.size() * id_bytes; }
+  std::size_t memory_bytes() const {
+    return entries_.size() * (id_bytes - sizeof(Age)) + by_age_.size() * sizeof(Age);
+  }
 
  private:
   struct Entry {
@@ -62,7 +66,8 @@ class IdTable {
     WallMs expires_ms : 56 = 0;
     bool relied_on : 1 = false;
     bool leaving : 1 = false;
-    Call call;  // set while pending
+    bool has_age : 1 = false;  // while ages are looked through
+    Call call;                 // set while pending
   };
   struct HashOf {
     std::size_t operator()(const Hash128& hash) const { return hash[0] ^ hash[1]; }
@@ -72,6 +77,9 @@ class IdTable {
     Hash128 id{};
   };
   static_assert(sizeof(Entry) + sizeof(Hash128) + sizeof(Age) == id_bytes);
+  static constexpr std::size_t dead_ages_min = 4'096;
+  Entry* entry_of(const Age& age);
+  void forget_dead_ages();
   void forget_old(WallMs now_ms);
   Entry* find_of(const Hash128& id, const void* call, FailedKey location);
 
