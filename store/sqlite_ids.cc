@@ -9,7 +9,7 @@
 namespace postbag {
 namespace {
 
-constexpr std::size_t id_bytes = 48;
+constexpr std::size_t id_bytes = 48;              // the statements that count ids have it, too
 constexpr std::uint64_t forget_rows_max = 8'000;  // in one call: about 5 ms
 
 void append_number(std::string& out, std::uint64_t value) {
@@ -121,7 +121,7 @@ std::error_code SqliteStore::load_ids(WallMs now_ms,
       }
     };
     std::vector<Seen> seen;
-    seen.reserve(counts_.remembered);
+    seen.reserve(std::min(counts_.remembered, remembered_ids_max));
     for_each_id(sql_.scan_ids, now_ms, [&](const RememberedId& id) {
       seen.push_back({id.id_hash, seen.size()});
     });

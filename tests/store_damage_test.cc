@@ -117,6 +117,32 @@ TEST_F(StoreDamageTest, ADamagedNumberOfHooksStaysPossible) {
   }
 }
 
+// Nothing checks how many ids a row says it has. 1 << 40 of them were no start any more, and more
+// than fit made the store forget those that it has.
+TEST_F(StoreDamageTest, DamagedCountOfRememberedIds) {
+  const auto remember = [this](std::uint64_t id) {
+    StoreGroup group;
+    group.remember = {{{id, 1}, {3, 4}, id, 1'000}};
+    commit(group);
+  };
+  const auto remembered = [this] {
+    std::vector<std::uint64_t> ids;
+    EXPECT_FALSE(store_->load_ids(0, [&](const RememberedId& id) { ids.push_back(id.location); }));
+    return ids;
+  };
+  open();
+  for (const char* count : {"1 << 40", "1 << 60", "-5", "2000000"}) {
+    alter("DELETE FROM remembered");
+    open();
+    for (std::uint64_t id = 1; id <= 3; ++id) remember(id);
+    alter("UPDATE remembered SET ids = " + std::string(count) + " WHERE number = 2");
+    open();
+    EXPECT_THAT(remembered(), ElementsAre(1, 2, 3)) << count;
+    remember(4);
+    EXPECT_THAT(remembered(), ElementsAre(1, 2, 3, 4)) << count;
+  }
+}
+
 // SQLite gives rows as they stand; what looked for the next number never came to those behind one
 // that was too high.
 class DamagedNumberTest : public StoreDamageTest {
