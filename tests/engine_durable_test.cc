@@ -428,6 +428,44 @@ TEST_P(EngineDurable, BacksUpWhileItWorks) {
   EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1]"));
 }
 
+// The hook that failed was given by a call that the id was not any more: what was kept of the call
+// that has it went, and after a restart its repeat was sent again.
+TEST_P(EngineDurable, AFailureForgetsNoIdThatAnotherCallHas) {
+  options.engine.max_memory = 1 << 20;  // 5,957 ids
+  options.defaults.batch.size = 2'000;
+  ASSERT_EQ(restart_and_recover(), 0u);
+  FaultReceiver receiver(hanging(500));
+  const auto outcomes = std::make_shared<Outcomes>(true);
+  SubmitOptions listening;
+  listening.listener = outcomes;
+  const std::string url = receiver.url("/a");
+  EXPECT_EQ(engine->submit(hook_with_id(url, "1", "mine"), listening).accepted, 1u);
+  engine->flush();
+  ASSERT_TRUE(receiver.wait_for_requests(1));
+  const std::string other = receiver.url("/b");
+  for (int round = 0; round < 6; ++round) {
+    HookList others;
+    for (int i = 0; i < 1'000; ++i) {
+      HookView hook;
+      const std::string id = "other-" + std::to_string(1'000 * round + i);
+      hook.target = other;
+      hook.body = "1";
+      hook.id = id;
+      others.add(hook);
+    }
+    EXPECT_TRUE(engine->submit(std::move(others)).ok());
+    EXPECT_EQ(engine->cancel(other), 1'000u);
+  }
+  const auto again = [&] { return engine->submit(hook_with_id(url, "1", "mine")); };
+  EXPECT_EQ(again().accepted, 1u) << "its id was to be forgotten";
+  receiver.release();
+  ASSERT_TRUE(outcomes->wait_settled(1));
+  EXPECT_FALSE(outcomes->all().at(0).delivered);
+  EXPECT_EQ(again().duplicates, 1u);
+  restart_and_recover();
+  EXPECT_EQ(again().duplicates, 1u);
+}
+
 // One slice of the store's thread was all of it, and nothing was accepted before its end.
 TEST_P(EngineDurable, AcceptsBetweenTheSlicesOfABackup) {
   const auto control = std::make_shared<StoreControl>();

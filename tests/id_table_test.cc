@@ -28,6 +28,7 @@ TEST(IdTable, ACallTouchesNoIdThatIsAnotherCalls) {
   table.left(one, second.get(), 5);
   EXPECT_EQ(table.find(one, 0), 6u);
   EXPECT_EQ(table.take(one, content, second, 100).answer, Answer::fresh);
+  EXPECT_FALSE(table.leave(one, first.get(), 6));
   table.left(one, first.get(), 6);  // its hook failed late
   EXPECT_EQ(table.take(one, content, first, 100).answer, Answer::pending);
 }

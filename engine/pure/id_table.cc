@@ -51,7 +51,7 @@ void IdTable::release(const Hash128& id, const void* call) {
 
 bool IdTable::leave(const Hash128& id, const void* call, FailedKey location) {
   Entry* const entry = find_of(id, call, location);
-  if (entry == nullptr) return true;  // forgotten
+  if (entry == nullptr) return !entries_.contains(id);  // forgotten
   if (entry->relied_on) return false;
   entry->leaving = true;
   return true;

@@ -40,8 +40,8 @@ class IdTable {
   // Refused: the id is free again.
   void release(const Hash128& id, const void* call);
   // The hook failed and its call wants to be the only one that knows. False: another one relies on
-  // it. True: until left() the id can be neither taken nor relied on. `location` counts once
-  // settled.
+  // it, or has it by now: what the store remembers is that one's. True: until left() the id can be
+  // neither taken nor relied on. `location` counts once settled.
   bool leave(const Hash128& id, const void* call, FailedKey location);
   // The id is free again.
   void left(const Hash128& id, const void* call, FailedKey location);
