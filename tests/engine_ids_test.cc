@@ -297,6 +297,33 @@ TEST(EngineListener, WhoHearsOfAnOutcomeFindsItCounted) {
   }
 }
 
+// It came back before the last listeners had heard.
+TEST(EngineListener, WaitIdleReturnsWhenEveryListenerWasTold) {
+  struct Hesitant : OutcomeListener {
+    bool hook_done(std::size_t, const HookOutcome&) override {
+      begun.set_value();
+      may_end.get_future().wait_for(patience);
+      is_told = true;
+      return true;
+    }
+    std::promise<void> begun, may_end;
+    std::atomic<bool> is_told{false};
+  };
+  FaultReceiver receiver;
+  const auto engine = make_engine();
+  const auto listener = std::make_shared<Hesitant>();
+  SubmitOptions listening;
+  listening.listener = listener;
+  EXPECT_TRUE(engine->submit(hooks_to(receiver.url(), {"1"}), listening).ok());
+  engine->flush();
+  ASSERT_EQ(listener->begun.get_future().wait_for(patience), std::future_status::ready);
+  EXPECT_EQ(engine->status().pending, 0u);
+  EXPECT_FALSE(engine->wait_idle(Duration::zero()));
+  listener->may_end.set_value();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_TRUE(listener->is_told);
+}
+
 TEST(EngineAdmin, RowsThatWerePurgedAreNotCountedAnyMore) {
   FaultReceiver receiver(always(500));
   const auto engine = make_engine();

@@ -202,6 +202,7 @@ class ShardCore {
   bool drained()
       const;  // draining, nothing on the wire or startable, nothing on its way to the store
   bool ending() const { return draining_ || stopped_sending_; }
+  bool has_to_tell() const { return !notices_.empty(); }
   bool idle() const { return batches_live_ == 0 && parts_out_.empty() && !part_; }
   void collect_targets(std::vector<TargetStatus>& out) const;
   std::optional<HookStatus> find_hook(ChunkNumber chunk, std::uint32_t index,

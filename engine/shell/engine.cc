@@ -116,7 +116,11 @@ Shard& Engine::Impl::shard_of(std::string_view canonical_url) {
 }
 
 void Engine::Impl::hooks_left(std::uint64_t hooks) {
-  if (pending_.fetch_sub(hooks) == hooks) notify();
+  pending_.fetch_sub(hooks);
+}
+
+void Engine::Impl::listeners_told() {
+  if (pending_.load() == 0) notify();
 }
 
 void Engine::Impl::notify() {

@@ -65,15 +65,23 @@ bool Engine::Impl::wait_stored(std::optional<TimePoint> deadline) {
   return left->load() == 0;
 }
 
+// Every hook has its outcome, and its listener was told.
+bool Engine::Impl::is_idle() const {
+  return pending_.load() == 0 &&
+         std::none_of(shards_.begin(), shards_.end(), [](const auto& shard) {
+           return shard->stats().telling.load(std::memory_order_acquire);
+         });
+}
+
 bool Engine::Impl::wait_idle(std::optional<Duration> timeout) {
   std::unique_lock lock(mutex_);
-  const auto is_idle = [&] { return pending_.load() == 0 || fatal_.has_value(); };
+  const auto ended = [&] { return is_idle() || fatal_.has_value(); };
   if (timeout) {
-    changed_.wait_for(lock, *timeout, is_idle);
+    changed_.wait_for(lock, *timeout, ended);
   } else {
-    changed_.wait(lock, is_idle);
+    changed_.wait(lock, ended);
   }
-  return pending_.load() == 0;
+  return is_idle();
 }
 
 DrainReport Engine::Impl::drain(Duration timeout) {

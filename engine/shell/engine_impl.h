@@ -51,6 +51,7 @@ class Engine::Impl : public ShardHost {
 
   // ShardHost
   void hooks_left(std::uint64_t hooks) override;
+  void listeners_told() override;
   void memory_released(std::uint64_t reserved) override { reserved_bytes_.fetch_sub(reserved); }
   void shard_settled() override { notify(); }
   std::uint64_t memory_excess() const override;
@@ -134,6 +135,7 @@ class Engine::Impl : public ShardHost {
   void address(const Admission& admission, CallState& call);
   void hand_over(CallState& call, std::optional<Entering>& entering) noexcept;
   void fail(std::error_code error);
+  bool is_idle() const;
   bool has_failed() const { return fatal_error().has_value(); }
   void notify();
   void close_down();

@@ -266,7 +266,7 @@ void Shard::cycle(const Now& now) {
   while (auto part = core_.take_part(now)) store_->push(std::move(part));
   if (const std::uint64_t excess = host_.memory_excess(); excess > 0) core_.shed(excess);
   publish(now);
-  core_.tell();
+  tell();
   arm_timer();
 }
 
@@ -365,9 +365,20 @@ void Shard::publish(const Now& now) {
              counters.delivered - published_.delivered);
   const std::uint64_t left = counters.left - published_.left;
   published_ = counters;
+  if (left == 0 && !core_.has_to_tell()) return;
+  stats_.telling.store(true, std::memory_order_release);
+  if (left > 0) host_.hooks_left(left);
+}
+
+// Listeners see the numbers that count what they hear of. Who waits for the end hears after them.
+void Shard::tell() {
+  core_.tell();
   stats_.drained.store(core_.drained(), std::memory_order_release);
   stats_.idle.store(core_.idle(), std::memory_order_release);
-  if (left > 0) host_.hooks_left(left);
+  if (stats_.telling.load(std::memory_order_relaxed)) {
+    stats_.telling.store(false, std::memory_order_release);
+    host_.listeners_told();
+  }
   if (core_.ending()) host_.shard_settled();
 }
 

@@ -33,6 +33,7 @@ struct ShardStats {
   std::atomic<std::uint64_t> memory_bytes{0}, in_flight{0}, retrying{0}, bags{0}, targets{0};
   std::atomic<std::uint64_t> connections{0};
   std::atomic<bool> drained{false}, idle{true};
+  std::atomic<bool> telling{false};  // hooks are counted as left, their listeners still hear of it
 };
 
 // Counts of the last seconds, for rates.
@@ -55,6 +56,7 @@ class ShardHost {
  public:
   virtual ~ShardHost() = default;
   virtual void hooks_left(std::uint64_t hooks) = 0;          // no longer pending
+  virtual void listeners_told() = 0;                         // of hooks that left
   virtual void memory_released(std::uint64_t reserved) = 0;  // of a parcel that is in its bags now
   // Bytes that a shard should drop of what the store has: max_memory is near. 0: none.
   virtual std::uint64_t memory_excess() const = 0;
@@ -150,6 +152,7 @@ class Shard : public AttemptSink, public Wakeable {
   void read_ahead(Store& store, Reads& reads);
   void arm_timer();
   void publish(const Now& now);
+  void tell();
   void log_attempt(const Batch& batch, const AttemptResult& result);
 
   ShardHost& host_;
