@@ -6,6 +6,7 @@
 #include <set>
 
 #include "tests/support/engine_support.h"
+#include "tests/support/failing_store.h"
 
 namespace postbag::test {
 namespace {
@@ -188,6 +189,19 @@ TEST(EngineFailed, AreListedInPagesAndPurged) {
   EXPECT_EQ(failed_rows(*engine).front().key, left[2].key) << "the oldest go first";
   EXPECT_EQ(engine->purge_failed({}, 100).purged, 3u);
   EXPECT_THAT(failed_rows(*engine), IsEmpty());
+}
+
+// Its rows came back after a power loss.
+TEST(EngineFailed, APurgeThatItsLimitEndsIsSynced) {
+  const auto control = std::make_shared<StoreControl>();
+  FaultReceiver receiver(always(500));
+  Engine engine(loopback_options(), std::make_unique<FailingStore>(make_memory_store(), control));
+  make_failed(engine, receiver, 3, 1);
+  const std::size_t before = control->commits().size();
+  EXPECT_EQ(engine.purge_failed({}, 2).purged, 2u);
+  const auto commits = control->commits();
+  ASSERT_EQ(commits.size(), before + 1);
+  EXPECT_TRUE(commits.back().sync);
 }
 
 TEST(EngineCancel, MovesWhatIsNotOnTheWire) {

@@ -71,6 +71,12 @@ std::uint64_t purge_store(Store& store, const FailedFilter& filter,
     bar.update(purged, 0);
     after = next;
   } while (next && (!limit || purged < *limit));
+  // The scan's last slice is synced; where the limit ended it there was none.
+  if (next) {
+    if (const auto error = store.commit(StoreGroup{}, CommitLevel::sync)) {
+      throw CommandError(exit_code_of(error), "cannot delete: " + error.message());
+    }
+  }
   return purged;
 }
 

@@ -184,8 +184,12 @@ PurgeResult Engine::Impl::purge_failed(const FailedFilter& filter,
         except.assign(claims_.keys.begin(), claims_.keys.end());
       }
       std::sort(except.begin(), except.end());
-      const std::error_code purge_error =
-          store.purge_failed(filter, after, limits, except, slice, next);
+      std::error_code purge_error = store.purge_failed(filter, after, limits, except, slice, next);
+      // The scan's last slice is synced; where the limit ends it there is none.
+      const bool is_last = limit && result.purged + slice >= *limit;
+      if (!purge_error && next && is_last) {
+        purge_error = store.commit(StoreGroup{}, CommitLevel::sync);
+      }
       store_thread_->refresh_stats();  // whoever hears of the end finds them gone
       return purge_error;
     });
