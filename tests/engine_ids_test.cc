@@ -165,6 +165,56 @@ TEST(EngineLooks, AFailedHookIsFoundByItsOwnIdAfterTheWindowToo) {
   EXPECT_FALSE(engine->find_hook("theirs"));
 }
 
+// It was as unknown as one that was forgotten, and a repeat that waits had no outcome.
+TEST(EngineLooks, DeliveredIsKnownAsLongAsTheIdIs) {
+  constexpr int remembered_by_a_shard = 16'384;
+  FaultReceiver receiver;
+  Options options = loopback_options();
+  options.defaults.batch.size = 1;
+  options.defaults.delivery.in_flight = 16;
+  const auto engine = make_engine(options);
+  const std::string url = receiver.url("/a");
+  EXPECT_TRUE(engine->submit(hook_with_id(url, "1", "mine")).ok());
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(engine->find_hook("mine")->target, url);
+  HookList others;
+  for (int i = 0; i < remembered_by_a_shard; ++i) others.add(url, "2");
+  EXPECT_TRUE(engine->submit(std::move(others)).ok());
+  EXPECT_TRUE(engine->wait_idle(patience));
+  const auto status = engine->find_hook("mine");
+  ASSERT_TRUE(status);
+  EXPECT_EQ(status->state, "delivered");
+  const auto outcomes = std::make_shared<Outcomes>(true);
+  SubmitOptions listening;
+  listening.listener = outcomes;
+  EXPECT_EQ(engine->submit(hook_with_id(url, "1", "mine"), listening).duplicates, 1u);
+  ASSERT_TRUE(outcomes->wait(1));
+  EXPECT_TRUE(outcomes->all().at(0).delivered);
+}
+
+// What nobody knows is not called delivered.
+TEST(EngineLooks, AFailedHookThatWasDroppedIsNotCalledDelivered) {
+  FaultReceiver receiver(always(503));
+  Options options = loopback_options();
+  options.defaults.batch.size = 1;
+  const auto engine = make_engine(options);
+  const auto fail = [&](const char* id) {
+    EXPECT_TRUE(engine->submit(hook_with_id(receiver.url(), "1", id)).ok());
+    EXPECT_TRUE(engine->wait_idle(patience));
+  };
+  fail("purged");
+  EXPECT_EQ(engine->find_hook("purged")->state, "failed");
+  EXPECT_EQ(engine->purge_failed({}).purged, 1u);
+  EXPECT_FALSE(engine->find_hook("purged"));
+  options.store.keep_failed = false;
+  engine->reload(options);
+  fail("discarded");
+  EXPECT_FALSE(engine->find_hook("discarded"));
+  options.store.keep_failed = true;
+  engine->reload(options);
+  EXPECT_FALSE(engine->find_hook("discarded"));
+}
+
 // --- Listeners (?wait=delivered)
 
 TEST(EngineListener, HearsOfEveryHookAndTakesFailedOnesOver) {

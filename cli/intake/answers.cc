@@ -300,7 +300,7 @@ Answer hook_answer(const HookStatus& hook) {
   JsonWriter json(answer.body);
   json.begin_object();
   json.member("id", hook.id);
-  json.member("target", hook.target);
+  if (!hook.target.empty()) json.member("target", hook.target);
   json.member("state", hook.state);
   json.member("attempts", hook.attempts);
   json.member("reason", hook.reason);

@@ -76,6 +76,14 @@ void IdTable::restore(const RememberedId& remembered) {
   }
 }
 
+std::optional<WallMs> IdTable::taken_ms(const Hash128& id, FailedKey location) const {
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return std::nullopt;
+  const Entry& entry = found->second;
+  if (entry.call || entry.leaving || entry.location != location) return std::nullopt;
+  return entry.expires_ms - std::chrono::duration_cast<std::chrono::milliseconds>(window_).count();
+}
+
 std::optional<FailedKey> IdTable::find(const Hash128& id, WallMs now_ms) const {
   const auto found = entries_.find(id);
   if (found == entries_.end() || found->second.call || found->second.expires_ms <= now_ms) {

@@ -49,6 +49,8 @@ class IdTable {
   void restore(const RememberedId& remembered);
 
   std::optional<FailedKey> find(const Hash128& id, WallMs now_ms) const;
+  // When the one that is known at `location` was taken; none if it leaves, or is known no more.
+  std::optional<WallMs> taken_ms(const Hash128& id, FailedKey location) const;
 
   std::size_t size() const { return entries_.size(); }
   // Of ids that are known, and of some that are not any more.

@@ -1,6 +1,7 @@
 #include "postbag/engine.h"
 
 #include <algorithm>
+#include <limits>
 #include <random>
 #include <stdexcept>
 #include <thread>
@@ -155,8 +156,10 @@ void Engine::Impl::on_fatal(std::function<void(std::error_code)> handler) {
 std::vector<std::string> Engine::Impl::reload(Options options) {
   std::vector<std::string> restart;
   std::shared_ptr<const PolicyTable> table;
+  bool dropped = false;
   {
     const std::lock_guard lock(options_mutex_);
+    dropped = !options_.store.keep_failed;
     options.own_addresses = options_.own_addresses;
     options = checked(std::move(options));
     const auto note = [&](bool differs, const char* key) {
@@ -185,6 +188,8 @@ std::vector<std::string> Engine::Impl::reload(Options options) {
     options_.targets = options.targets;
     options_.store.keep_failed = options.store.keep_failed;
   }
+  // Shards discard failed hooks until they have the new policies.
+  if (dropped) dropped_ms_ = std::numeric_limits<WallMs>::max();
   {
     const std::lock_guard lock(policies_mutex_);
     policies_ = table;
@@ -193,6 +198,7 @@ std::vector<std::string> Engine::Impl::reload(Options options) {
     core.set_policies(table, now);
     return true;
   });
+  if (dropped) dropped_ms_ = wall_now_ms();
   for (auto& shard : shards_) shard->forget_connections();
   return restart;
 }

@@ -191,6 +191,7 @@ PurgeResult Engine::Impl::purge_failed(const FailedFilter& filter,
         purge_error = store.commit(StoreGroup{}, CommitLevel::sync);
       }
       store_thread_->refresh_stats();  // whoever hears of the end finds them gone
+      if (slice > 0) dropped_ms_ = wall_now_ms();
       return purge_error;
     });
     result.purged += slice;
@@ -294,11 +295,26 @@ std::optional<FailedHook> Engine::Impl::find_failed(std::string_view own_id) {
   return found;
 }
 
+// Of a hook that no shard has and that has no failed row, on the store's thread: the shards
+// remember fewer of those that were delivered than ids are known. Where hooks were dropped nobody
+// can say.
+bool Engine::Impl::was_delivered(const Hash128& id, FailedKey location, Store& store) {
+  const ChunkNumber chunk = failed_key_chunk(location);
+  if (chunk < store_info_.next_number || !policies()->keep_failed()) return false;
+  if (store.find_chunk(chunk)) return false;
+  const WallMs dropped_ms = std::max(dropped_ms_.load(), store_thread_->retention_purged_ms());
+  const std::lock_guard lock(ids_.mutex);
+  // Now, as it leaves before its shard lets go of it.
+  const auto taken_ms = ids_.table.taken_ms(id, location);
+  return taken_ms && *taken_ms > dropped_ms;
+}
+
 std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
+  const Hash128 hash = id_hash(id);
   std::optional<FailedKey> location;
   {
     const std::lock_guard lock(ids_.mutex);
-    location = ids_.table.find(id_hash(id), wall_now_ms());
+    location = ids_.table.find(hash, wall_now_ms());
   }
   std::optional<HookStatus> status;
   const auto show_failed = [&](const FailedHook& failed) {
@@ -328,9 +344,18 @@ std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
     if (batch) status = find_in_shards(chunk, index, batch);
   }
   if (!status) {
-    const auto failed =
-        store_thread_->run([key = *location](Store& store) { return store.find_failed(key); });
-    if (failed) show_failed(*failed);
+    bool is_delivered = false;
+    const auto failed = store_thread_->run([&](Store& store) {
+      auto row = store.find_failed(*location);
+      is_delivered = !row && was_delivered(hash, *location, store);
+      return row;
+    });
+    if (failed) {
+      show_failed(*failed);
+    } else if (is_delivered) {
+      status.emplace();
+      status->state = "delivered";
+    }
   }
   if (status) status->id = id;
   return status;

@@ -143,6 +143,7 @@ class Engine::Impl : public ShardHost {
   bool wait_stored(std::optional<TimePoint> deadline);
   bool wait_for_stats(const std::function<bool(const ShardStats&)>& reached);
   std::optional<FailedHook> find_failed(std::string_view own_id);
+  bool was_delivered(const Hash128& id, FailedKey location, Store& store);
   std::optional<HookStatus> find_in_shards(ChunkNumber chunk, std::uint32_t index,
                                            std::optional<BatchNumber> batch);
 
@@ -165,6 +166,9 @@ class Engine::Impl : public ShardHost {
   std::atomic<std::uint64_t> reserved_bytes_{0};  // handed over, not in a bag yet
   std::atomic<std::uint64_t> pending_{0};
   std::atomic<std::uint64_t> duplicates_{0}, refused_{0};
+  // When a failed hook was last dropped, or may have been: of those taken before, one that is
+  // nowhere need not have been delivered. What retention drops counts apart.
+  std::atomic<WallMs> dropped_ms_{0};
   std::atomic<std::uint64_t> entering_{0};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> hurried_{false};

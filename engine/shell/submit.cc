@@ -242,26 +242,31 @@ void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
     }
     std::shared_ptr<OutcomeListener> listener;
   };
+  const Hash128 id = id_hash(hook.id);
   std::optional<FailedKey> location;
   {
     const std::lock_guard lock(ids_.mutex);
-    location = ids_.table.find(id_hash(hook.id), wall_now_ms());
+    location = ids_.table.find(id, wall_now_ms());
   }
   // Forgotten in this moment: it was accepted long ago and has no outcome that is still known.
   if (!location) return;
   auto onlooker = std::make_shared<Onlooker>(listener);
-  shard_of(hook.target).post([this, key = *location, index, onlooker](ShardCore& core, const Now&) {
-    if (core.watch(failed_key_chunk(key), failed_key_index(key), index, onlooker)) return;
-    if (core.delivered_lately(failed_key_chunk(key), failed_key_index(key))) {
-      onlooker->hook_done(index, {true, Reason::none, 0});
-      return;
-    }
-    // Without a row: delivered before, or dropped since it failed. Nobody knows, nothing is told.
-    store_thread_->push_job([key, index, onlooker](Store& store) {
-      const auto failed = store.find_failed(key);
-      if (failed) onlooker->hook_done(index, {false, failed->reason, failed->status});
-    });
-  });
+  shard_of(hook.target)
+      .post([this, id, key = *location, index, onlooker](ShardCore& core, const Now&) {
+        if (core.watch(failed_key_chunk(key), failed_key_index(key), index, onlooker)) return;
+        if (core.delivered_lately(failed_key_chunk(key), failed_key_index(key))) {
+          onlooker->hook_done(index, {true, Reason::none, 0});
+          return;
+        }
+        store_thread_->push_job([this, id, key, index, onlooker](Store& store) {
+          const auto failed = store.find_failed(key);
+          if (failed) {
+            onlooker->hook_done(index, {false, failed->reason, failed->status});
+          } else if (was_delivered(id, key, store)) {
+            onlooker->hook_done(index, {true, Reason::none, 0});
+          }  // else it may have been dropped since it failed: nothing is told
+        });
+      });
 }
 
 // Which hooks go to which shard. A parcel with hooks has the list.
