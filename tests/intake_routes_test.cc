@@ -75,6 +75,18 @@ TEST_F(IntakeTest, Health) {
   EXPECT_EQ(ask(get("/healthz/live")).status, 503);
 }
 
+// What asks through a proxy on this machine names the daemon as the public does.
+TEST_F(IntakeTest, HealthIsAnsweredWhateverHostIsNamed) {
+  for (const bool has_tokens : {false, true}) {
+    if (has_tokens) options_.tokens = {"secret"};
+    start();
+    for (const std::string path : {"/healthz/live", "/healthz/ready"}) {
+      EXPECT_EQ(ask("GET " + path + " HTTP/1.1\r\nHost: hooks.example.com\r\n\r\n").status, 200);
+    }
+    server_->stop();
+  }
+}
+
 TEST_F(IntakeTest, HooksAndTargets) {
   start();
   HookStatus hook;
