@@ -104,6 +104,10 @@ void ControlClient::fail(const std::string& what) const {
   throw CommandError(exit_unavailable, "the daemon at " + socket_path_ + ": " + what);
 }
 
+void ControlClient::fail_unanswered(const std::string& what) const {
+  throw UnansweredError(exit_unavailable, "the daemon at " + socket_path_ + ": " + what);
+}
+
 void ControlClient::reconnect() {
   close_connection();
   fd_ = connect_to(socket_path_);
@@ -128,8 +132,8 @@ void ControlClient::wait_for_answer() const {
   while (fds[0].revents == 0) {
     const bool stopping = fds[1].revents != 0;
     const int ready = poll(fds, stopping ? 1 : 2, stopping ? stop_grace_ms : -1);
-    if (ready < 0 && errno != EINTR) fail(error_text(errno));
-    if (ready == 0) fail("no answer came; what was asked of it may have been done");
+    if (ready < 0 && errno != EINTR) fail_unanswered(error_text(errno));
+    if (ready == 0) fail_unanswered("no answer came; what was asked of it may have been done");
   }
 }
 
@@ -152,8 +156,8 @@ ControlAnswer ControlClient::send(const ControlRequest& request) {
       }
       got_bytes = true;
       if (!decoder.feed({buffer, static_cast<std::size_t>(got)}, answer.body))
-        fail(decoder.error());
-      if (answer.body.size() > answer_bytes_max) fail("an answer of more than 256 MiB");
+        fail_unanswered(decoder.error());
+      if (answer.body.size() > answer_bytes_max) fail_unanswered("an answer of more than 256 MiB");
     }
     if (decoder.done()) {
       answer.status = decoder.status();
@@ -162,7 +166,7 @@ ControlAnswer ControlClient::send(const ControlRequest& request) {
       if (!decoder.keep_alive() || !written) close_connection();
       return answer;
     }
-    if (got_bytes || !again) fail("the connection ended before the answer did");
+    if (got_bytes || !again) fail_unanswered("the connection ended before the answer did");
     reconnect();
   }
 }

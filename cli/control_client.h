@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "cli/exit_codes.h"
+
 namespace postbag {
 
 // A daemon's answer, whole.
@@ -25,6 +27,13 @@ struct ControlRequest {
   std::string_view body;
 };
 
+// The request was on its way and no whole answer came: the daemon may have done what was asked of
+// it.
+class UnansweredError : public CommandError {
+ public:
+  using CommandError::CommandError;
+};
+
 // A blocking HTTP/1.1 client over the daemon's control socket; plain POSIX sockets. One thread.
 // Keeps its connection and replaces it if the daemon closed it between two requests; only a GET is
 // ever sent twice. Every failure is a CommandError (69, or 77 where the socket may not be used).
@@ -39,7 +48,7 @@ class ControlClient {
 
   // When it becomes readable, send() waits `stop_grace_ms` more for its answer.
   void stop_on(int stop_fd) { stop_fd_ = stop_fd; }
-  // The whole answer, at most `answer_bytes_max` of it.
+  // The whole answer, at most `answer_bytes_max` of it. Throws UnansweredError, too.
   ControlAnswer send(const ControlRequest& request);
 
   // For answers that come bit by bit: `on_bytes` gets the body as it arrives. When `stop_fd`
@@ -61,6 +70,7 @@ class ControlClient {
   void reconnect();
   void close_connection();
   [[noreturn]] void fail(const std::string& what) const;
+  [[noreturn]] void fail_unanswered(const std::string& what) const;
 
   std::string socket_path_;
   int fd_ = -1;

@@ -26,6 +26,7 @@ struct SendGroup {
   std::vector<std::uint64_t> line_numbers;  // one per hook
   std::string ndjson;                       // the same as intake objects, for a daemon
   bool accepted = false;                    // they were handed over
+  bool unanswered = false;                  // whether they were, nobody knows
   bool last = false;                        // nothing follows
   bool stopped = false;                     // a signal ended the wait for input
   std::optional<SendError> error;           // nothing of the group may be used; reading ends here

@@ -32,14 +32,20 @@ void SendThroughDaemon::wait_for_outcomes() {
 }
 
 // Waits while the daemon is full.
-ControlAnswer SendThroughDaemon::post(const SendGroup& group) {
+ControlAnswer SendThroughDaemon::post(SendGroup& group) {
   ControlRequest request;
   request.method = "POST";
   request.path = "/v1/hooks";
   request.content_type = "application/x-ndjson";
   request.body = group.ndjson;
   for (;;) {
-    ControlAnswer answer = daemon_.send(request);
+    ControlAnswer answer;
+    try {
+      answer = daemon_.send(request);
+    } catch (const UnansweredError&) {
+      group.unanswered = true;
+      throw;
+    }
     if (answer.status != 503 || parse_daemon_error(answer.body).code != "full") return answer;
     flush();  // what waits in bags without a timer would keep its room for ever
     pause(static_cast<int>(std::max(answer.retry_after_s, 1u)) * 1000);

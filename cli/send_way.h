@@ -26,7 +26,8 @@ class SendWay {
  public:
   virtual ~SendWay() = default;
   // All hooks of the group (`group.accepted`), or none: then what is wrong, or a signal came. Waits
-  // while there is no room. Throws CommandError where no line is to blame.
+  // while there is no room. Throws CommandError where no line is to blame; where the group may have
+  // been taken all the same, `group.unanswered` says so.
   virtual std::optional<SendError> hand_over(SendGroup& group) = 0;
   // Cuts what is left and waits until every hook has its outcome; calls `look` now and then. Throws
   // CommandError if they cannot get one.
@@ -77,7 +78,7 @@ class SendThroughDaemon : public SendWay {
 
  private:
   void wait_for_outcomes();
-  ControlAnswer post(const SendGroup& group);
+  ControlAnswer post(SendGroup& group);
   bool look_at_all();
   void flush();
   void pause(int ms) const;

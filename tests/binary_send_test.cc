@@ -4,8 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/read_until.hpp>
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/support/binary_support.h"
@@ -101,6 +105,28 @@ TEST_F(BinarySendTest, ABadLineIsNamedOnceAndSaysFromWhereNothingWasSent) {
   EXPECT_THAT(sent.err, HasSubstr("line 1501: "));
   EXPECT_THAT(sent.err, ::testing::Not(HasSubstr("(line ")));
   EXPECT_THAT(sent.err, HasSubstr("on were not sent"));
+}
+
+// It said "were not sent" of lines that the daemon may have taken: whoever sent them again had them
+// twice.
+TEST_F(BinarySendTest, LinesWithoutAnAnswerAreNotCalledUnsent) {
+  write_config("size = 100");
+  boost::asio::io_context io;
+  using Socket = boost::asio::local::stream_protocol;
+  Socket::acceptor daemon(io, folder_.file("postbag.db.sock"));
+  std::thread thread([&] {
+    Socket::socket peer = daemon.accept();
+    std::string request;
+    boost::system::error_code error;
+    boost::asio::read_until(peer, boost::asio::dynamic_buffer(request), "\"data\":2}", error);
+    EXPECT_FALSE(error) << error.message();
+  });
+  const std::string url = "https://a.example/";
+  const ProcessResult sent = run({"send"}, hook(url, "1") + hook(url, "2"));
+  thread.join();
+  EXPECT_EQ(sent.exit_code, 69);
+  EXPECT_THAT(sent.err, HasSubstr("whether the lines from 1 to 2 were accepted is not known; those "
+                                  "from 3 on were not sent"));
 }
 
 // A path that is too long for a socket cannot have a daemon; only `serve` needs one.

@@ -47,6 +47,18 @@ struct Sent {
   bool whole = false;  // everything was handed over
 };
 
+// For whoever wants to send the rest: what was sent must not go twice.
+std::string not_sent_text(const SendGroup& group) {
+  const auto& lines = group.line_numbers;
+  const std::uint64_t first = lines.empty() ? group.error->line.value_or(0) : lines.front();
+  if (!group.unanswered) {
+    return " (the lines from " + std::to_string(first) + " on were not sent)";
+  }
+  return " (whether the lines from " + std::to_string(first) + " to " +
+         std::to_string(lines.back()) + " were accepted is not known; those from " +
+         std::to_string(lines.back() + 1) + " on were not sent)";
+}
+
 // Hands over group by group. What is before a bad group has been accepted and is delivered; the
 // group and everything after it is not sent.
 Sent hand_over_all(SendInput& input, SendWay& way, const SignalWatch& signals,
@@ -63,9 +75,7 @@ Sent hand_over_all(SendInput& input, SendWay& way, const SignalWatch& signals,
       if (!group.error && !group.accepted) break;
     }
     if (group.error) {
-      const std::uint64_t first =
-          group.line_numbers.empty() ? group.error->line.value_or(0) : group.line_numbers.front();
-      group.error->message += " (the lines from " + std::to_string(first) + " on were not sent)";
+      group.error->message += not_sent_text(group);
       sent.error = std::move(group.error);
       return sent;
     }
@@ -125,7 +135,7 @@ int send_by(SendWay& way, SendInput& input, const SignalWatch& signals, bool as_
     try {
       way.finish(look);
     } catch (const CommandError& error) {
-      sent.error = SendError{{}, error.what(), error.exit_code()};
+      if (!sent.error) sent.error = SendError{{}, error.what(), error.exit_code()};
     }
   }
   return report(way, sent, signals.stopped(), as_json, console);
