@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -428,6 +429,25 @@ TEST_F(BinaryTest, ReloadTakesAGoodFileAndKeepsTheOldOneForABadOne) {
   EXPECT_EQ(answer.status, 422) << answer.body;
   EXPECT_EQ(parse_daemon_error(answer.body).code, "target_forbidden");
   write_config();
+  stop(*daemon);
+}
+
+// "not reloaded" was said of policies that were in force.
+TEST_F(BinaryTest, ReloadWithANewTokenFileWhoseOldOneIsGone) {
+  const auto configure = [&](const std::string& token_file, const std::string& batch) {
+    write_file("postbag.toml", "[intake]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"" +
+                                   folder_.file(token_file) + "\"\n[batch]\n" + batch + "\n");
+  };
+  write_file("old", "secret\n");
+  write_file("new", "other\n");
+  configure("old", "size = 5");
+  const auto daemon = serve();
+  std::filesystem::remove(folder_.file("old"));
+  configure("new", "size = 7");
+  daemon->signal(SIGHUP);
+  const auto said = daemon->wait_for_err("reloaded");
+  ASSERT_TRUE(said);
+  EXPECT_THAT(*said, HasSubstr("reloaded: targets and policies are those of the file now"));
   stop(*daemon);
 }
 

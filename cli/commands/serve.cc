@@ -241,13 +241,22 @@ class Daemon {
       for (const std::string& key : engine_.reload(prepared(loaded.options, listen_))) {
         log_.warning("reload: " + key + " changes only with a restart");
       }
-      const std::string& token_file = options_.intake.token_file;
-      if (!token_file.empty() && read_tokens(token_file) != tokens_) {
-        log_.warning("reload: the tokens of intake.token_file change only with a restart");
-      }
+      compare_tokens();
       log_.info("reloaded: targets and policies are those of the file now");
     } catch (const std::exception& error) {
       log_.error(std::string("not reloaded, the old configuration stays: ") + error.what());
+    }
+  }
+
+  // What was reloaded stays so, whatever the file is.
+  void compare_tokens() {
+    const std::string& token_file = options_.intake.token_file;
+    if (token_file.empty()) return;
+    try {
+      if (read_tokens(token_file) == tokens_) return;
+      log_.warning("reload: the tokens of intake.token_file change only with a restart");
+    } catch (const std::exception& error) {
+      log_.warning(std::string("reload: the tokens stay those of the start: ") + error.what());
     }
   }
 
