@@ -6,6 +6,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <thread>
 
 #include "tests/support/engine_support.h"
 #include "tests/support/failing_new.h"
@@ -252,6 +253,59 @@ TEST(EngineAllocFailureTest, ARetryRunThatEndsWithoutMemoryLeavesItsRowsFree) {
     return;
   }
   FAIL() << "there is always one more allocation";
+}
+
+// Three slices; notes whether it ended elsewhere than it began while it was not whole.
+class ThreadNotingBackup : public StoreBackup {
+ public:
+  explicit ThreadNotingBackup(std::atomic<int>& ended_elsewhere)
+      : ended_elsewhere_(ended_elsewhere) {}
+  ~ThreadNotingBackup() override {
+    if (steps_ < 3 && std::this_thread::get_id() != thread_) ended_elsewhere_ += 1;
+  }
+  std::error_code step(bool& done) override {
+    done = ++steps_ == 3;
+    return {};
+  }
+  std::error_code sync() override { return {}; }
+
+ private:
+  const std::thread::id thread_ = std::this_thread::get_id();
+  std::atomic<int>& ended_elsewhere_;
+  int steps_ = 0;
+};
+
+class ThreadNotingStore : public test::FailingStore {
+ public:
+  explicit ThreadNotingStore(std::atomic<int>& ended_elsewhere)
+      : FailingStore(make_memory_store()), ended_elsewhere_(ended_elsewhere) {}
+  std::error_code begin_backup(const std::string&, std::unique_ptr<StoreBackup>& backup) override {
+    backup = std::make_unique<ThreadNotingBackup>(ended_elsewhere_);
+    return {};
+  }
+
+ private:
+  std::atomic<int>& ended_elsewhere_;
+};
+
+// It ended on the caller's thread, while the store's own used the same connection.
+TEST(EngineAllocFailureTest, ABackupWithoutMemoryEndsOnTheStoresThread) {
+  std::atomic<int> ended_elsewhere{0};
+  Engine engine(waiting_options(1), std::make_unique<ThreadNotingStore>(ended_elsewhere));
+  std::uint64_t failed = 0;
+  for (bool clean = false; !clean; failed += clean ? 0 : 1) {
+    FailingNew::arm(FailingNew::Who::this_thread, failed);
+    std::optional<std::error_code> error;
+    try {
+      error = engine.backup("unused");
+    } catch (const std::bad_alloc&) {
+      error.reset();
+    }
+    clean = FailingNew::disarm() == 0;
+    ASSERT_EQ(error.has_value(), clean) << failed;
+  }
+  EXPECT_GT(failed, 3u);
+  EXPECT_EQ(ended_elsewhere, 0);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <set>
 
 #include "postbag/sqlite_store.h"
@@ -488,6 +489,26 @@ TEST_P(EngineDurable, AcceptsBetweenTheSlicesOfABackup) {
   engine.reset();
   options.store.path = directory.file("copy.db");
   EXPECT_EQ(restart_and_recover(), 2u);
+}
+
+// A stop waited for all of it, and a kill left half a file of the wanted name.
+TEST_P(EngineDurable, AStopEndsABackup) {
+  const auto control = std::make_shared<StoreControl>();
+  SqliteStoreOptions store;
+  store.path = options.store.path;
+  engine.reset();
+  engine = std::make_unique<Engine>(
+      options, std::make_unique<FailingStore>(open_sqlite_store(store), control));
+  control->hold_backup();
+  auto backup =
+      std::async(std::launch::async, [&] { return engine->backup(directory.file("copy.db")); });
+  ASSERT_TRUE(control->wait_backup_step());
+  EXPECT_TRUE(std::filesystem::exists(directory.file("copy.db")));
+  EXPECT_FALSE(engine->drain(patience).timed_out);
+  EXPECT_EQ(backup.wait_for(patience), std::future_status::ready);
+  control->release_backup();
+  EXPECT_EQ(backup.get(), Errc::stopping);
+  EXPECT_FALSE(std::filesystem::exists(directory.file("copy.db")));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EngineDurable, testing::Values(Durability::fsync, Durability::os),

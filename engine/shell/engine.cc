@@ -268,13 +268,7 @@ PurgeResult Engine::purge_failed(const FailedFilter& filter, std::optional<std::
   return impl_->purge_failed(filter, limit);
 }
 std::error_code Engine::backup(const std::string& path) {
-  StoreThread& thread = impl_->store_thread();
-  std::unique_ptr<StoreBackup> copy;
-  std::error_code error = thread.run([&](Store& store) { return store.begin_backup(path, copy); });
-  for (bool done = false; !error && !done;) {
-    error = thread.run([&](Store&) { return copy->step(done); });
-  }
-  return error ? error : copy->sync();
+  return impl_->backup(path);
 }
 EngineStatus Engine::status() const {
   return impl_->status();

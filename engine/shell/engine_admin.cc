@@ -200,6 +200,40 @@ PurgeResult Engine::Impl::purge_failed(const FailedFilter& filter,
   }
 }
 
+// What ends the engine does not wait for the end of a copy, which may take minutes.
+std::error_code Engine::Impl::backup(const std::string& path) {
+  const bool was_stopping = is_stopping();
+  std::unique_ptr<StoreBackup> copy;
+  try {
+    std::error_code error =
+        store_thread_->run([&](Store& store) { return store.begin_backup(path, copy); });
+    for (bool done = false; !error && !done;) {
+      error = is_stopping() && !was_stopping
+                  ? make_error_code(Errc::stopping)
+                  : store_thread_->run([&](Store&) { return copy->step(done); });
+    }
+    if (!error) return copy->sync();
+    end_backup(copy);
+    return error;
+  } catch (const std::bad_alloc&) {
+    end_backup(copy);
+    throw;
+  }
+}
+
+// On the store's thread: until it is whole the copy is in use with the store's connection. Without
+// memory it waits for some; if none comes back it is never ended, which is better than here.
+void Engine::Impl::end_backup(std::unique_ptr<StoreBackup>& copy) noexcept {
+  for (int time = 0; copy && time < close_tries_max; ++time) {
+    try {
+      store_thread_->run([&](Store&) { copy.reset(); });
+    } catch (const std::exception&) {
+      std::this_thread::sleep_for(close_retry_pause);
+    }
+  }
+  (void)copy.release();
+}
+
 EngineStatus Engine::Impl::status() const {
   EngineStatus status;
   const TimePoint now = steady_now();

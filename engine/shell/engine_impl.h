@@ -44,6 +44,7 @@ class Engine::Impl : public ShardHost {
   DrainReport drain(Duration timeout);
   void hurry();
   PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit);
+  std::error_code backup(const std::string& path);
   EngineStatus status() const;
   std::vector<TargetStatus> targets(std::size_t limit);
   std::optional<HookStatus> find_hook(std::string_view id);
@@ -138,6 +139,7 @@ class Engine::Impl : public ShardHost {
   bool is_idle() const;
   bool has_failed() const { return fatal_error().has_value(); }
   void notify();
+  void end_backup(std::unique_ptr<StoreBackup>& copy) noexcept;
   void close_down();
   void bring_home();
   bool wait_stored(std::optional<TimePoint> deadline);
