@@ -1,3 +1,4 @@
+#include <boost/system/system_error.hpp>
 #include <new>
 #include <stdexcept>
 #include <system_error>
@@ -80,6 +81,8 @@ int run_command(const CommandArguments& command, Console& console) {
     return fail(exit_config,
                 error.what());  // the engine's constructor: options that cannot be used
   } catch (const std::system_error& error) {
+    return fail(exit_code_of(error.code()), error.what());
+  } catch (const boost::system::system_error& error) {  // Asio's; no std::system_error
     return fail(exit_code_of(error.code()), error.what());
   } catch (const std::bad_alloc&) {
     return fail(exit_system, "out of memory");
