@@ -1,8 +1,10 @@
 // The other parts of the executable that need no engine: input lines, output, logs, the demo.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -14,6 +16,7 @@
 #include "cli/daemon_answers.h"
 #include "cli/demo/ledger.h"
 #include "cli/demo/payloads.h"
+#include "cli/descriptors.h"
 #include "cli/exit_codes.h"
 #include "cli/line_reader.h"
 #include "cli/log.h"
@@ -311,6 +314,47 @@ TEST(ExitCodes, ADaemonWhoseStoreFailsIsNoFaultOfTheSystem) {
   EXPECT_EQ(exit_code_of_daemon("full", 503), 69);
   EXPECT_EQ(exit_code_of_daemon("not_found", 404), 66);
   EXPECT_EQ(exit_code_of_daemon("", 401), 77);
+}
+
+TEST(Descriptors, AreSharedOut) {
+  const auto shares = [](std::uint64_t limit, std::uint32_t targets, std::uint32_t intake) {
+    const DescriptorShares got = share_descriptors(limit, targets, intake);
+    EXPECT_LE(got.to_targets + got.of_intake, std::max<std::uint64_t>(2, limit - limit / 20));
+    return std::vector<std::uint32_t>{got.to_targets, got.of_intake};
+  };
+  EXPECT_THAT(shares(1'048'576, 1024, 1024), ElementsAre(1024, 1024));
+  EXPECT_THAT(shares(2176, 1024, 1024), ElementsAre(1024, 1024));
+  EXPECT_THAT(shares(1024, 1024, 1024), ElementsAre(448, 448));
+  EXPECT_THAT(shares(1024, 100, 1024), ElementsAre(100, 796));
+  EXPECT_THAT(shares(1024, 1024, 0), ElementsAre(896, 1));
+  EXPECT_THAT(shares(64, 1024, 1024), ElementsAre(16, 16));
+  EXPECT_THAT(shares(1, 1024, 1024), ElementsAre(1, 1));
+}
+
+TEST(Descriptors, TheLimitIsRaisedToTheHardOne) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit low = before;
+  low.rlim_cur = std::min<rlim_t>(before.rlim_max, 64);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  EXPECT_EQ(raise_descriptor_limit(), before.rlim_max);
+  rlimit now{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &now), 0);
+  EXPECT_EQ(now.rlim_cur, before.rlim_max);
+  setrlimit(RLIMIT_NOFILE, &before);
+}
+
+TEST(Descriptors, FewerConnectionsThanAskedForAreSaid) {
+  Options options;
+  options.engine.max_connections = 1000;
+  std::uint32_t intake = 1024;
+  EXPECT_FALSE(fit_to_descriptors(options, 4096, intake));
+  EXPECT_EQ(options.engine.max_connections, 1000u);
+  const auto warning = fit_to_descriptors(options, 1024, intake);
+  ASSERT_TRUE(warning);
+  EXPECT_THAT(*warning, HasSubstr("max_connections is 1000"));
+  EXPECT_EQ(options.engine.max_connections, 448u);
+  EXPECT_EQ(intake, 448u);
 }
 
 TEST(OwnAddresses, ListenIsParsedStrictly) {

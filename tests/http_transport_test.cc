@@ -311,6 +311,31 @@ TEST(HttpTransport, NoDescriptorLeftIsNotTheReceiversFault) {
   EXPECT_TRUE(harness.deliver(destination).delivered());
 }
 
+// A connection that is kept for later must not hold the last descriptor.
+TEST(HttpTransport, NoDescriptorLeftCostsTheLongestIdleConnection) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "the sanitizer's vptr check opens a pipe, which this test makes impossible";
+#endif
+  FaultReceiver first;
+  FaultReceiver second;
+  TransportHarness harness;
+  ASSERT_TRUE(harness.deliver(TransportHarness::destination(first)).delivered());
+  const auto destination = TransportHarness::destination(second);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int free = dup(0);
+  ASSERT_GE(free, 0);
+  close(free);
+  // Only descriptors that are in use now may be made, once they are free.
+  rlimit none = before;
+  none.rlim_cur = static_cast<rlim_t>(free);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  TestAttempt& attempt = harness.start(destination);
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_EQ(token_of(harness.wait(attempt)), "delivered");
+  EXPECT_TRUE(first.wait_for_ended(1));
+}
+
 // H1, H3, H4
 TEST(HttpTransport, TheStatusDecides) {
   FaultReceiver receiver;

@@ -5,6 +5,7 @@
 
 #include "cli/commands/commands.h"
 #include "cli/daemon_answers.h"
+#include "cli/descriptors.h"
 #include "cli/exit_codes.h"
 #include "cli/failed_filter.h"
 #include "cli/intake/answers.h"
@@ -104,6 +105,10 @@ RetryProgress retry_alone(std::unique_ptr<Store> store, Options options, RetryOp
   // Warnings would tear the progress bar; what failed is in the rows.
   options.log.level = std::max(options.log.level, LogLevel::error);
   Log log(options.log);
+  std::uint32_t no_intake = 0;
+  if (const auto warning = fit_to_descriptors(options, raise_descriptor_limit(), no_intake)) {
+    log.warning(*warning);
+  }
   Engine engine(options, std::move(store), log.logger());
   ProgressBar bar(console, "retry");
   std::mutex mutex;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cli/commands/commands.h"
+#include "cli/descriptors.h"
 #include "cli/exit_codes.h"
 #include "cli/log.h"
 #include "cli/progress.h"
@@ -164,6 +165,10 @@ int run_send(const SendArguments& arguments, Console& console) {
   const LogLevel least = console.draws() ? LogLevel::error : LogLevel::warning;
   options.log.level = std::max(options.log.level, least);
   Log log(options.log);
+  std::uint32_t no_intake = 0;
+  if (const auto warning = fit_to_descriptors(options, raise_descriptor_limit(), no_intake)) {
+    log.warning(*warning);
+  }
   SendAlone way(std::move(holder.store), options, log.logger(), signals);
   signals.start();
   SendInput input(lines, arguments.target, send_group_bytes);

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "cli/commands/commands.h"
+#include "cli/descriptors.h"
 #include "cli/exit_codes.h"
 #include "cli/intake/engine_backend.h"
 #include "cli/intake/server.h"
@@ -133,12 +134,13 @@ class Daemon {
          Console& console)
       : arguments_(arguments),
         options_(std::move(options)),
+        open_files_max_(raise_descriptor_limit()),
         listen_(listen_address(options_)),
         events_(events),
         log_(log),
         console_(console),
         tokens_(tokens_of(options_)),
-        engine_(prepared(options_, listen_), opened_store(), log.logger()),
+        engine_(prepared(options_), opened_store(), log.logger()),
         backend_(engine_),
         server_(backend_, server_options(), log.logger()),
         for_signals_(events, engine_) {}
@@ -177,8 +179,13 @@ class Daemon {
     const std::string& path = options.intake.token_file;
     return path.empty() ? std::vector<std::string>() : read_tokens(path);
   }
-  static Options prepared(Options options, const ListenAddress& listen) {
-    options.own_addresses = own_addresses_of(listen);
+  // As the engine gets them: with what only the process knows.
+  Options prepared(Options options) {
+    options.own_addresses = own_addresses_of(listen_);
+    intake_connections_ = IntakeServerOptions().connections_max;
+    if (const auto warning = fit_to_descriptors(options, open_files_max_, intake_connections_)) {
+      log_.warning(*warning);
+    }
     return options;
   }
   std::unique_ptr<Store> opened_store() {
@@ -196,6 +203,7 @@ class Daemon {
     if (!options_.intake.token_file.empty()) server.tokens = tokens_;
     server.durability = options_.store.durability;
     server.bodies_bytes_max = options_.engine.max_memory / 4;
+    server.connections_max = intake_connections_;
     return server;
   }
 
@@ -238,7 +246,7 @@ class Daemon {
     try {
       LoadedOptions loaded = load_command_options(arguments_);
       for (const std::string& note : loaded.notes) log_.info("note: " + note);
-      for (const std::string& key : engine_.reload(prepared(loaded.options, listen_))) {
+      for (const std::string& key : engine_.reload(prepared(loaded.options))) {
         log_.warning("reload: " + key + " changes only with a restart");
       }
       compare_tokens();
@@ -276,7 +284,9 @@ class Daemon {
 
   const ServeArguments& arguments_;
   const Options options_;
-  const ListenAddress listen_;  // its port is never 0
+  const std::uint64_t open_files_max_;
+  std::uint32_t intake_connections_ = 0;  // over TCP, as prepared() found
+  const ListenAddress listen_;            // its port is never 0
   DaemonEvents& events_;
   const Log& log_;
   Console& console_;

@@ -22,7 +22,7 @@ struct IntakeServerOptions {
   Durability durability = Durability::memory;  // of the engine; stands in answers
   // Bodies that are being read or parsed, over all connections; at least two of the largest fit.
   std::uint64_t bodies_bytes_max = 64 << 20;
-  std::size_t connections_max = 1024;  // over TCP; the Unix socket has 64 of its own
+  std::uint32_t connections_max = 1024;  // over TCP; the Unix socket has 64 of its own
 
   Duration head_timeout = std::chrono::seconds(10);
   Duration body_timeout = std::chrono::seconds(30);

@@ -43,6 +43,10 @@ bool is_local_shortage(int error) {
          error == EADDRNOTAVAIL;
 }
 
+bool is_out_of_descriptors(const boost::system::error_code& error) {
+  return error.value() == EMFILE || error.value() == ENFILE;
+}
+
 Reason dial_reason(int error) {
   if (is_local_shortage(error)) return Reason::local_resource;
   if (error == ECONNREFUSED) return Reason::connect_refused;
@@ -127,6 +131,10 @@ void Connection::dial_next() {
     Socket& socket = dialling_->socket;
     socket.close(error);
     socket.open(endpoint.protocol(), error);
+    // A connection that is only kept must not cost a target its attempt.
+    while (is_out_of_descriptors(error) && owner_->close_longest_idle()) {
+      socket.open(endpoint.protocol(), error);
+    }
     if (!error) socket.non_blocking(true, error);
     if (!error) socket.set_option(boost::asio::ip::tcp::no_delay(true), error);
     if (error) {

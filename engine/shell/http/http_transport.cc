@@ -134,11 +134,16 @@ bool HttpTransport::place(Attempt& attempt) {
     }
   }
   if (connections_.size() >= std::max<std::size_t>(1, options_.max_connections)) {
-    if (idle_order_.empty()) return false;
-    const boost::intrusive_ptr<Connection> closing(&idle_order_.front());
-    closing->close();
+    if (!close_longest_idle()) return false;
   }
   open_connection(attempt);
+  return true;
+}
+
+bool HttpTransport::close_longest_idle() {
+  if (idle_order_.empty()) return false;
+  const boost::intrusive_ptr<Connection> closing(&idle_order_.front());
+  closing->close();
   return true;
 }
 

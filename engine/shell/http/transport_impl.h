@@ -55,6 +55,8 @@ class HttpTransport final : public Transport {
   void became_idle(Connection& connection);
   void closed(Connection& connection);
   void complete(Attempt& attempt, AttemptResult&& result);
+  // The connection, of any origin, that is idle for the longest time. False if none is.
+  bool close_longest_idle();
   // Sends the attempt again on a new connection.
   void resend(Attempt& attempt);
 
