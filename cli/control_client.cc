@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -29,6 +30,10 @@ int connect_to(const std::string& path) {
   std::memcpy(address.sun_path, path.data(), path.size());
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) throw CommandError(exit_system, "cannot make a socket: " + error_text(errno));
+  // A daemon that takes nothing: a full queue of connections, a full buffer.
+  timeval patience{};
+  patience.tv_sec = ControlClient::patience_default.count();
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   int result = 0;
   do {
     result = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
@@ -79,7 +84,8 @@ std::optional<ControlClient> ControlClient::connect(const std::string& socket_pa
 ControlClient::ControlClient(ControlClient&& other) noexcept
     : socket_path_(std::move(other.socket_path_)),
       fd_(std::exchange(other.fd_, -1)),
-      stop_fd_(other.stop_fd_) {}
+      stop_fd_(other.stop_fd_),
+      patience_(other.patience_) {}
 
 ControlClient& ControlClient::operator=(ControlClient&& other) noexcept {
   if (this != &other) {
@@ -87,6 +93,7 @@ ControlClient& ControlClient::operator=(ControlClient&& other) noexcept {
     socket_path_ = std::move(other.socket_path_);
     fd_ = std::exchange(other.fd_, -1);
     stop_fd_ = other.stop_fd_;
+    patience_ = other.patience_;
   }
   return *this;
 }
@@ -126,13 +133,16 @@ bool ControlClient::was_closed() const {
   return poll(&idle, 1, 0) > 0;
 }
 
-void ControlClient::wait_for_answer() const {
-  if (stop_fd_ < 0) return;
+void ControlClient::wait_for_answer(bool may_take_long) const {
+  const int patience_ms = may_take_long ? -1 : static_cast<int>(patience_.count());
   pollfd fds[2] = {{fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
   while (fds[0].revents == 0) {
     const bool stopping = fds[1].revents != 0;
-    const int ready = poll(fds, stopping ? 1 : 2, stopping ? stop_grace_ms : -1);
+    const int ready = poll(fds, stopping ? 1 : 2, stopping ? stop_grace_ms : patience_ms);
     if (ready < 0 && errno != EINTR) fail_unanswered(error_text(errno));
+    if (ready == 0 && !stopping) {
+      fail_unanswered("it does not answer; what was asked of it may have been done");
+    }
     if (ready == 0) fail_unanswered("no answer came; what was asked of it may have been done");
   }
 }
@@ -148,7 +158,7 @@ ControlAnswer ControlClient::send(const ControlRequest& request) {
     char buffer[64 << 10];
     bool got_bytes = false;
     while (!decoder.done()) {
-      wait_for_answer();
+      wait_for_answer(request.may_take_long);
       const ssize_t got = read_some(fd_, buffer, sizeof buffer);
       if (got <= 0) {
         if (!got_bytes || !decoder.end()) break;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
@@ -25,6 +26,7 @@ struct ControlRequest {
   std::string content_type;  // of the body
   std::string accept;
   std::string_view body;
+  bool may_take_long = false;  // the daemon works, or waits, before it says anything
 };
 
 // The request was on its way and no whole answer came: the daemon may have done what was asked of
@@ -48,6 +50,8 @@ class ControlClient {
 
   // When it becomes readable, send() waits `stop_grace_ms` more for its answer.
   void stop_on(int stop_fd) { stop_fd_ = stop_fd; }
+  // Without a byte for so long the daemon counts as unreachable.
+  void give_up_after(std::chrono::milliseconds patience) { patience_ = patience; }
   // The whole answer, at most `answer_bytes_max` of it. Throws UnansweredError, too.
   ControlAnswer send(const ControlRequest& request);
 
@@ -61,11 +65,12 @@ class ControlClient {
   const std::string& socket_path() const { return socket_path_; }
   static constexpr std::size_t answer_bytes_max = 256u << 20;
   static constexpr int stop_grace_ms = 3000;
+  static constexpr std::chrono::seconds patience_default{30};
 
  private:
   ControlClient(std::string socket_path, int fd) : socket_path_(std::move(socket_path)), fd_(fd) {}
   bool write_request(const ControlRequest& request);
-  void wait_for_answer() const;
+  void wait_for_answer(bool may_take_long) const;
   bool was_closed() const;
   void reconnect();
   void close_connection();
@@ -75,6 +80,7 @@ class ControlClient {
   std::string socket_path_;
   int fd_ = -1;
   int stop_fd_ = -1;
+  std::chrono::milliseconds patience_ = patience_default;
 };
 
 // application/x-www-form-urlencoded escaping of one value of a query.

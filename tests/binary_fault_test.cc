@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/exit_codes.h"
 #include "tests/support/binary_support.h"
 #include "tests/support/fault_receiver.h"
 
@@ -41,6 +42,11 @@ class BinaryFaultTest : public BinaryFixture {
     if (daemon->wait_for_out("listening")) return daemon;
     ended = daemon->wait();
     return nullptr;
+  }
+
+  // A program that runs what stands behind it with so many descriptors, and none more to be had.
+  static std::vector<std::string> with_descriptors(int count) {
+    return {"/bin/sh", "-c", "ulimit -n " + std::to_string(count) + " && exec \"$@\"", "sh"};
   }
 
   // 202 answers, until there is another one or `calls` were made; the payloads of these calls.
@@ -239,6 +245,56 @@ TEST_F(BinaryFaultTest, ALogThatNobodyReadsHoldsNothingUp) {
   daemon->signal(SIGHUP);
   EXPECT_TRUE(read_pipe_until("lines of the log were dropped"));
   stop(*daemon);
+}
+
+// More targets than there are descriptors: connections that are kept hold nobody back.
+TEST_F(BinaryFaultTest, MoreTargetsThanDescriptorsAreAllServed) {
+  write_config();
+  constexpr std::size_t count = 60;
+  std::vector<std::unique_ptr<BinaryTarget>> targets;
+  std::string hooks;
+  for (std::size_t i = 0; i < count; ++i) {
+    targets.push_back(std::make_unique<BinaryTarget>());
+    hooks += hook(targets.back()->url(), std::to_string(i));
+  }
+  const auto daemon = serve(with_descriptors(64));
+  EXPECT_TRUE(daemon->wait_for_err("max_connections is 1024"));
+  ControlClient client = control();
+  EXPECT_EQ(post_hooks(client, hooks).status, 202);
+  for (const auto& target : targets) ASSERT_TRUE(target->wait_for_deliveries(1));
+  EXPECT_EQ(run({"status"}).exit_code, 0);
+  stop(*daemon);
+}
+
+// Nobody waits for it for ever.
+TEST_F(BinaryFaultTest, ADaemonThatDoesNotAnswerIsUnreachable) {
+  write_config();
+  const auto daemon = serve();
+  ControlClient client = control();
+  client.give_up_after(std::chrono::milliseconds(20));
+  daemon->stop_and_wait();
+  ControlRequest request;
+  request.path = "/v1/status";
+  try {
+    client.send(request);
+    ADD_FAILURE() << "an answer of a stopped daemon";
+  } catch (const CommandError& error) {
+    EXPECT_EQ(error.exit_code(), 69);
+    EXPECT_THAT(error.what(), HasSubstr("does not answer"));
+  }
+  daemon->signal(SIGCONT);
+  stop(*daemon);
+}
+
+TEST_F(BinaryFaultTest, TooFewDescriptorsForTheStartAreNoBug) {
+  write_config();
+  for (const int limit : {8, 10, 14}) {
+    auto command = with_descriptors(limit);
+    command.insert(command.end(), {binary(), "serve"});
+    const ProcessResult result = run_process(command, folder_.path());
+    EXPECT_EQ(result.exit_code, 71) << limit << result.err;
+    EXPECT_THAT(result.err, HasSubstr("Too many open files")) << limit;
+  }
 }
 
 }  // namespace

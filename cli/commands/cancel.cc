@@ -13,6 +13,7 @@ int run_cancel(const CancelArguments& arguments, Console& console) {
   ControlRequest request;
   request.method = "DELETE";
   request.path = "/v1/hooks?target=" + query_escape(arguments.target);
+  request.may_take_long = true;
   const ControlAnswer answer = daemon.send(request);
   expect_success(answer);
   if (arguments.json) {

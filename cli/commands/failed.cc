@@ -193,6 +193,7 @@ int run_failed_purge(const FailedPurgeArguments& arguments, Console& console) {
     request.method = "DELETE";
     request.path = "/v1/failed?" + (arguments.all ? "all=true" : filter_query(filter)) +
                    (limit ? "&limit=" + std::to_string(*limit) : "");
+    request.may_take_long = true;
     const ControlAnswer answer = holder.daemon->send(request);
     expect_success(answer);
     purged = json_number(answer.body, "purged");

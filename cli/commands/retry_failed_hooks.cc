@@ -146,6 +146,7 @@ int dry_run(StoreHolder& holder, Options options, const RetryOptions& retry, boo
   ControlRequest request;
   request.method = "POST";
   request.path = retry_path(retry, true);
+  request.may_take_long = true;
   const ControlAnswer answer = holder.daemon->send(request);
   expect_success(answer);
   const auto plan = parse_retry_plan(answer.body);

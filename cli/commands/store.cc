@@ -94,6 +94,7 @@ int run_store_backup(const StoreBackupArguments& arguments, Console& console) {
     ControlRequest request;
     request.method = "POST";
     request.path = "/v1/store/backup?path=" + query_escape(path);
+    request.may_take_long = true;
     expect_success(holder.daemon->send(request));
   } else if (const std::error_code error = holder.store->backup(arguments.file)) {
     throw CommandError(exit_code_of(error),
