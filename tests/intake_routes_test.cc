@@ -28,9 +28,9 @@ TEST_F(IntakeTest, UnknownRoutesAndMethods) {
     EXPECT_EQ(ask(get(path)).status, 404) << path;
   }
   const std::vector<std::tuple<std::string, std::string, std::string>> cases = {
-      {"GET", "/v1/hooks", "POST, DELETE"}, {"PUT", "/v1/failed", "GET, DELETE"},
-      {"DELETE", "/v1/hooks/a", "GET"},     {"GET", "/v1/failed/retry", "POST"},
-      {"OPTIONS", "/v1/flush", "POST"},     {"post", "/v1/flush", "POST"},
+      {"GET", "/v1/hooks", "POST, DELETE"},   {"PUT", "/v1/failed", "GET, HEAD, DELETE"},
+      {"DELETE", "/v1/hooks/a", "GET, HEAD"}, {"GET", "/v1/failed/retry", "POST"},
+      {"OPTIONS", "/v1/flush", "POST"},       {"post", "/v1/flush", "POST"},
   };
   for (const auto& [method, path, allow] : cases) {
     const Response response = ask(request(method, path));
@@ -39,11 +39,28 @@ TEST_F(IntakeTest, UnknownRoutesAndMethods) {
   }
   // The answer to HEAD has no body: the next answer must follow at once.
   IntakeClient client = connect();
-  client.send(request("HEAD", "/v1/status"));
+  client.send(request("HEAD", "/v1/flush"));
   const Response head = client.read_response(false);
   EXPECT_EQ(head.status, 405);
   client.send(get("/v1/status"));
   EXPECT_EQ(client.read_response().status, 200);
+}
+
+// Load balancers probe with it.
+TEST_F(IntakeTest, HeadIsAGetWithoutItsBody) {
+  start();
+  for (const char* path : {"/healthz/ready", "/v1/status", "/metrics", "/v1/failed"}) {
+    IntakeClient client = connect();
+    client.send(request("HEAD", path));
+    const Response head = client.read_response(false);
+    EXPECT_EQ(head.status, 200) << path;
+    EXPECT_NE(head.field("Content-Length"), "0") << path;
+    client.send(get(path));
+    const Response whole = client.read_response();
+    EXPECT_EQ(whole.status, 200) << path;
+    EXPECT_NE(whole.body, "") << path;
+  }
+  EXPECT_EQ(ask(get("/v1/status?x=1")).status, 400);
 }
 
 TEST_F(IntakeTest, Status) {

@@ -70,14 +70,16 @@ struct RouteMatch {
 
 RouteMatch find_route(std::string_view method, std::string_view path, bool local) {
   RouteMatch match;
+  if (method == "HEAD") method = "GET";  // the connection leaves the body out
   for (const RouteEntry& entry : route_table) {
     if (entry.path != path || (entry.local_only && !local)) continue;
     if (entry.method == method) return {entry.route, {}};
     match.allow += (match.allow.empty() ? "" : ", ") + std::string(entry.method);
+    if (entry.method == "GET") match.allow += ", HEAD";
   }
   if (path.starts_with(hook_prefix) && path.size() > hook_prefix.size()) {
     if (method == "GET") return {Route::show_hook, {}};
-    match.allow = "GET";
+    match.allow = "GET, HEAD";
   }
   return match;
 }
@@ -226,7 +228,8 @@ Router::HeadVerdict Router::judge_head(Request& request) const {
     }
     return verdict;
   }
-  if (stopping() && request.head.method != "GET") {
+  const bool reads = request.head.method == "GET" || request.head.method == "HEAD";
+  if (stopping() && !reads) {
     verdict.refusal = error_answer({503, "stopping", "the daemon is stopping", {}});
     verdict.refusal->close = true;
     return verdict;
