@@ -118,19 +118,38 @@ TEST_F(IntakeTest, IdleConnectionsAreClosedWithoutAWord) {
   EXPECT_TRUE(client.at_end());
 }
 
-TEST_F(IntakeTest, ConnectionsAreCapped) {
+// Full costs whoever keeps a connection that it does not use, not the next request.
+TEST_F(IntakeTest, AtTheLimitTheLongestIdleConnectionIsClosed) {
   options_.connections_max = 2;
   start();
   IntakeClient first = connect();
   IntakeClient second = connect();
+  for (IntakeClient* client : {&first, &second, &first}) {
+    client->send(get("/healthz/live"));
+    EXPECT_EQ(client->read_response().status, 200);
+  }
+  EXPECT_EQ(ask(get("/healthz/live")).status, 200);
+  EXPECT_TRUE(second.at_end());
   first.send(get("/healthz/live"));
-  second.send(get("/healthz/live"));
   EXPECT_EQ(first.read_response().status, 200);
-  EXPECT_EQ(second.read_response().status, 200);
-  IntakeClient third = connect();
-  EXPECT_TRUE(third.at_end());
-  first.send(get("/healthz/live"));
+}
+
+TEST_F(IntakeTest, WithEveryConnectionBusyANewOneIsAnsweredFull) {
+  options_.connections_max = 2;
+  start();
+  IntakeClient first = connect();
+  IntakeClient second = connect();
+  first.send("GET /healthz/live HTTP/1.1\r\n");
+  second.send("G");
+  const Response full = ask(post("/v1/hooks", one_hook));
+  EXPECT_EQ(full.status, 503);
+  EXPECT_THAT(full.body, HasSubstr("\"full\""));
+  EXPECT_EQ(full.field("Retry-After"), "1");
+  EXPECT_EQ(backend_.calls(), 0u);
+  first.send("Host: a\r\n\r\n");
   EXPECT_EQ(first.read_response().status, 200);
+  second.send("ET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_THAT(second.read_response().body, HasSubstr("postbag_intake_turned_away_total 1\n"));
 }
 
 // Tokens, routes

@@ -83,6 +83,13 @@ void IntakeConnection::check_deadline(TimePoint now) {
   }
 }
 
+bool IntakeConnection::is_idle() {
+  if (state_ != State::reading_head || head_begun_ || !input().empty()) return false;
+  if (in_[in_end_] != '\0') return false;  // read_more() has got something, its handler waits
+  char byte;
+  return ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+}
+
 void IntakeConnection::finish() {
   finishing_ = true;
   close_after_ = true;
@@ -116,6 +123,7 @@ void IntakeConnection::read_more() {
     in_begin_ = 0;
   }
   if (in_end_ == in_.size()) in_.resize(std::min(in_.size() * 2, input_bytes_max));
+  in_[in_end_] = '\0';  // is_idle() looks at it; no request begins so
   socket_.async_read_some(
       asio::buffer(in_.data() + in_end_, in_.size() - in_end_),
       HandlerIn(read_memory_, [self = shared_from_this()](error_code error, std::size_t bytes) {

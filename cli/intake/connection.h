@@ -52,6 +52,9 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   void finish();
   void close() noexcept;
   bool local() const { return request_.local; }
+  // Between two requests, and nothing of the next is there, not even unread.
+  bool is_idle();
+  TimePoint deadline() const { return deadline_; }
 
   const Request& request() const override { return request_; }
   std::uint64_t serial() const override { return serial_; }

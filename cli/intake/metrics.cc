@@ -39,14 +39,16 @@ class MetricsWriter {
 
 }  // namespace
 
-std::string prometheus_text(const EngineStatus& status, std::uint64_t intake_dropped) {
+std::string prometheus_text(const EngineStatus& status, const IntakeCounts& intake) {
   std::string out;
   MetricsWriter metrics(out);
   metrics.counter("accepted_total", "Hooks accepted since the start.", status.accepted);
   metrics.counter("duplicates_total", "Hooks known by id, since the start.", status.duplicates);
   metrics.counter("refused_total", "Hooks refused since the start.", status.refused);
   metrics.counter("intake_dropped_total", "Requests dropped without an answer: no memory.",
-                  intake_dropped);
+                  intake.dropped);
+  metrics.counter("intake_turned_away_total", "Connections answered full: all are in use.",
+                  intake.turned_away);
   metrics.counter("delivered_total", "Hooks delivered since the start.", status.delivered);
   metrics.counter("given_up_total", "Hooks whose batch used up its attempts.", status.given_up);
   metrics.counter("retention_purged_total", "Failed hooks deleted by age or bytes.",

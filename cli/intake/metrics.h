@@ -7,8 +7,14 @@
 
 namespace postbag {
 
+// What intake itself counts.
+struct IntakeCounts {
+  std::uint64_t dropped = 0;      // requests, for want of memory
+  std::uint64_t turned_away = 0;  // connections, as all were in use
+};
+
 // The numbers of GET /v1/status in the Prometheus text format 0.0.4, every one with HELP and TYPE,
-// and how many requests intake dropped for want of memory.
-std::string prometheus_text(const EngineStatus& status, std::uint64_t intake_dropped);
+// and those of intake.
+std::string prometheus_text(const EngineStatus& status, const IntakeCounts& intake);
 
 }  // namespace postbag

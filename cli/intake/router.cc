@@ -270,9 +270,12 @@ void Router::handle(const SharedExchange& exchange) {
     case Route::show_hook:
       return show_hook(exchange);
     case Route::status:
+      error = query.check_all_taken();
+      if (error) return exchange->answer(error_answer(*error));
       return exchange->answer(status_answer(backend_.status()));
     case Route::metrics:
-      return exchange->answer(text_answer(prometheus_text(backend_.status(), dropped_.load())));
+      return exchange->answer(
+          text_answer(prometheus_text(backend_.status(), {dropped_.load(), turned_away_.load()})));
     case Route::live:
       return answer_health(exchange, backend_.live(), "live");
     case Route::ready:

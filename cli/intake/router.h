@@ -47,6 +47,8 @@ class Router {
   bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
   // A request was dropped without an answer, for want of memory; stands in the metrics.
   void count_dropped() { dropped_.fetch_add(1, std::memory_order_relaxed); }
+  // A connection was answered `full` and closed; stands in the metrics.
+  void count_turned_away() { turned_away_.fetch_add(1, std::memory_order_relaxed); }
   // Ends runs of retry-failed-hooks after what is in flight. Any thread.
   void stop() { stop_runs_->store(true); }
 
@@ -76,7 +78,7 @@ class Router {
   const std::shared_ptr<IntakeLoop> loop_;
   WorkerPool& pool_;
   std::atomic<bool> stopping_{false};
-  std::atomic<std::uint64_t> dropped_{0};
+  std::atomic<std::uint64_t> dropped_{0}, turned_away_{0};
   const std::shared_ptr<std::atomic<bool>> stop_runs_;
   const std::shared_ptr<int> retry_runs_;  // under way; intake's thread only
 };

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "cli/intake/acceptor.h"
+#include "cli/intake/answers.h"
 #include "cli/intake/connection.h"
 #include "cli/intake/http_text.h"
 #include "cli/intake/listener.h"
@@ -35,6 +36,17 @@ constexpr Duration trouble_log_interval = std::chrono::seconds(10);
 // Between two tries to go on when there is no memory even for that.
 constexpr Duration revive_pause = std::chrono::milliseconds(10);
 constexpr Duration finish_grace = std::chrono::seconds(2);
+
+// For connections that there is no room for.
+std::string full_answer() {
+  const Answer answer = error_answer({503, "full", "too many connections", {}});
+  std::string out;
+  append_status_line(out, answer.status);
+  out.append("Content-Type: ").append(answer.content_type).append("\r\n");
+  out.append("Content-Length: ").append(std::to_string(answer.body.size())).append("\r\n");
+  out.append(answer.fields).append("Connection: close\r\n\r\n");
+  return out + answer.body;
+}
 
 RouterOptions router_options(const IntakeServerOptions& options) {
   RouterOptions out;
@@ -99,6 +111,9 @@ class IntakeServer::Impl {
   void arm();
   void on_connection(int fd, bool local) noexcept;
   void on_accept_failed(std::error_code error) noexcept;
+  bool close_longest_idle(bool local) noexcept;
+  void turn_away(int fd) noexcept;
+  void on_full(const char* what) noexcept;
   void on_closed(IntakeConnection& connection) noexcept;
   void on_gave_up(const char* what) noexcept;
   template <typename Function>
@@ -122,7 +137,8 @@ class IntakeServer::Impl {
   std::size_t local_connections_ = 0;
   std::unique_ptr<IntakeAcceptor> tcp_, unix_;
   tcp::endpoint endpoint_;
-  TimePoint next_accept_log_{}, next_trouble_log_{};
+  const std::string full_answer_ = full_answer();
+  TimePoint next_accept_log_{}, next_trouble_log_{}, next_full_log_{};
   HandlerMemory sweep_memory_, grace_memory_;  // before the timers
   asio::steady_timer sweep_timer_, grace_timer_;
   bool sweep_armed_ = false;
@@ -193,10 +209,7 @@ void IntakeServer::Impl::on_connection(int fd, bool local) noexcept {
   const std::size_t others = connections_.size() - local_connections_;
   const bool full =
       local ? local_connections_ >= local_connections_max : others >= options_.connections_max;
-  if (full) {
-    ::close(fd);
-    return;
-  }
+  if (full && !close_longest_idle(local)) return turn_away(fd);
   bool is_ours = true;
   try {
     IntakeConnection::Socket socket(loop_->context());
@@ -219,6 +232,42 @@ void IntakeServer::Impl::on_connection(int fd, bool local) noexcept {
   }
 }
 
+// Who keeps a connection for later can open another one.
+bool IntakeServer::Impl::close_longest_idle(bool local) noexcept {
+  std::shared_ptr<IntakeConnection> longest;
+  for (const auto& [key, connection] : connections_) {
+    if (connection->local() != local) continue;
+    if (longest && connection->deadline() >= longest->deadline()) continue;
+    if (connection->is_idle()) longest = connection;
+  }
+  if (!longest) return false;
+  on_full("idle ones are closed for new ones");
+  longest->close();
+  return true;
+}
+
+// One write and no wait, as there is no room for more; what the peer has sent so far is read, for
+// unread bytes would make the close a reset that takes the answer with it.
+void IntakeServer::Impl::turn_away(int fd) noexcept {
+  router_.count_turned_away();
+  on_full("new ones are answered 503");
+  ::send(fd, full_answer_.data(), full_answer_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  ::shutdown(fd, SHUT_WR);
+  char unread[4096];
+  for (int i = 0; i < 16 && ::recv(fd, unread, sizeof unread, MSG_DONTWAIT) > 0; ++i) continue;
+  ::close(fd);
+}
+
+void IntakeServer::Impl::on_full(const char* what) noexcept {
+  if (!may_log(next_full_log_)) return;
+  try {
+    logger_.log(LogLevel::warning,
+                std::string("intake has all the connections that it may have: ") + what);
+  } catch (const std::exception&) {
+    return;
+  }
+}
+
 bool IntakeServer::Impl::may_log(TimePoint& next) const noexcept {
   const TimePoint now = steady_now();
   if (now < next) return false;
@@ -227,6 +276,7 @@ bool IntakeServer::Impl::may_log(TimePoint& next) const noexcept {
 }
 
 void IntakeServer::Impl::on_accept_failed(std::error_code error) noexcept {
+  if (error == std::errc::too_many_files_open) close_longest_idle(false);
   if (!may_log(next_accept_log_)) return;
   try {
     logger_.log(LogLevel::warning, "intake cannot accept connections: " + error.message());
