@@ -251,6 +251,17 @@ TEST(ChunkedBody, RefusesWhatIsNotClear) {
   }
 }
 
+TEST(ChunkedBody, SaysThatExtensionsAreNotTaken) {
+  const std::string head = with_fields("Transfer-Encoding: chunked\r\n");
+  std::size_t used = 0;
+  ChunkedBody extended(head, 1000);
+  EXPECT_EQ(extended.put("5;a=b\r\nhello\r\n0\r\n\r\n", used), ChunkedBody::State::bad);
+  EXPECT_EQ(extended.problem(), "chunk extensions are not taken");
+  ChunkedBody broken(head, 1000);
+  EXPECT_EQ(broken.put("x\r\n", used), ChunkedBody::State::bad);
+  EXPECT_EQ(broken.problem(), "the chunked body is malformed");
+}
+
 // Scanning JSON
 
 TEST(JsonScan, FindsTheEndOfAValue) {

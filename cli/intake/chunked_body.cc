@@ -14,6 +14,7 @@ namespace http = boost::beast::http;
 
 struct ChunkedBody::Parser {
   http::request_parser<http::string_body> request;
+  bool extension = false;
   std::function<void(std::uint64_t, boost::beast::string_view, boost::beast::error_code&)> on_chunk;
 };
 
@@ -22,9 +23,11 @@ ChunkedBody::ChunkedBody(std::string_view raw_head, std::uint64_t body_max)
   auto& request = parser_->request;
   request.header_limit(static_cast<std::uint32_t>(head_bytes_max));
   request.body_limit(body_max);
-  parser_->on_chunk = [](std::uint64_t, boost::beast::string_view extensions,
-                         boost::beast::error_code& error) {
-    if (!extensions.empty()) error = http::error::bad_chunk_extension;
+  parser_->on_chunk = [parser = parser_.get()](std::uint64_t, boost::beast::string_view extensions,
+                                               boost::beast::error_code& error) {
+    if (extensions.empty()) return;
+    parser->extension = true;
+    error = http::error::bad_chunk_extension;
   };
   request.on_chunk_header(parser_->on_chunk);
   boost::beast::error_code error;
@@ -50,6 +53,10 @@ ChunkedBody::State ChunkedBody::put(std::string_view arrived, std::size_t& used)
     if (bytes == 0) break;
   }
   return request.is_done() ? State::done : State::need_more;
+}
+
+std::string_view ChunkedBody::problem() const {
+  return parser_->extension ? "chunk extensions are not taken" : "the chunked body is malformed";
 }
 
 std::string_view ChunkedBody::body() const {

@@ -23,6 +23,8 @@ class ChunkedBody {
   // call.
   State put(std::string_view arrived, std::size_t& used);
   std::string_view body() const;
+  // After State::bad, for the answer.
+  std::string_view problem() const;
 
  private:
   struct Parser;

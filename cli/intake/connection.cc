@@ -240,7 +240,7 @@ void IntakeConnection::process_chunked() {
       if (input().size() < input_bytes_max) return read_more();
       [[fallthrough]];
     case ChunkedBody::State::bad:
-      return refuse(400, "bad_request", "the chunked body is malformed");
+      return refuse(400, "bad_request", chunked_->problem());
     case ChunkedBody::State::too_large:
       return refuse(413, "too_large", "the body is too large");
     case ChunkedBody::State::done:
