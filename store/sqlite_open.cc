@@ -207,6 +207,12 @@ OpenedStore open_store_file(const SqliteStoreOptions& options) {
   if (exists && !S_ISREG(status.st_mode)) {
     throw StoreError(Errc::store_cannot_create, "store " + path + ": not a regular file");
   }
+  // SQLite would open it for reading alone, and fail at the first write with another reason.
+  if (exists && faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) != 0 &&
+      errno == EACCES) {
+    throw StoreError(Errc::store_permission,
+                     "store " + path + ": no permission to read and write the file");
+  }
   OpenedStore opened{SQLite::Database(":memory:"), {}};
   const bool is_new = !exists || status.st_size == 0;
   if (is_new && options.side_files) judge_missing(options, opened);

@@ -2,7 +2,10 @@
 #include <SQLiteCpp/Database.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -233,6 +236,32 @@ TEST_F(StoreDamageTest, SalvageBelievesNoNumberOfADamagedRow) {
   EXPECT_EQ(report.chunks, 2u);
   EXPECT_GT(salvaged_->info().next_number, 9u);
   EXPECT_LT(salvaged_->info().next_number, 1ull << 40);
+}
+
+TEST(StorePermission, AFileThatMayOnlyBeReadIsNoFailureOfTheDisk) {
+  constexpr uid_t nobody = 65534;
+  const test::TempDirectory folder;
+  const std::string path = folder.file("postbag.db");
+  open_sqlite_store({.path = path}).reset();
+  ASSERT_EQ(chmod(path.c_str(), 0400), 0);
+  const bool is_root = geteuid() == 0;  // whom no mode keeps out
+  if (is_root) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
+      ASSERT_EQ(chown(entry.path().c_str(), nobody, nobody), 0);
+    }
+    ASSERT_EQ(chmod(folder.path().c_str(), 0777), 0);
+    ASSERT_EQ(seteuid(nobody), 0);
+  }
+  std::error_code error;
+  try {
+    open_sqlite_store({.path = path});
+  } catch (const StoreError& failure) {
+    error = failure.code();
+  }
+  if (is_root) {
+    ASSERT_EQ(seteuid(0), 0);
+  }
+  EXPECT_EQ(error, make_error_code(Errc::store_permission));
 }
 
 }  // namespace
