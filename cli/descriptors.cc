@@ -21,7 +21,7 @@ DescriptorShares share_descriptors(std::uint64_t limit, std::uint32_t max_connec
   const std::uint64_t to_targets = std::min<std::uint64_t>(max_connections, left - intake);
   const std::uint64_t of_intake = std::min<std::uint64_t>(intake_connections, left - to_targets);
   return {static_cast<std::uint32_t>(std::max<std::uint64_t>(1, to_targets)),
-          static_cast<std::uint32_t>(std::max<std::uint64_t>(1, of_intake))};
+          static_cast<std::uint32_t>(std::max<std::uint64_t>(intake_connections > 0, of_intake))};
 }
 
 std::uint64_t raise_descriptor_limit() {

@@ -15,8 +15,8 @@ struct DescriptorShares {
   std::uint32_t of_intake = 0;   // connections, over TCP
 };
 
-// Pure. Neither more than is asked for, each at least 1; where there is not enough for both they
-// halve what there is.
+// Pure. Neither more than is asked for, each at least 1 of what is asked for; where there is not
+// enough for both they halve what there is.
 DescriptorShares share_descriptors(std::uint64_t limit, std::uint32_t max_connections,
                                    std::uint32_t intake_connections);
 

@@ -326,7 +326,7 @@ TEST(Descriptors, AreSharedOut) {
   EXPECT_THAT(shares(2176, 1024, 1024), ElementsAre(1024, 1024));
   EXPECT_THAT(shares(1024, 1024, 1024), ElementsAre(448, 448));
   EXPECT_THAT(shares(1024, 100, 1024), ElementsAre(100, 796));
-  EXPECT_THAT(shares(1024, 1024, 0), ElementsAre(896, 1));
+  EXPECT_THAT(shares(1024, 1024, 0), ElementsAre(896, 0));
   EXPECT_THAT(shares(64, 1024, 1024), ElementsAre(16, 16));
   EXPECT_THAT(shares(1, 1024, 1024), ElementsAre(1, 1));
 }
@@ -355,6 +355,14 @@ TEST(Descriptors, FewerConnectionsThanAskedForAreSaid) {
   EXPECT_THAT(*warning, HasSubstr("max_connections is 1000"));
   EXPECT_EQ(options.engine.max_connections, 448u);
   EXPECT_EQ(intake, 448u);
+}
+
+// `send` has no intake, and warned of having too little room for it.
+TEST(Descriptors, NoIntakeIsNothingToWarnOf) {
+  Options options;
+  std::uint32_t none = 0;
+  EXPECT_EQ(fit_to_descriptors(options, 20'000, none), std::nullopt);
+  EXPECT_EQ(none, 0u);
 }
 
 TEST(OwnAddresses, ListenIsParsedStrictly) {
