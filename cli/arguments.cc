@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cli/exit_codes.h"
+#include "postbag/engine.h"
 
 namespace postbag {
 
@@ -28,6 +29,10 @@ class ArgumentTree {
   ArgumentTree() : app_("Postbag gathers webhooks into batches and delivers them.", "postbag") {
     app_.require_subcommand(1);
     app_.footer(top_examples);
+    app_.set_version_flag("--version", std::string("postbag ").append(version()));
+    app_.failure_message([](const CLI::App*, const CLI::Error& error) {
+      return std::string("postbag: ") + error.what() + "\nRun with --help for more information.\n";
+    });
     add_engine_commands();
     add_tool_commands();
     add_failed_commands();
@@ -36,6 +41,8 @@ class ArgumentTree {
   }
 
   CLI::App& app() { return app_; }
+  // What is said where a command should stand and another word does; empty if all is well.
+  std::string wrong_command(int argc, const char* const* argv) const;
   // Of the command that was parsed.
   CommandArguments chosen() const { return chosen_ ? chosen_() : CommandArguments(); }
 
@@ -54,8 +61,9 @@ class ArgumentTree {
         [this, arguments] { chosen_ = [arguments] { return CommandArguments(*arguments); }; });
     return sub;
   }
-  CLI::App* group(const char* name, const char* what) {
+  CLI::App* group(const char* name, const char* what, const char* examples) {
     CLI::App* sub = app_.add_subcommand(name, what);
+    sub->footer(std::string("Examples:\n") + examples);
     sub->require_subcommand(1);
     return sub;
   }
@@ -104,6 +112,26 @@ class ArgumentTree {
   std::function<CommandArguments()> chosen_;
 };
 
+std::string ArgumentTree::wrong_command(int argc, const char* const* argv) const {
+  const CLI::App* at = &app_;
+  std::string name = "postbag";
+  for (int i = 1; i < argc && at->get_require_subcommand_min() > 0; ++i) {
+    const std::string word = argv[i];
+    if (word == "-h" || word == "--help" || word == "--version") return {};
+    if (word.starts_with("-")) {
+      return "postbag: options stand behind the command: " + name + " COMMAND " + word + " ...\n";
+    }
+    const auto commands =
+        at->get_subcommands([&](const CLI::App* sub) { return sub->get_name() == word; });
+    if (commands.empty()) {
+      return "postbag: there is no command \"" + word + "\"; " + name + " --help lists them\n";
+    }
+    at = commands.front();
+    name += " " + word;
+  }
+  return {};
+}
+
 void ArgumentTree::add_engine_commands() {
   std::shared_ptr<ServeArguments> serve;
   CLI::App* sub = command(app_, "serve", "Run the daemon: HTTP intake, delivery, control socket",
@@ -123,6 +151,7 @@ void ArgumentTree::add_engine_commands() {
 Where a daemon holds the store it gets the hooks, and send waits for their outcomes.)",
                 send);
   sub->add_option("--target", send->target, "Every line is one JSON payload for this URL")
+      ->check(not_empty())
       ->type_name("URL");
   sub->add_option("FILE", send->file, "Lines to send; - is standard input")->type_name("FILE");
   sub->add_flag("--durable", send->durable, "Store the hooks before they are sent");
@@ -150,7 +179,9 @@ void ArgumentTree::add_tool_commands() {
 A configuration that allows it as a target: [network] allow_http = true, allow = ["127.0.0.1"].
 With --json one line a request is printed, as it comes.)",
                           listen);
-  sub->add_option("--port", listen->port, "Port; 0 is any free one (default 8421)")->type_name("N");
+  sub->add_option("--port", listen->port, "Port; 0 is any free one (default 8421)")
+      ->check(CLI::Range(0, 65535))
+      ->type_name("N");
   sub->add_option("--status", listen->status, "Answer (default 200; of --fail-first: 503)")
       ->check(CLI::Range(200, 599))
       ->type_name("NNN");
@@ -196,7 +227,11 @@ With --json one line a request is printed, as it comes.)",
 }
 
 void ArgumentTree::add_failed_commands() {
-  CLI::App* failed = group("failed", "Look at, export or delete failed hooks");
+  CLI::App* failed = group("failed", "Look at, export or delete failed hooks",
+                           R"(  postbag failed list --since 1h
+  postbag failed show ID
+  postbag failed export > failed.ndjson
+  postbag failed purge --until 30d)");
 
   std::shared_ptr<FailedListArguments> list;
   CLI::App* sub = command(*failed, "list", "List failed hooks, oldest first",
@@ -230,7 +265,10 @@ void ArgumentTree::add_failed_commands() {
 }
 
 void ArgumentTree::add_store_commands() {
-  CLI::App* store = group("store", "Check, rescue or copy the store");
+  CLI::App* store = group("store", "Check, rescue or copy the store",
+                          R"(  postbag store check
+  postbag store salvage rescued.db
+  postbag store backup postbag-$(date +%F).db)");
 
   std::shared_ptr<StoreCheckArguments> check;
   command(*store, "check", "Look at the structure and at every row; changes nothing",
@@ -249,7 +287,10 @@ void ArgumentTree::add_store_commands() {
 }
 
 void ArgumentTree::add_config_commands() {
-  CLI::App* config = group("config", "Make, check or show the configuration");
+  CLI::App* config = group("config", "Make, check or show the configuration",
+                           R"(  postbag config init
+  postbag config check -c new.toml && kill -HUP PID
+  postbag config show)");
 
   std::shared_ptr<ConfigInitArguments> init;
   command(*config, "init", "Write a commented file of all keys; never overwrites one",
@@ -273,6 +314,11 @@ ParsedArguments parse_arguments(int argc, const char* const* argv) {
   ArgumentTree tree;
   if (argc <= 1) {
     parsed.err = tree.app().help();
+    parsed.exit_code = exit_usage;
+    return parsed;
+  }
+  if (std::string wrong = tree.wrong_command(argc, argv); !wrong.empty()) {
+    parsed.err = std::move(wrong);
     parsed.exit_code = exit_usage;
     return parsed;
   }

@@ -5,6 +5,7 @@
 
 #include "cli/control_client.h"
 #include "cli/exit_codes.h"
+#include "cli/target_pattern.h"
 #include "cli/text/rfc3339.h"
 #include "engine/pure/header_rules.h"
 #include "postbag/outcome.h"
@@ -31,7 +32,7 @@ void check_text(const char* option, std::string_view text) {
 
 FailedFilter to_failed_filter(const FilterArguments& arguments, WallMs now_ms) {
   FailedFilter filter;
-  filter.target = arguments.target;
+  filter.target = target_pattern(arguments.target);
   filter.group = arguments.group;
   filter.event = arguments.event;
   filter.status = arguments.status;

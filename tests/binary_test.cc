@@ -451,6 +451,21 @@ TEST_F(BinaryTest, ReloadWithANewTokenFileWhoseOldOneIsGone) {
   stop(*daemon);
 }
 
+TEST_F(BinaryTest, AReloadWithoutTheFileThatTheStartReadChangesNothing) {
+  write_config(no_retries);
+  Target target;
+  const auto daemon = serve();
+  std::filesystem::remove(folder_.file("postbag.toml"));
+  daemon->signal(SIGHUP);
+  const auto refused = daemon->wait_for_err("reload");
+  ASSERT_TRUE(refused);
+  EXPECT_THAT(*refused, HasSubstr("not reloaded"));
+  write_config(no_retries);
+  ControlClient client = control();
+  EXPECT_EQ(post_hooks(client, hook(target.url(), "1")).status, 202);
+  stop(*daemon);
+}
+
 TEST_F(BinaryTest, TheDaemonIsNoTargetOfItsOwn) {
   write_config();
   auto daemon = std::make_unique<ChildProcess>(

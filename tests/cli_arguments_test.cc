@@ -40,6 +40,26 @@ TEST(Arguments, NoneAtAllIsHelpAndUsage) {
   EXPECT_EQ(none.command.index(), 0u);
 }
 
+TEST(Arguments, AWordThatIsNoCommandIsNamed) {
+  EXPECT_EQ(parse({"nope"}).err,
+            "postbag: there is no command \"nope\"; postbag --help lists them\n");
+  EXPECT_EQ(parse({"failed", "lsit"}).err,
+            "postbag: there is no command \"lsit\"; postbag failed --help lists them\n");
+  EXPECT_THAT(parse({"-c", "x.toml", "status"}).err, HasSubstr("postbag COMMAND -c"));
+  EXPECT_THAT(parse({"serve", "--nonsense"}).err, ::testing::StartsWith("postbag: "));
+  EXPECT_EQ(parse({"-c", "x.toml", "status"}).exit_code, 64);
+}
+
+TEST(Arguments, VersionIsAFlagToo) {
+  const ParsedArguments flag = parse({"--version"});
+  EXPECT_EQ(flag.exit_code, 0);
+  EXPECT_THAT(flag.out, ::testing::StartsWith("postbag "));
+}
+
+TEST(Arguments, AGroupShowsItsOwnExamples) {
+  EXPECT_THAT(parse({"failed", "--help"}).out, HasSubstr("postbag failed purge --until 30d"));
+}
+
 TEST(Arguments, WhatIsWrongIsUsage) {
   const std::vector<std::vector<const char*>> wrong = {
       {"nonsense"},
@@ -57,6 +77,8 @@ TEST(Arguments, WhatIsWrongIsUsage) {
       {"failed", "purge", "--group", "g", "--reason", ""},
       {"retry-failed-hooks", "--id", ""},
       {"flush", "--target", ""},
+      {"send", "--target", ""},
+      {"listen", "--port", "65536"},
       {"failed", "list", "--limit", "0"},
       {"failed", "list", "--limit", "-1"},
       {"failed", "list", "--limit", "many"},
@@ -169,6 +191,19 @@ TEST(FailedFilterTest, AgesAndTimes) {
   const FailedFilter filter = to_failed_filter(arguments, now_ms);
   EXPECT_EQ(filter.since, now_ms - 3'600'000);
   EXPECT_EQ(filter.until, now_ms);
+}
+
+TEST(FailedFilterTest, AUrlIsMadeCanonicalAsTargetsAre) {
+  const auto pattern = [](const std::string& target) {
+    FilterArguments arguments;
+    arguments.target = target;
+    return to_failed_filter(arguments, now_ms).target;
+  };
+  EXPECT_EQ(pattern("HTTPS://Example.com:443"), "https://example.com/");
+  EXPECT_EQ(pattern("https://Example.com./*"), "https://example.com/*");
+  EXPECT_EQ(pattern("https://Example.com*"), "https://Example.com*");
+  EXPECT_EQ(pattern("*example*"), "*example*");
+  EXPECT_EQ(pattern(""), "");
 }
 
 TEST(FailedFilterTest, RefusesWhatCannotMatchAsMeant) {

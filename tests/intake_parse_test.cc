@@ -573,6 +573,10 @@ TEST(Query, Filter) {
   EXPECT_EQ(filter.reason, "status_503");
   EXPECT_EQ(filter.since, 10'000'000 - 3'600'000);
   EXPECT_EQ(format_rfc3339(*filter.until), "2026-01-02T00:00:00.000Z");
+  Query by_target;
+  ASSERT_FALSE(Query::parse("target=HTTPS://Example.com", by_target));
+  ASSERT_FALSE(take_filter(by_target, 0, filter));
+  EXPECT_EQ(filter.target, "https://example.com/");
   for (const std::string bad :
        {"status=x", "status=-1", "status=1000", "since=yesterday", "reason=nope"}) {
     Query other;

@@ -25,6 +25,15 @@ bool is_refused(std::string_view text) {
   return refused;
 }
 
+TEST(Url, ACredentialIsCalledOneWhereverItStands) {
+  for (const std::string text : {"https://user@example.com/", "https://user:pw@example.com/",
+                                 "https://user:80@example.com/"}) {
+    std::string error;
+    EXPECT_FALSE(parse_url(text, error));
+    EXPECT_EQ(error, "not a target URL: a user name or password is not allowed") << text;
+  }
+}
+
 TEST(Url, TakesPartsApart) {
   std::string error;
   const auto url = parse_url("HTTPS://Example.COM.:8443/a/b%2Fc?x=1&y=/?", error);

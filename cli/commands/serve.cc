@@ -1,9 +1,7 @@
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -15,13 +13,13 @@
 #include "cli/exit_codes.h"
 #include "cli/intake/engine_backend.h"
 #include "cli/intake/server.h"
-#include "cli/line_reader.h"
 #include "cli/log.h"
 #include "cli/own_addresses.h"
 #include "cli/recovery_progress.h"
 #include "cli/signals.h"
 #include "cli/store_access.h"
 #include "cli/text/json_writer.h"
+#include "cli/token_file.h"
 #include "postbag/config.h"
 #include "postbag/engine.h"
 
@@ -63,6 +61,10 @@ class DaemonEvents {
     }
     push({Kind::stop, {}});
   }
+  bool hurried() {
+    const std::lock_guard lock(mutex_);
+    return stops_ > 1;
+  }
   void set_engine(Engine* engine) {
     const std::lock_guard lock(mutex_);
     engine_ = engine;
@@ -90,33 +92,6 @@ class EngineForSignals {
   DaemonEvents& events_;
 };
 
-// A token a line; blanks around it do not count. The messages name the file, never what is in it.
-std::vector<std::string> read_tokens(const std::string& path) {
-  constexpr std::size_t tokens_max = 1000, line_bytes_max = 4096;
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    const int error = errno;
-    throw CommandError(
-        error == EACCES ? exit_permission : exit_config,
-        "[intake] token_file: " + path + ": " + std::generic_category().message(error));
-  }
-  LineReader lines(fd, line_bytes_max);
-  std::vector<std::string> tokens;
-  std::string_view line;
-  LineReader::Result result;
-  while ((result = lines.next(line)) == LineReader::Result::line && tokens.size() < tokens_max) {
-    const std::size_t begin = line.find_first_not_of(" \t");
-    if (begin == std::string_view::npos) continue;
-    tokens.emplace_back(line.substr(begin, line.find_last_not_of(" \t") - begin + 1));
-  }
-  close(fd);
-  if (result != LineReader::Result::end) {
-    throw CommandError(exit_config, "[intake] token_file: " + path + ": cannot be read as up to " +
-                                        std::to_string(tokens_max) + " lines of text");
-  }
-  return tokens;
-}
-
 // Before the store is opened, as a start that cannot listen shall leave no trace.
 void check_socket_path(const Options& options) {
   constexpr std::size_t path_bytes_max = sizeof(sockaddr_un{}.sun_path) - 1;
@@ -136,6 +111,7 @@ class Daemon {
         options_(std::move(options)),
         open_files_max_(raise_descriptor_limit()),
         listen_(listen_address(options_)),
+        had_config_file_(config_file_of(arguments).has_value()),
         events_(events),
         log_(log),
         console_(console),
@@ -244,6 +220,11 @@ class Daemon {
   // A file that cannot be used changes nothing.
   void reload() {
     try {
+      // ./postbag.toml may be missing at a start; one that went away is half a deployment, not the
+      // wish for defaults.
+      if (had_config_file_ && !config_file_of(arguments_)) {
+        throw CommandError(exit_no_input, "./postbag.toml is gone");
+      }
       LoadedOptions loaded = load_command_options(arguments_);
       for (const std::string& note : loaded.notes) log_.info("note: " + note);
       for (const std::string& key : engine_.reload(prepared(loaded.options))) {
@@ -273,7 +254,9 @@ class Daemon {
     server_.stop_accepting();
     const DrainReport report = engine_.drain(options_.engine.drain_timeout);
     server_.stop();
-    std::string said = report.timed_out ? "stopped at the drain timeout" : "stopped";
+    std::string said = events_.hurried()  ? "stopped by a second signal"
+                       : report.timed_out ? "stopped at the drain timeout"
+                                          : "stopped";
     if (report.left > 0) said += "; " + std::to_string(report.left) + " hooks stay in the store";
     if (report.stored_failed > 0) {
       said += "; " + std::to_string(report.stored_failed) + " hooks stored as failed (shutdown)";
@@ -287,6 +270,7 @@ class Daemon {
   const std::uint64_t open_files_max_;
   std::uint32_t intake_connections_ = 0;  // over TCP, as prepared() found
   const ListenAddress listen_;            // its port is never 0
+  const bool had_config_file_;
   DaemonEvents& events_;
   const Log& log_;
   Console& console_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "cli/target_pattern.h"
 #include "cli/text/rfc3339.h"
 
 namespace postbag {
@@ -118,7 +119,7 @@ std::optional<ApiError> take_bool(Query& query, std::string_view key, bool& valu
 }
 
 std::optional<ApiError> take_filter(Query& query, WallMs now_ms, FailedFilter& filter) {
-  filter.target = query.take("target").value_or("");
+  filter.target = target_pattern(query.take("target").value_or(""));
   filter.group = query.take("group");
   filter.event = query.take("event");
   filter.reason = query.take("reason").value_or("");

@@ -7,6 +7,7 @@
 #include "cli/intake/hook_parser.h"
 #include "cli/intake/metrics.h"
 #include "cli/intake/origin_check.h"
+#include "cli/target_pattern.h"
 #include "engine/pure/url.h"
 #include "postbag/config.h"
 
@@ -328,8 +329,9 @@ void Router::cancel(const SharedExchange& exchange, Query& query) {
   auto error = query.check_all_taken();
   if (!error && !target) error = bad_query("'target' is missing (a glob; * is every target)");
   if (error) return exchange->answer(error_answer(*error));
-  run_blocking(exchange,
-               [this, glob = *target] { return count_answer("cancelled", backend_.cancel(glob)); });
+  run_blocking(exchange, [this, glob = target_pattern(*target)] {
+    return count_answer("cancelled", backend_.cancel(glob));
+  });
 }
 
 void Router::flush(const SharedExchange& exchange, Query& query) {

@@ -254,6 +254,10 @@ bool scan_port(std::string_view text, std::size_t& at, Scan& scan) {
   while (at < text.size() && (class_of(text[at]) & digit) != 0 && at - begin < 5) {
     port = port * 10 + static_cast<unsigned>(text[at++] - '0');
   }
+  if (at < text.size() &&
+      text.substr(0, text.find_first_of("/?#", at)).find('@', begin) != std::string_view::npos) {
+    return scan.fail("a user name or password is not allowed");
+  }
   if (at == begin || text[begin] == '0' || port > 65535) {
     return scan.fail("the port is not a number from 1 to 65535 without leading zeros");
   }
