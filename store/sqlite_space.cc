@@ -94,7 +94,9 @@ bool SqliteStore::copy_log() {
   const int code =
       sqlite3_wal_checkpoint_v2(db_.getHandle(), "main", SQLITE_CHECKPOINT_PASSIVE, &in_log, &done);
   if (code == SQLITE_OK) {
-    if (is_log_synced && !sync_file()) failed_ = true;
+    if (is_log_synced && !sync_file()) {
+      fail_for_good(SQLITE_IOERR_FSYNC, SQLITE_FCNTL_FILE_POINTER);
+    }
     vacuumed_ = false;
     return !failed_ && in_log == done;
   }
@@ -109,7 +111,7 @@ bool SqliteStore::copy_log() {
     case SQLITE_LOCKED:
       return false;
     default:
-      failed_ = true;
+      fail_for_good(code, SQLITE_FCNTL_FILE_POINTER, sqlite3_errstr(code));
       return false;
   }
 }

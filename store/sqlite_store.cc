@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <new>
 
 #include "postbag/policy.h"
@@ -14,18 +13,6 @@
 
 namespace postbag {
 namespace {
-
-// Of the database file or its log, as `which` says. sqlite3_system_errno() has been overwritten by
-// the rollback when we get to ask.
-int last_errno(sqlite3* db, int which) {
-  sqlite3_file* file = nullptr;
-  int error = 0;
-  if (sqlite3_file_control(db, "main", which, &file) == SQLITE_OK && file != nullptr &&
-      file->pMethods != nullptr) {
-    file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
-  }
-  return error;
-}
 
 // The blob of a row with a damaged count cannot be read, as the checksum covers it; the failed rows
 // that say so are as many as the count, and there are keys for one batch only.
@@ -69,8 +56,7 @@ SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
   opened_.warnings = opened.warnings;
   if (side_files_) begin_witness(opened);
   find_log();
-  if (failed_)
-    throw StoreError(Errc::store_io, "store " + path_ + ": input/output error at the start");
+  if (failed_) throw StoreError(Errc::store_io, "store " + path_ + ": " + failure());
 }
 
 // The first sync of a new log syncs its directory, too, and changes the file's state in SQLite: it
@@ -80,7 +66,7 @@ void SqliteStore::find_log() {
   if (log_file_ == nullptr || log_file_->pMethods == nullptr) {
     log_file_ = nullptr;
   } else if (log_file_->pMethods->xSync(log_file_, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
-    failed_ = true;
+    fail_for_good(SQLITE_IOERR_FSYNC, SQLITE_FCNTL_JOURNAL_POINTER);
   }
 }
 
@@ -189,7 +175,10 @@ SqliteStore::Transaction::~Transaction() {
   if (done_) return;
   // SQLite has rolled back by itself after some errors.
   if (sqlite3_get_autocommit(store_.db_.getHandle()) != 0) return;
-  if (!store_.sql_.rollback.try_run()) store_.failed_ = true;
+  if (!store_.sql_.rollback.try_run()) {
+    const int code = sqlite3_extended_errcode(store_.db_.getHandle());
+    store_.fail_for_good(code, SQLITE_FCNTL_FILE_POINTER, sqlite3_errstr(code));
+  }
 }
 
 void SqliteStore::Transaction::commit() {
@@ -213,26 +202,6 @@ void SqliteStore::Transaction::commit() {
   store_.ledger_.committed(store_.witness_record(), advanced, level_);
 }
 
-// SQLite knows a full disk, not a used up quota or file size limit.
-bool SqliteStore::no_room(int code) {
-  if ((code & 0xff) == SQLITE_FULL) return true;
-  if (code != SQLITE_IOERR_WRITE) return false;
-  for (const int which : {SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER}) {
-    const int system = last_errno(db_.getHandle(), which);
-    if (system == EDQUOT || system == EFBIG) return true;
-  }
-  return false;
-}
-
-std::error_code SqliteStore::write_error(const SQLite::Exception& error) {
-  if (!failed_ && no_room(error.getExtendedErrorCode())) return Errc::disk_low;
-  if (!failed_ && (error.getErrorCode() & 0xff) == SQLITE_NOMEM) throw std::bad_alloc();
-  // A failed sync cannot be tried again: the kernel has dropped the pages and calls the next one a
-  // success.
-  failed_ = true;
-  return Errc::store_failed;
-}
-
 std::error_code SqliteStore::commit(const StoreGroup& group, CommitLevel level) {
   bool room = true;
   const std::error_code error = try_commit(group, level, room);
@@ -250,7 +219,7 @@ std::error_code SqliteStore::sync() {
   if (ledger_.is_synced(covered)) return {};
   // As a commit with synchronous = FULL would.
   if (log_file_->pMethods->xSync(log_file_, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
-    failed_ = true;
+    fail_for_good(SQLITE_IOERR_FSYNC, SQLITE_FCNTL_JOURNAL_POINTER);
     return Errc::store_failed;
   }
   ledger_.synced(covered);

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -60,6 +61,7 @@ class SqliteStore final : public Store {
   std::error_code forget_ids(WallMs now_ms) override;
   StoreStats stats() override;
   std::error_code check_place() override;
+  std::string failure() const override;
   bool maintain() override;
   std::error_code begin_backup(const std::string& path,
                                std::unique_ptr<StoreBackup>& backup) override;
@@ -130,6 +132,12 @@ class SqliteStore final : public Store {
   std::error_code writing(Work work);
   std::error_code write_error(const SQLite::Exception& error);
   bool no_room(int code);
+  // The end of it; failure() says the first. Either thread.
+  void fail_for_good(std::string_view file, std::string_view what) noexcept;
+  // `code`: SQLite's, extended; `which`: SQLITE_FCNTL_FILE_POINTER or SQLITE_FCNTL_JOURNAL_POINTER,
+  // what it is about unless the system's error is on the other. `otherwise`: for codes of no
+  // operation on a file.
+  void fail_for_good(int code, int which, const char* otherwise = "") noexcept;
 
   SqliteStore(const SqliteStoreOptions& options, OpenedStore opened);
   // `room` false: max_bytes or the file system's reserve are what refused it.
@@ -184,9 +192,11 @@ class SqliteStore final : public Store {
   SQLite::Database db_;
   SqliteStatements sql_;
   StoreInfo opened_;
-  Counts counts_;                                            // committed
-  Counts work_;                                              // in the running transaction
-  std::atomic<bool> failed_ = false;                         // for good
+  Counts counts_;                     // committed
+  Counts work_;                       // in the running transaction
+  std::atomic<bool> failed_ = false;  // for good
+  mutable std::mutex failure_mutex_;
+  std::string failure_;                                      // of failure(); under its mutex
   bool appended_ = false;                                    // since the last maintain()
   bool vacuumed_ = false;                                    // since the last checkpoint
   bool log_stays_ = false;                                   // the last checkpoint did not succeed

@@ -124,7 +124,11 @@ TEST_F(BinaryFaultTest, ADiskThatFailsEndsTheDaemonWith74) {
     if (daemon) {
       accepted.merge(post_until_refused(target.url(), 1'000));
       ended = daemon->wait();
-      EXPECT_THAT(ended.err, HasSubstr("the store failed"));
+      const std::string operation = nth % 2 == 0 ? "sync" : "write";
+      EXPECT_THAT(ended.err, HasSubstr("the store failed, nothing is accepted any more: "));
+      EXPECT_THAT(ended.err,
+                  HasSubstr("postbag.db-wal: " + operation + ": Input/output error (5)\n"));
+      EXPECT_THAT(ended.err, HasSubstr("stopping at once, exit code 74"));
     }
     EXPECT_EQ(ended.exit_code, 74) << point << " " << nth << ": " << ended.err;
   }

@@ -368,6 +368,20 @@ TEST_F(EngineStore, AFatalHandlerThatThrowsIsLogged) {
   EXPECT_FALSE(engine->status().healthy);
 }
 
+// It was said that it failed, and not what.
+TEST_F(EngineStore, ItsFailureIsLoggedOnceWithTheCause) {
+  FaultReceiver receiver;
+  LoggedLines lines(logger, LogLevel::warning);
+  start();
+  control->refuse_all(Errc::store_failed);
+  for (int call = 0; call < 3; ++call) {
+    EXPECT_EQ(engine->submit(receiver.url(), "1").error, Errc::store_failed);
+  }
+  engine.reset();
+  EXPECT_THAT(lines.all(),
+              ElementsAre("the store failed, nothing is accepted any more: " + control->failure()));
+}
+
 // One failed hook that found no room held back every settle, which would have made some.
 TEST_F(EngineStore, WhatIsDeliveredLeavesTheStoreWhereFailuresFindNoRoom) {
   FaultReceiver refusing(always(500)), receiver(hanging());

@@ -378,7 +378,10 @@ TEST_F(WitnessTest, ChecksThatTheFilesAreStillThere) {
     open();
     append(store_->info().next_number);
     fs::rename(name, directory_.file("away"));
+    EXPECT_EQ(store_->failure(), "");
     EXPECT_EQ(store_->check_place(), Errc::store_failed) << name;
+    EXPECT_EQ(store_->failure(),
+              path_ + ": it or its log was deleted, moved or replaced while in use");
     EXPECT_EQ(store_->commit({}, CommitLevel::sync), std::error_code(Errc::store_failed)) << name;
     store_.reset();
     fs::rename(directory_.file("away"), name);  // brought back: nothing is lost

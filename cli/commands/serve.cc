@@ -133,11 +133,11 @@ class Daemon {
       if (event.kind == DaemonEvents::Kind::stop) return drain();
       if (event.kind == DaemonEvents::Kind::fatal) {
         const bool no_memory = event.error == std::errc::not_enough_memory;
-        log_.error((no_memory ? "the engine halts, nothing is accepted any more: "
-                              : "the store failed, nothing is accepted any more: ") +
-                   event.error.message());
+        const int code = no_memory ? exit_bug : exit_io;
+        // The engine has said why.
+        log_.error("stopping at once, exit code " + std::to_string(code));
         server_.stop();
-        return no_memory ? exit_bug : exit_io;
+        return code;
       }
     }
   }

@@ -392,11 +392,7 @@ void StoreThread::run_retention() {
 void StoreThread::check_place(TimePoint now) {
   if (failed() || now - last_place_check_ < place_check_interval) return;
   last_place_check_ = now;
-  const std::error_code error = store_.check_place();
-  if (!error) return;
-  logger_.log(LogLevel::error,
-              "the store's file or its log was deleted, moved or replaced while in use");
-  note_error(error);
+  note_error(store_.check_place());
 }
 
 // Once per change, so that a disk at its mark does not fill the log too.
@@ -424,7 +420,10 @@ void StoreThread::refresh_stats() {
 void StoreThread::note_error(std::error_code error) noexcept {
   if (!error || error == Errc::disk_low || failed_.exchange(true)) return;
   try {
-    logger_.log(LogLevel::error, "store failed, nothing is accepted any more: " + error.message());
+    std::string line = "the store failed, nothing is accepted any more";
+    const std::string cause = error == Errc::store_failed ? store_.failure() : error.message();
+    if (!cause.empty()) line += ": " + cause;
+    logger_.log(LogLevel::error, line);
   } catch (const std::bad_alloc&) {
     // No memory for the line either.
   }

@@ -68,6 +68,26 @@ bool eventually(Condition condition) {
   return true;
 }
 
+// What an engine logs from a level on. Any thread; longer alive than the engine.
+class LoggedLines {
+ public:
+  LoggedLines(Logger& logger, LogLevel level) {
+    logger.level = level;
+    logger.write = [this](LogLevel, std::string_view line) {
+      const std::lock_guard lock(mutex_);
+      lines_.emplace_back(line);
+    };
+  }
+  std::vector<std::string> all() const {
+    const std::lock_guard lock(mutex_);
+    return lines_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> lines_;
+};
+
 inline std::vector<FailedHook> failed_rows(Engine& engine, const FailedFilter& filter = {}) {
   std::vector<FailedHook> rows;
   std::optional<FailedKey> after;

@@ -154,6 +154,9 @@ class StoreControl {
     });
   }
 
+  // What the store says of an error for good.
+  static std::string failure() { return "a.db: write: a test says so (7)"; }
+
   // The store's side.
   std::error_code enter(std::size_t appended, bool sync, bool fails) {
     std::unique_lock lock(mutex_);
@@ -269,6 +272,7 @@ class FailingStore : public Store {
   std::error_code forget_ids(WallMs now_ms) override { return store_->forget_ids(now_ms); }
   StoreStats stats() override { return store_->stats(); }
   std::error_code check_place() override { return store_->check_place(); }
+  std::string failure() const override { return StoreControl::failure(); }
   bool maintain() override { return store_->maintain(); }
   std::error_code begin_backup(const std::string& path,
                                std::unique_ptr<StoreBackup>& backup) override {
