@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <iterator>
 #include <utility>
 
 namespace postbag {
@@ -22,6 +24,16 @@ std::uint64_t low_water_bytes(std::uint64_t file_system_bytes) {
   const std::uint64_t wanted =
       std::clamp<std::uint64_t>(file_system_bytes / 20, 256 * mib, 2048 * mib);
   return std::min(wanted, file_system_bytes / 8);
+}
+
+std::string size_text(std::uint64_t bytes) {
+  constexpr const char* units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+  auto size = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  for (; size >= 1024 && unit + 1 < std::size(units); ++unit) size /= 1024;
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", size, units[unit]);
+  return text;
 }
 
 DiskRoom::DiskRoom(std::string store_path, std::uint64_t ballast_bytes,
@@ -57,6 +69,14 @@ bool DiskRoom::is_low(std::uint64_t wanted_bytes) {
     low_ = free && free->bytes < free->low_water;
   }
   return low_ || released_;
+}
+
+std::string DiskRoom::why_low() const {
+  const auto free = look();
+  if (!free) return "its free room cannot be asked at " + store_path_;
+  const std::uint64_t wanted = free->low_water + (released_ ? ballast_bytes_ : 0);
+  return size_text(free->bytes) + " are free at " + store_path_ + ", " + size_text(wanted) +
+         " are wanted";
 }
 
 bool DiskRoom::release() {

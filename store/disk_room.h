@@ -11,6 +11,9 @@ namespace postbag {
 // GiB (more serves nothing that the store does) and an eighth of a small file system.
 std::uint64_t low_water_bytes(std::uint64_t file_system_bytes);
 
+// For people: "212.5 MiB".
+std::string size_text(std::uint64_t bytes);
+
 // The file system that a store is on, and the ballast: a file that is there to be deleted when the
 // disk is full all the same, so that what is accepted can still be settled. By path; the store's
 // own files are not opened.
@@ -23,6 +26,8 @@ class DiskRoom {
   // True: nothing new may be stored. Looks at the file system once a second, and when so much was
   // announced by `wanted_bytes` meanwhile that it matters.
   bool is_low(std::uint64_t wanted_bytes);
+  // What is_low() looks at, for the log: "212.5 MiB are free at PATH, 256.0 MiB are wanted".
+  std::string why_low() const;
   // Deletes the ballast; then the disk counts as low until it could be made again. False: it was
   // not there.
   bool release();

@@ -59,10 +59,15 @@ bool SqliteStore::has_room(const StoreGroup& group) {
     wanted += 128;
     for (const std::string_view piece : chunk.data) wanted += piece.size();
   }
-  if (!group.append.empty() && disk_room_.is_low(wanted)) return false;
+  if (!group.append.empty() && disk_room_.is_low(wanted)) {
+    refused_by_ = Refusal::low_water;
+    return false;
+  }
   const std::uint64_t limit = group.append.empty() ? max_bytes_ : max_bytes_ - max_bytes_ / 10;
   if (used_bytes() + wanted <= limit) return true;
-  return wal_pages_ > 0 && checkpoint() && used_bytes() + wanted <= limit;
+  if (wal_pages_ > 0 && checkpoint() && used_bytes() + wanted <= limit) return true;
+  refused_by_ = Refusal::max_bytes;
+  return false;
 }
 
 // True: the log is in the file, and the next commit begins it anew.
@@ -95,7 +100,7 @@ bool SqliteStore::copy_log() {
       sqlite3_wal_checkpoint_v2(db_.getHandle(), "main", SQLITE_CHECKPOINT_PASSIVE, &in_log, &done);
   if (code == SQLITE_OK) {
     if (is_log_synced && !sync_file()) {
-      fail_for_good(SQLITE_IOERR_FSYNC, SQLITE_FCNTL_FILE_POINTER);
+      fail_for_good(SQLITE_IOERR_FSYNC, SQLITE_FCNTL_FILE_POINTER, "");
     }
     vacuumed_ = false;
     return !failed_ && in_log == done;

@@ -66,7 +66,7 @@ void SqliteStore::find_log() {
   if (log_file_ == nullptr || log_file_->pMethods == nullptr) {
     log_file_ = nullptr;
   } else if (log_file_->pMethods->xSync(log_file_, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
-    fail_for_good(SQLITE_IOERR_FSYNC, SQLITE_FCNTL_JOURNAL_POINTER);
+    fail_sync();
   }
 }
 
@@ -219,7 +219,7 @@ std::error_code SqliteStore::sync() {
   if (ledger_.is_synced(covered)) return {};
   // As a commit with synchronous = FULL would.
   if (log_file_->pMethods->xSync(log_file_, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
-    fail_for_good(SQLITE_IOERR_FSYNC, SQLITE_FCNTL_JOURNAL_POINTER);
+    fail_sync();
     return Errc::store_failed;
   }
   ledger_.synced(covered);

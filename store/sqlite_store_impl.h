@@ -61,6 +61,7 @@ class SqliteStore final : public Store {
   std::error_code forget_ids(WallMs now_ms) override;
   StoreStats stats() override;
   std::error_code check_place() override;
+  std::string why_no_room() override;
   std::string failure() const override;
   bool maintain() override;
   std::error_code begin_backup(const std::string& path,
@@ -132,12 +133,16 @@ class SqliteStore final : public Store {
   std::error_code writing(Work work);
   std::error_code write_error(const SQLite::Exception& error);
   bool no_room(int code);
-  // The end of it; failure() says the first. Either thread.
-  void fail_for_good(std::string_view file, std::string_view what) noexcept;
-  // `code`: SQLite's, extended; `which`: SQLITE_FCNTL_FILE_POINTER or SQLITE_FCNTL_JOURNAL_POINTER,
-  // what it is about unless the system's error is on the other. `otherwise`: for codes of no
-  // operation on a file.
-  void fail_for_good(int code, int which, const char* otherwise = "") noexcept;
+  // What refused a commit last: max_bytes, the mark below which intake stops, or the file system.
+  enum class Refusal : std::uint8_t { none, max_bytes, low_water, file_system };
+  // The end of it; failure() says the first. `system`: an errno, 0: none. Either thread.
+  void fail_for_good(const std::string& file, const char* what, int system) noexcept;
+  // By SQLite's extended code, on the database file or its log as `which` says
+  // (SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER), unless the system's error is on the
+  // other. `otherwise`: for codes of no operation on a file. The thread that commits.
+  void fail_for_good(int code, int which, const char* otherwise) noexcept;
+  // The log could not be synced. Either thread.
+  void fail_sync() noexcept;
 
   SqliteStore(const SqliteStoreOptions& options, OpenedStore opened);
   // `room` false: max_bytes or the file system's reserve are what refused it.
@@ -213,7 +218,9 @@ class SqliteStore final : public Store {
   std::unique_lock<std::mutex> hold_{sync_mutex_, std::defer_lock};  // the committing thread's
   SyncLedger ledger_;
   DiskRoom disk_room_;
-  std::string blob_;                  // recycled
+  Refusal refused_by_ = Refusal::none;
+  int refusal_errno_ = 0;  // of a write that the file system refused; 0: the disk is full
+  std::string blob_;       // recycled
   std::vector<ChunkNumber> settled_;  // recycled
 };
 

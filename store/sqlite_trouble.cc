@@ -3,22 +3,26 @@
 
 #include <cerrno>
 #include <new>
+#include <utility>
 
 #include "store/sqlite_store_impl.h"
 
 namespace postbag {
 namespace {
 
+int last_errno(sqlite3_file* file) {
+  int error = 0;
+  if (file != nullptr && file->pMethods != nullptr) {
+    file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
+  }
+  return error;
+}
+
 // Of the database file or its log, as `which` says. sqlite3_system_errno() has been overwritten by
 // the rollback when we get to ask.
 int last_errno(sqlite3* db, int which) {
   sqlite3_file* file = nullptr;
-  int error = 0;
-  if (sqlite3_file_control(db, "main", which, &file) == SQLITE_OK && file != nullptr &&
-      file->pMethods != nullptr) {
-    file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
-  }
-  return error;
+  return sqlite3_file_control(db, "main", which, &file) == SQLITE_OK ? last_errno(file) : 0;
 }
 
 // Null: not one on a file.
@@ -46,13 +50,39 @@ const char* operation(int code) {
 
 // SQLite knows a full disk, not a used up quota or file size limit.
 bool SqliteStore::no_room(int code) {
-  if ((code & 0xff) == SQLITE_FULL) return true;
+  if ((code & 0xff) == SQLITE_FULL) {
+    refused_by_ = Refusal::file_system;
+    refusal_errno_ = 0;
+    return true;
+  }
   if (code != SQLITE_IOERR_WRITE) return false;
   for (const int which : {SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER}) {
     const int system = last_errno(db_.getHandle(), which);
-    if (system == EDQUOT || system == EFBIG) return true;
+    if (system != EDQUOT && system != EFBIG) continue;
+    refused_by_ = Refusal::file_system;
+    refusal_errno_ = system;
+    return true;
   }
   return false;
+}
+
+std::string SqliteStore::why_no_room() {
+  switch (refused_by_) {
+    case Refusal::none:
+      break;
+    case Refusal::max_bytes: {
+      std::uint64_t used = 0;
+      if (reading([&] { used = used_bytes(); })) break;
+      return "[store] max_bytes: " + size_text(used) + " of " + size_text(max_bytes_) +
+             " are used, new hooks are taken up to 90 %";
+    }
+    case Refusal::low_water:
+      return disk_room_.why_low();
+    case Refusal::file_system:
+      if (refusal_errno_ == 0) return "the disk is full: " + disk_room_.why_low();
+      return path_ + ": write: " + std::generic_category().message(refusal_errno_);
+  }
+  return {};
 }
 
 std::error_code SqliteStore::write_error(const SQLite::Exception& error) {
@@ -69,13 +99,15 @@ std::string SqliteStore::failure() const {
   return failure_;
 }
 
-void SqliteStore::fail_for_good(std::string_view file, std::string_view what) noexcept {
+void SqliteStore::fail_for_good(const std::string& file, const char* what, int system) noexcept {
   try {
     const std::lock_guard lock(failure_mutex_);
     if (failure_.empty() && !failed_) {
-      std::string text(file);
-      text += ": ";
-      text += what;
+      std::string text = file + ": " + what;
+      if (system != 0) {
+        text += ": " + std::generic_category().message(system);
+        text += " (" + std::to_string(system) + ")";
+      }
       failure_ = std::move(text);
     }
   } catch (const std::bad_alloc&) {
@@ -85,24 +117,21 @@ void SqliteStore::fail_for_good(std::string_view file, std::string_view what) no
 }
 
 void SqliteStore::fail_for_good(int code, int which, const char* otherwise) noexcept {
-  int system = last_errno(db_.getHandle(), which);
+  const char* what = operation(code);
+  if (what == nullptr) return fail_for_good(path_, otherwise, 0);
+  sqlite3* db = db_.getHandle();
+  int system = last_errno(db, which);
   if (system == 0) {
     const int other = which == SQLITE_FCNTL_FILE_POINTER ? SQLITE_FCNTL_JOURNAL_POINTER
                                                          : SQLITE_FCNTL_FILE_POINTER;
-    system = last_errno(db_.getHandle(), other);
+    system = last_errno(db, other);
     if (system != 0) which = other;
   }
-  const std::string& file = which == SQLITE_FCNTL_FILE_POINTER ? path_ : log_path_;
-  const char* what = operation(code);
-  try {
-    std::string text(what != nullptr ? what : otherwise);
-    if (system != 0) {
-      text += ": " + std::generic_category().message(system) + " (" + std::to_string(system) + ")";
-    }
-    fail_for_good(file, text);
-  } catch (const std::bad_alloc&) {
-    fail_for_good(file, what != nullptr ? what : otherwise);
-  }
+  fail_for_good(which == SQLITE_FCNTL_FILE_POINTER ? path_ : log_path_, what, system);
+}
+
+void SqliteStore::fail_sync() noexcept {
+  fail_for_good(log_path_, "sync", last_errno(log_file_));
 }
 
 }  // namespace postbag

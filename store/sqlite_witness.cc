@@ -79,7 +79,7 @@ std::error_code SqliteStore::check_place() {
     return now != opened;
   };
   if (moved(path_, file_) || (log_ != FileIdentity{} && moved(log_path_, log_))) {
-    fail_for_good(path_, "it or its log was deleted, moved or replaced while in use");
+    fail_for_good(path_, "it or its log was deleted, moved or replaced while in use", 0);
     return Errc::store_failed;
   }
   return {};

@@ -382,6 +382,21 @@ TEST_F(EngineStore, ItsFailureIsLoggedOnceWithTheCause) {
               ElementsAre("the store failed, nothing is accepted any more: " + control->failure()));
 }
 
+// It was said that there is none, and not of what.
+TEST_F(EngineStore, WantOfRoomIsLoggedOnceWithTheLimit) {
+  FaultReceiver receiver;
+  LoggedLines lines(logger, LogLevel::warning);
+  start();
+  control->refuse_appends(Errc::disk_low);
+  for (int call = 0; call < 3; ++call) {
+    EXPECT_EQ(engine->submit(receiver.url(), "1").error, Errc::disk_low);
+  }
+  engine.reset();
+  EXPECT_THAT(lines.all(),
+              ElementsAre("no room, nothing new is accepted until there is some, deliveries go on: "
+                          "a limit of the test: 9 of 10"));
+}
+
 // One failed hook that found no room held back every settle, which would have made some.
 TEST_F(EngineStore, WhatIsDeliveredLeavesTheStoreWhereFailuresFindNoRoom) {
   FaultReceiver refusing(always(500)), receiver(hanging());

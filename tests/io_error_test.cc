@@ -60,6 +60,7 @@ Met meet(const StoreTemplates& templates, const StoreScenario& scenario, const F
   met.fault = FaultVfs::failures() > 0;
   FaultVfs::disarm();
   if (kind.no_room && bench.failed()) bench.found("a full disk was taken for a broken one");
+  if (bench.failed() && bench.failure().empty()) bench.found("it does not say what failed");
   if (bench.was_short_of_memory()) bench.found("a broken disk was taken for want of memory");
   if (!kind.no_room && bench.was_low()) bench.found("a broken disk was taken for a full one");
   bench.check_kill();

@@ -21,7 +21,10 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::FileSizeLimit;
+using ::testing::EndsWith;
 using ::testing::IsEmpty;
+using ::testing::MatchesRegex;
+using ::testing::StartsWith;
 
 std::uint64_t bytes_in(const std::string& directory) {
   std::uint64_t bytes = 0;
@@ -138,7 +141,10 @@ TEST_F(DiskTest, UnderTheMarkNothingNewIsTakenAndTheRestGoesOn) {
   ASSERT_FALSE(append(2));
   ASSERT_FALSE(append(3));
   open({.min_free_bytes = std::numeric_limits<std::uint64_t>::max() / 2});
+  EXPECT_EQ(store_->why_no_room(), "");
   EXPECT_EQ(append(4), Errc::disk_low);
+  EXPECT_THAT(store_->why_no_room(),
+              EndsWith(" are free at " + path_ + ", 8388608.0 TiB are wanted"));
   test::GroupBuilder both;
   both.append(5, 5, {"x"});
   both.group().settle = {1};
@@ -182,6 +188,7 @@ TEST_F(DiskTest, WithoutBallastAFullDiskTakesNoSettle) {
   for (ChunkNumber number = 1; number <= 100; ++number) ASSERT_FALSE(append(number, 5'000));
   disk_.set_quota(bytes_in(directory_.path()));
   EXPECT_EQ(append(101, 5'000), Errc::disk_low);
+  EXPECT_THAT(store_->why_no_room(), StartsWith("the disk is full: "));
   EXPECT_EQ(settle(1, 100), Errc::disk_low);
 }
 
@@ -215,6 +222,11 @@ TEST_F(DiskTest, TheBallastStaysWhereMaxBytesIsReached) {
   std::error_code error;
   for (; !error && number < 200; ++number) error = fail(number, 50'000);
   EXPECT_EQ(error, Errc::disk_low);
+  EXPECT_EQ(append(number), Errc::disk_low);
+  EXPECT_THAT(
+      store_->why_no_room(),
+      MatchesRegex("\\[store\\] max_bytes: [34]\\.[0-9] MiB of 4\\.0 MiB are used, new hooks "
+                   "are taken up to 90 %"));
   EXPECT_TRUE(has_ballast());
   EXPECT_FALSE(settle(1, 1));  // what only frees has room all the same
 }

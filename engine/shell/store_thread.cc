@@ -29,10 +29,11 @@ constexpr std::size_t parts_per_shard = 2;  // ShardCore has no more under way
 
 // Want of memory is like want of room: nothing of the group is stored, and later may work.
 template <typename Work>
-std::error_code unless_short_of_memory(Work work) {
+std::error_code unless_short_of_memory(Work work, bool* was_short = nullptr) {
   try {
     return work();
   } catch (const std::bad_alloc&) {
+    if (was_short != nullptr) *was_short = true;
     return Errc::disk_low;
   }
 }
@@ -246,24 +247,28 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
   refuse_poisoned(parts);
   StoreGroup group;
   StoreGroupMemory memory;
-  bool has_appends = false, wants_sync = false;
+  bool has_appends = false, wants_sync = false, short_of_memory = false;
   // Losing a settle at power loss costs a repeat, losing a failure of memory mode costs a hook; and
   // what a producer took back it must not find sent again.
   const bool takes_back = std::any_of(parts.begin(), parts.end(),
                                       [](const auto& part) { return !part->taken.empty(); });
   const bool syncs_failures = durability_ != Durability::os;
-  std::error_code error = unless_short_of_memory([&] {
-    for (const auto& part : parts) {
-      if (part->append_error != Errc::ok) continue;
-      has_appends = has_appends || !part->append.empty();
-      wants_sync = wants_sync || part->sync;
-      add_to_group(*part, PartHalf::appends, store_tag_, group, memory);
-    }
-    add_all_to_group(parts, PartHalf::rest, store_tag_, group, memory);
-    const bool has_failed = takes_back || !group.fail.empty();
-    return commit_group(group, wants_sync || (syncs_failures && has_failed));
-  });
+  std::error_code error = unless_short_of_memory(
+      [&] {
+        for (const auto& part : parts) {
+          if (part->append_error != Errc::ok) continue;
+          has_appends = has_appends || !part->append.empty();
+          wants_sync = wants_sync || part->sync;
+          add_to_group(*part, PartHalf::appends, store_tag_, group, memory);
+        }
+        add_all_to_group(parts, PartHalf::rest, store_tag_, group, memory);
+        const bool has_failed = takes_back || !group.fail.empty();
+        return commit_group(group, wants_sync || (syncs_failures && has_failed));
+      },
+      &short_of_memory);
   std::error_code append_error = error;
+  // At once: the store knows the cause of its last refusal only.
+  if (append_error == Errc::disk_low) note_room(true, short_of_memory);
   if (error == Errc::disk_low && has_appends) {
     // Deliveries go on where intake cannot: what only takes away still has room.
     StoreGroup rest;
@@ -289,10 +294,9 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
   // A group that only takes away says nothing about room for more.
   if (append_error == Errc::disk_low) {
     disk_low_until_ = clock_() + disk_low_pause;
-    note_room(true);
   } else if (has_appends) {
     disk_low_until_ = TimePoint::min();
-    note_room(false);
+    note_room(false, false);
   }
   note_error(append_error);
   note_error(error);
@@ -396,7 +400,7 @@ void StoreThread::check_place(TimePoint now) {
 }
 
 // Once per change, so that a disk at its mark does not fill the log too.
-void StoreThread::note_room(bool is_low) {
+void StoreThread::note_room(bool is_low, bool short_of_memory) {
   const TimePoint now = clock_();
   if (is_low == room_is_low_ ||
       (last_room_line_ != TimePoint::min() && now - last_room_line_ < room_line_interval)) {
@@ -404,11 +408,16 @@ void StoreThread::note_room(bool is_low) {
   }
   room_is_low_ = is_low;
   last_room_line_ = now;
-  logger_.log(is_low ? LogLevel::warning : LogLevel::info,
-              is_low
-                  ? "no room: nothing new is accepted until max_bytes, disk and memory have some; "
-                    "deliveries go on"
-                  : "there is room again");
+  if (!is_low) return logger_.log(LogLevel::info, "there is room again");
+  try {
+    const std::string cause =
+        short_of_memory ? "the system has no memory left" : store_.why_no_room();
+    std::string line = "no room, nothing new is accepted until there is some, deliveries go on";
+    if (!cause.empty()) line += ": " + cause;
+    logger_.log(LogLevel::warning, line);
+  } catch (const std::bad_alloc&) {
+    // Nor for the line.
+  }
 }
 
 void StoreThread::refresh_stats() {

@@ -107,7 +107,7 @@ class StoreThread {
   void run_retention();
   // When the loop wakes though nothing is queued; never: only for work.
   TimePoint wake_time() const;
-  void note_room(bool is_low);
+  void note_room(bool is_low, bool short_of_memory);
   void note_error(std::error_code error) noexcept;
   void sync_if_due();
 

@@ -116,8 +116,8 @@ bool IoBench::changed(std::error_code error, bool synced,
     maybe_.push_back(with.digest());
   }
   if (error == Errc::store_failed) {
-    if (!failed_ && store_->failure().empty()) found("it does not say what failed");
     failed_ = true;
+    if (store_ != nullptr) failure_ = store_->failure();
     return false;
   }
   if (error == std::errc::not_enough_memory) return false;
@@ -142,7 +142,7 @@ bool IoBench::sync() {
   }
   if (error == std::errc::not_enough_memory) return false;
   if (error != Errc::store_failed) found("a sync was answered " + error.message());
-  if (!failed_ && store_->failure().empty()) found("it does not say what failed");
+  failure_ = store_->failure();
   failed_ = true;
   return false;
 }

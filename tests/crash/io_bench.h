@@ -59,7 +59,9 @@ class IoBench {
 
   void found(const std::string& problem) { problems_.push_back(problem); }
   const std::vector<std::string>& problems() const { return problems_; }
-  bool failed() const { return failed_; }    // store_failed was answered
+  bool failed() const { return failed_; }  // store_failed was answered
+  // What it said then; "-": it was not open.
+  const std::string& failure() const { return failure_; }
   bool was_low() const { return was_low_; }  // disk_low was
   bool was_short_of_memory() const { return was_short_of_memory_; }
 
@@ -85,6 +87,7 @@ class IoBench {
   std::size_t synced_ = 0;              // in it: what no power loss can take
   std::vector<std::uint64_t> maybe_;    // if a group refused since the last success is there
   bool failed_ = false, was_low_ = false, was_short_of_memory_ = false;
+  std::string failure_ = "-";
   std::vector<std::string> problems_;
 };
 

@@ -272,6 +272,7 @@ class FailingStore : public Store {
   std::error_code forget_ids(WallMs now_ms) override { return store_->forget_ids(now_ms); }
   StoreStats stats() override { return store_->stats(); }
   std::error_code check_place() override { return store_->check_place(); }
+  std::string why_no_room() override { return "a limit of the test: 9 of 10"; }
   std::string failure() const override { return StoreControl::failure(); }
   bool maintain() override { return store_->maintain(); }
   std::error_code begin_backup(const std::string& path,

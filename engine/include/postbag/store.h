@@ -255,6 +255,9 @@ class Store {
   // Whether what was opened is still there under its name; cheap, asked every few seconds.
   // Errc::store_failed (for good) if not: what is accepted now would be found by nobody.
   virtual std::error_code check_place() { return {}; }
+  // Which limit refused the commit that ended last with Errc::disk_low, with numbers, for the log.
+  // Empty: not known.
+  virtual std::string why_no_room() { return {}; }
   // What made it fail for good, for the log: file, operation and what the system says. Empty: it
   // did not, or nothing more is known. Any thread.
   virtual std::string failure() const { return {}; }
