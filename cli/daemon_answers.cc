@@ -234,6 +234,7 @@ std::optional<std::vector<TargetStatus>> parse_targets(std::string_view json) {
   for_each_object(*root, "targets", [&](const object& from) {
     TargetStatus target;
     target.url = text_of(from, "url");
+    target.log_name = text_of(from, "log_name");
     target.state = text_of(from, "state");
     target.waiting = number_of(from, "waiting");
     target.in_flight = number_of(from, "in_flight");

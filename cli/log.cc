@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::size_t waiting_lines_max = 8192;
 constexpr std::uint32_t lines_per_second = 20;  // of one kind
+constexpr std::uint32_t lines_per_target = 4;   // in a second, of one kind
 
 spdlog::level::level_enum spdlog_level(LogLevel level) {
   switch (level) {
@@ -112,7 +113,7 @@ class Log::Impl {
       : level_(options.level),
         json_(options.format == LogFormat::json),
         pool_(std::make_shared<spdlog::details::thread_pool>(waiting_lines_max, 1)),
-        limiter_(lines_per_second) {
+        limiter_(lines_per_second, lines_per_target) {
     auto sink = std::make_shared<StderrSink>(json_);
     // "overrun_oldest": whoever logs never waits for the sink.
     logger_ = std::make_shared<spdlog::async_logger>("postbag", std::move(sink), pool_,

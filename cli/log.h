@@ -11,8 +11,8 @@ namespace postbag {
 
 // The log of the process: lines on standard error, text for people or one JSON object a line. A
 // thread of its own writes them; when it cannot keep up (a blocked pipe) the oldest waiting lines
-// are dropped, delivery never waits. At most 20 lines a second of one kind (log_limiter.h). Make it
-// after SignalWatch, destroy it after the engine.
+// are dropped, delivery never waits. At most 20 lines a second of one kind, 4 of them about one
+// target (log_limiter.h). Make it after SignalWatch, destroy it after the engine.
 class Log {
  public:
   explicit Log(const LogOptions& options);

@@ -11,11 +11,13 @@
 namespace postbag {
 
 // Keeps a flood of like lines out of the log: of one kind (what a message begins with, up to its
-// first digit, quote or colon) at most `per_second` lines pass in a second; what was held back is
-// said once the second is over. Pure; not thread-safe.
+// first digit, quote or colon) at most `per_second` lines pass in a second, and of them at most
+// `per_target` with the same URL behind the colon, so that one target does not hide the others.
+// What was held back is said once the second is over. Pure; not thread-safe.
 class LogLimiter {
  public:
-  explicit LogLimiter(std::uint32_t per_second) : per_second_(per_second) {}
+  explicit LogLimiter(std::uint32_t per_second, std::uint32_t per_target = UINT32_MAX)
+      : per_second_(per_second), per_target_(per_target) {}
 
   struct Suppressed {
     std::string kind;
@@ -28,7 +30,9 @@ class LogLimiter {
   std::vector<Suppressed> take_all();
 
   static std::string_view kind_of(std::string_view message);
-  static constexpr std::size_t kinds_max = 256;
+  // The kind with the URL that stands behind its colon; empty: none does.
+  static std::string_view target_kind_of(std::string_view message);
+  static constexpr std::size_t kinds_max = 256;  // of either sort
 
  private:
   struct Window {
@@ -36,10 +40,15 @@ class LogLimiter {
     std::uint32_t passed = 0;
     std::uint64_t held_back = 0;
   };
-  void sweep(TimePoint now, std::vector<Suppressed>& suppressed);
+  using Windows = std::map<std::string, Window, std::less<>>;
 
-  std::uint32_t per_second_;
-  std::map<std::string, Window, std::less<>> windows_;
+  static void sweep(Windows& windows, TimePoint now, std::vector<Suppressed>& suppressed);
+  // Of this second. Null: there are too many.
+  static Window* window_of(Windows& windows, std::string_view kind, TimePoint now,
+                           std::vector<Suppressed>& suppressed);
+
+  std::uint32_t per_second_, per_target_;
+  Windows kinds_, targets_;
   TimePoint swept_{};
 };
 

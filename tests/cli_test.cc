@@ -283,6 +283,53 @@ TEST(LogLimiterTest, KindsAreBoundedAndTheRestIsTold) {
   EXPECT_EQ(rest[0].kind, "ab");
 }
 
+// One that failed all the time hid every other.
+TEST(LogLimiterTest, OneTargetDoesNotHideTheOthers) {
+  LogLimiter limiter(20, 4);
+  std::vector<LogLimiter::Suppressed> suppressed;
+  const TimePoint start{seconds(100)};
+  int passed = 0;
+  for (int i = 0; i < 1'000; ++i) {
+    passed += limiter.admit("given up: https://a:1/#12345678 timeout, batch " + std::to_string(i),
+                            start, suppressed);
+  }
+  EXPECT_EQ(passed, 4);
+  EXPECT_TRUE(limiter.admit("given up: https://a:1/#12345679 timeout", start, suppressed));
+  EXPECT_TRUE(limiter.admit("given up: https://b/ timeout", start, suppressed));
+  EXPECT_TRUE(limiter.admit("works again: https://a:1/#12345678 after 9", start, suppressed));
+  const auto rest = limiter.take_all();
+  ASSERT_EQ(rest.size(), 1u);
+  EXPECT_EQ(rest[0].kind, "given up: https://a:1/#12345678");
+  EXPECT_EQ(rest[0].lines, 996u);
+}
+
+TEST(LogLimiterTest, HundredThousandTargetsAreNoFlood) {
+  LogLimiter limiter(20, 4);
+  std::vector<LogLimiter::Suppressed> suppressed;
+  const TimePoint start{seconds(100)};
+  int passed = 0;
+  std::uint64_t said = 0;
+  for (int i = 0; i < 100'000; ++i) {
+    const std::string target = "https://" + std::to_string(i) + ".example/";
+    passed +=
+        limiter.admit("fails: " + target + " timeout", start + milliseconds(i / 50), suppressed);
+  }
+  EXPECT_EQ(passed, 40);
+  for (const auto& held : limiter.take_all()) suppressed.push_back(held);
+  for (const auto& held : suppressed) said += held.lines;
+  EXPECT_EQ(said, 100'000u - 40u);
+  EXPECT_LE(suppressed.size(), 2u);
+}
+
+TEST(LogLimiterTest, KnowsWhichLinesAreAboutATarget) {
+  EXPECT_EQ(LogLimiter::target_kind_of("fails: http://a:8/#1 x"), "fails: http://a:8/#1");
+  EXPECT_EQ(LogLimiter::target_kind_of("fails: http://a/"), "fails: http://a/");
+  for (const char* other :
+       {"", "fails", "fails:", "fails: ", "a 1: https://a/", "x: y https://a/"}) {
+    EXPECT_EQ(LogLimiter::target_kind_of(other), "") << other;
+  }
+}
+
 TEST(LogTest, JsonStringsAreAlwaysJson) {
   for (const char* message : {"plain", "quote \" and \\", "line\nend\x01", "\xff\xfe", "zoë 🌙"}) {
     EXPECT_EQ(check_json(log_json_string(message), false), std::nullopt) << message;

@@ -120,14 +120,15 @@ TEST_F(IntakeTest, HooksAndTargets) {
   EXPECT_EQ(ask(get("/v1/hooks/abd")).status, 404);
 
   TargetStatus target;
-  target.url = "https://a/";
+  target.url = "https://a/b";
+  target.log_name = "https://a/#12345678";
   target.state = "ok";
   target.waiting = 5;
   target.last_attempt_ms = 1000;
   backend_.target_list = {target};
   EXPECT_EQ(
       ask(get("/v1/targets?limit=7")).body,
-      R"({"targets":[{"url":"https://a/","state":"ok","waiting":5,"in_flight":0,"retrying":0,)"
+      R"({"targets":[{"url":"https://a/b","log_name":"https://a/#12345678","state":"ok","waiting":5,"in_flight":0,"retrying":0,)"
       R"("delivered":0,"given_up":0,"last_status":0,"last_reason":"",)"
       R"("last_attempt_at":"1970-01-01T00:00:01.000Z"}]})");
   EXPECT_EQ(backend_.last_limit, 7u);

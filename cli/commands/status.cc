@@ -51,21 +51,27 @@ void print_daemon(const EngineStatus& status, Console& console) {
   console.print(render_table(rows));
 }
 
+// Of "https://a.example/#12345678" what tells it from the others of its origin.
+std::string in_log(const std::string& log_name) {
+  const std::size_t hash = log_name.find('#');
+  return hash == std::string::npos ? "-" : log_name.substr(hash);
+}
+
 void print_targets(const std::vector<TargetStatus>& targets, Console& console) {
   if (targets.empty()) return;
   std::vector<std::vector<std::string>> rows = {
-      {"TARGET", "STATE", "WAITING", "IN FLIGHT", "RETRYING", "DELIVERED", "LAST"}};
+      {"TARGET", "IN LOG", "STATE", "WAITING", "IN FLIGHT", "RETRYING", "DELIVERED", "LAST"}};
   for (const TargetStatus& target : targets) {
     if (rows.size() > targets_shown) break;
     const std::string last = !target.last_reason.empty() ? target.last_reason
                              : target.last_status == 0   ? "-"
                                                          : std::to_string(target.last_status);
-    rows.push_back({shortened(printable(target.url), 60), printable(target.state),
-                    std::to_string(target.waiting), std::to_string(target.in_flight),
-                    std::to_string(target.retrying), std::to_string(target.delivered),
-                    printable(last)});
+    rows.push_back({shortened(printable(target.url), 60), printable(in_log(target.log_name)),
+                    printable(target.state), std::to_string(target.waiting),
+                    std::to_string(target.in_flight), std::to_string(target.retrying),
+                    std::to_string(target.delivered), printable(last)});
   }
-  console.print("\n" + render_table(rows, {2, 3, 4, 5}));
+  console.print("\n" + render_table(rows, {3, 4, 5, 6}));
   if (targets.size() > targets_shown) {
     console.print_line("... and " + std::to_string(targets.size() - targets_shown) + " more");
   }

@@ -279,6 +279,7 @@ Answer targets_answer(const std::vector<TargetStatus>& targets) {
   for (const TargetStatus& target : targets) {
     json.begin_object();
     json.member("url", target.url);
+    json.member("log_name", target.log_name);
     json.member("state", target.state);
     json.member("waiting", target.waiting);
     json.member("in_flight", target.in_flight);

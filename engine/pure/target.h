@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "engine/pure/batch.h"
 #include "engine/pure/policy_table.h"
@@ -50,6 +51,37 @@ struct Bag {
   bool is_retry() const { return key && key->retry != nullptr; }
 };
 
+// Whether a target works, for the log, which hears of the changes and not of each attempt. A target
+// that comes and goes is announced once in so many seconds.
+class TargetHealth {
+ public:
+  static constexpr std::uint32_t announce_interval_s = 60;
+
+  bool is_failing() const { return failures_ > 0; }
+  // An attempt failed; `now_s` goes ahead steadily, from 1. True: to be announced.
+  bool failed(std::uint32_t now_s) {
+    if (failures_ < UINT32_MAX) failures_ += 1;
+    if (is_announced_ || (announced_s_ != 0 && now_s - announced_s_ < announce_interval_s)) {
+      return false;
+    }
+    announced_s_ = now_s;
+    return is_announced_ = true;
+  }
+  // One delivered. True: to be announced, as its failure was; says how many failed in a row, and
+  // for how long since that was said.
+  bool worked(std::uint32_t now_s, std::uint32_t& failures, std::uint32_t& for_s) {
+    failures = failures_;
+    for_s = now_s - announced_s_;
+    failures_ = 0;
+    return std::exchange(is_announced_, false);
+  }
+
+ private:
+  std::uint32_t failures_ = 0;     // since it worked
+  std::uint32_t announced_s_ = 0;  // last; 0: never
+  bool is_announced_ = false;      // that it fails
+};
+
 // Everything about a target, on the one shard it belongs to. Made by make(): its url stands behind
 // it, for there may be a million.
 struct TargetState {
@@ -78,6 +110,7 @@ struct TargetState {
   std::uint32_t batches = 0;    // of all bags
   std::uint32_t in_flight = 0;  // batches
   std::uint32_t retrying = 0;   // batches, the due ones included
+  TargetHealth health;
 
   // In the shard's ring of targets that can send, or in its list of idle ones; never in both.
   TargetState* prev = nullptr;

@@ -6,6 +6,7 @@
 #include "engine/pure/url.h"
 #include "engine/shell/engine_impl.h"
 #include "engine/shell/guarded.h"
+#include "engine/shell/log_text.h"
 #include "engine/shell/progress_wait.h"
 #include "postbag/store.h"
 
@@ -298,6 +299,7 @@ std::vector<TargetStatus> Engine::Impl::targets(std::size_t limit) {
     return held(a) != held(b) ? held(a) > held(b) : a.url < b.url;
   });
   if (all.size() > limit) all.resize(limit);
+  for (TargetStatus& target : all) target.log_name = log_url(target.url);
   return all;
 }
 

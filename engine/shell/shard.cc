@@ -308,24 +308,40 @@ void Shard::attempt_done(AttemptToken token, AttemptResult&& result) {
   slot->batch = nullptr;
   free_slots_.push_back(slot);
   if (result.reason == Reason::shutdown) result.counted = false;  // we broke it off, not the peer
-  if (!result.delivered()) log_attempt(batch, result);
   // Answers that came together share a reading; the interval of a retry counts from its own.
   if (!std::exchange(has_done_at_, true) || !result.delivered()) done_at_ = clock_now();
+  if (!result.delivered() || batch.bag->target->health.is_failing()) {
+    log_outcome(batch, result, done_at_.steady);
+  }
   core_.attempt_done(batch, std::move(result), done_at_);
   need_cycle();
 }
 
-void Shard::log_attempt(const Batch& batch, const AttemptResult& result) {
-  if (!logger_.enabled(LogLevel::warning)) return;
+// Of a target that fails the log says that it does, what is given up, and when it works again; each
+// attempt only at `debug`.
+void Shard::log_outcome(const Batch& batch, const AttemptResult& result, TimePoint now) {
+  TargetState& target = *batch.bag->target;
+  const auto now_s = static_cast<std::uint32_t>(
+      1 + std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count());
+  if (result.delivered()) {
+    std::uint32_t failures = 0, for_s = 0;
+    if (!target.health.worked(now_s, failures, for_s)) return;
+    return logger_.log(LogLevel::info, "works again: " + log_url(target.url) + " after " +
+                                           std::to_string(failures) + " failed attempts, in " +
+                                           std::to_string(for_s) + " s");
+  }
+  const bool is_new = result.reason != Reason::shutdown && target.health.failed(now_s);
   const std::uint32_t retries = core_.retries_of(batch);
   const bool gives_up = result.final || (result.counted && batch.attempts > retries);
-  std::string line = gives_up ? "given up: " : "attempt failed: ";
-  line += log_url(batch.bag->target->url) + " " + reason_token(result.reason, result.status);
+  const LogLevel level = gives_up || is_new ? LogLevel::warning : LogLevel::debug;
+  if (!logger_.enabled(level)) return;
+  std::string line = gives_up ? "given up: " : is_new ? "fails: " : "attempt failed: ";
+  line += log_url(target.url) + " " + reason_token(result.reason, result.status);
   line += ", batch " + to_string(core_.batch_id(batch)) + " of " + std::to_string(batch.hooks);
   line += ", attempt " + std::to_string(batch.attempts) + " of " +
           std::to_string(std::uint64_t{retries} + 1);
   if (!result.detail.empty()) line += ": " + log_escape(result.detail);
-  logger_.log(gives_up ? LogLevel::warning : LogLevel::info, line);
+  logger_.log(level, line);
 }
 
 void Shard::arm_timer() {

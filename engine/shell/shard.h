@@ -153,7 +153,7 @@ class Shard : public AttemptSink, public Wakeable {
   void arm_timer();
   void publish(const Now& now);
   void tell();
-  void log_attempt(const Batch& batch, const AttemptResult& result);
+  void log_outcome(const Batch& batch, const AttemptResult& result, TimePoint now);
 
   ShardHost& host_;
   Logger logger_;

@@ -1,0 +1,53 @@
+// What the engine says about targets in its log.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/engine_support.h"
+
+namespace postbag::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::MatchesRegex;
+using testing::StartsWith;
+
+class EngineLog : public testing::Test {
+ protected:
+  EngineLog() {
+    options.defaults.batch.size = 1;
+    options.defaults.retry.retries = 9;
+  }
+
+  Options options = loopback_options();
+  Logger logger;
+};
+
+// One line an attempt hid what matters, and none said that it was over.
+TEST_F(EngineLog, ATargetIsSaidToFailAndToWorkAgain) {
+  FaultReceiver receiver(replying([](const FaultRequest& request) {
+    return FaultReply::status(request.index < 5 ? 503 : 200);
+  }));
+  LoggedLines lines(logger, LogLevel::info);
+  Engine engine(options, make_memory_store(), logger);
+  ASSERT_TRUE(engine.submit(receiver.url("/secret"), "1").ok());
+  ASSERT_TRUE(engine.wait_idle(patience));
+  const std::string name = engine.targets().at(0).log_name;
+  EXPECT_THAT(name, MatchesRegex("http://127.0.0.1:[0-9]+/#[0-9a-f]{8}"));
+  EXPECT_THAT(lines.all(),
+              ElementsAre(StartsWith("fails: " + name + " status_503, batch "),
+                          StartsWith("works again: " + name + " after 5 failed attempts, in ")));
+}
+
+TEST_F(EngineLog, EachAttemptIsSaidAtDebugAndWhatIsGivenUpAsAWarning) {
+  options.defaults.retry.retries = 2;
+  FaultReceiver receiver(replying([](const FaultRequest&) { return FaultReply::status(500); }));
+  LoggedLines lines(logger, LogLevel::debug);
+  Engine engine(options, make_memory_store(), logger);
+  ASSERT_TRUE(engine.submit(receiver.url(), "1").ok());
+  ASSERT_TRUE(engine.wait_idle(patience));
+  EXPECT_THAT(lines.all(), ElementsAre(StartsWith("fails: "), StartsWith("attempt failed: "),
+                                       StartsWith("given up: ")));
+}
+
+}  // namespace
+}  // namespace postbag::test
