@@ -38,25 +38,43 @@ std::string format_listen(const ListenAddress& address) {
   return (v6 ? "[" + address.host + "]" : address.host) + ":" + std::to_string(address.port);
 }
 
-std::uint16_t find_free_port(const ListenAddress& address) {
+namespace {
+
+// Binds a socket there, and lets go of it; the port that it had. Throws std::system_error.
+std::uint16_t try_to_bind(const ListenAddress& address, const std::string& what) {
   const bool v6 = address.host.find(':') != std::string::npos;
   sockaddr_storage name{};
   socklen_t size = v6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
   void* host = v6 ? static_cast<void*>(&reinterpret_cast<sockaddr_in6*>(&name)->sin6_addr)
                   : static_cast<void*>(&reinterpret_cast<sockaddr_in*>(&name)->sin_addr);
+  (v6 ? reinterpret_cast<sockaddr_in6*>(&name)->sin6_port
+      : reinterpret_cast<sockaddr_in*>(&name)->sin_port) = htons(address.port);
   name.ss_family = v6 ? AF_INET6 : AF_INET;
   inet_pton(name.ss_family, address.host.c_str(), host);
   const int fd = socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   auto* any = reinterpret_cast<sockaddr*>(&name);
-  if (fd < 0 || bind(fd, any, size) != 0 || getsockname(fd, any, &size) != 0) {
+  // As the listener will: what a daemon before us left in TIME_WAIT is no obstacle.
+  const int yes = 1;
+  if (fd < 0 ||
+      (address.port != 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0) ||
+      bind(fd, any, size) != 0 || getsockname(fd, any, &size) != 0) {
     const int error = errno;
     if (fd >= 0) close(fd);
-    throw std::system_error(error, std::generic_category(),
-                            "[intake] listen: no port at " + format_listen(address));
+    throw std::system_error(error, std::generic_category(), what + format_listen(address));
   }
   close(fd);
   return ntohs(v6 ? reinterpret_cast<const sockaddr_in6*>(&name)->sin6_port
                   : reinterpret_cast<const sockaddr_in*>(&name)->sin_port);
+}
+
+}  // namespace
+
+std::uint16_t find_free_port(const ListenAddress& address) {
+  return try_to_bind(address, "[intake] listen: no port at ");
+}
+
+void check_can_listen(const ListenAddress& address) {
+  try_to_bind(address, "[intake] listen: cannot listen on ");
 }
 
 std::vector<std::string> own_addresses_of(const ListenAddress& address) {

@@ -22,6 +22,10 @@ std::string format_listen(const ListenAddress& address);
 // start fails. Throws std::system_error.
 std::uint16_t find_free_port(const ListenAddress& address);
 
+// Whether a listener could be bound there now, before anything is done that a start leaves behind.
+// Throws std::system_error.
+void check_can_listen(const ListenAddress& address);
+
 // Every "address:port" that reaches a listener there: itself, or all addresses of this machine for
 // 0.0.0.0 and [::].
 std::vector<std::string> own_addresses_of(const ListenAddress& address);

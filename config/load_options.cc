@@ -216,6 +216,7 @@ class Reader {
   }
 
   void note_pair(const std::string& where, const BatchPolicy& batch) {
+    if (batch.time == Duration::zero() && batch.size == 1) return;  // nothing waits
     if (batch.time == Duration::zero()) {
       loaded_.notes.push_back(where + ": waits without limit until " + std::to_string(batch.size) +
                               " hooks are there (no time is set)");

@@ -22,6 +22,14 @@ using ::testing::Not;
 class BinaryTest : public BinaryFixture {};
 using Target = BinaryTarget;
 
+std::size_t count_of(const std::string& text, const std::string& part) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+    ++count;
+  }
+  return count;
+}
+
 constexpr const char* no_retries = "[retry]\nretries = 0\n";
 
 // --- Exit codes and files ---
@@ -486,9 +494,58 @@ TEST_F(BinaryTest, MemoryDurabilityIsSaidOnce) {
   daemon->signal(SIGTERM);
   const ProcessResult result = daemon->wait();
   EXPECT_EQ(result.exit_code, 0);
-  const std::size_t first = result.err.find("durability is memory");
-  ASSERT_NE(first, std::string::npos);
-  EXPECT_EQ(result.err.find("durability is memory", first + 1), std::string::npos);
+  // In whatever words.
+  EXPECT_EQ(count_of(result.err, "kill"), 1u) << result.err;
+}
+
+// What runs, where, on what: two lines said that it listens, none the rest.
+TEST_F(BinaryTest, OneLineSaysThatItIsReady) {
+  write_config("[engine]\nthreads = 2\n[retry]\nretries = 0\n", "time = 0.01");
+  Target target;
+  target.answer_with(500);
+  auto daemon = serve();
+  {
+    ControlClient client = control();
+    ASSERT_EQ(post_hooks(client, hook(target.url(), "1")).status, 202);
+  }
+  for (int looks = 0; looks < 1'000 && number(run({"status", "--json"}), "failed") == 0; ++looks) {
+  }
+  stop(*daemon);
+  daemon = serve();
+  daemon->signal(SIGTERM);
+  const ProcessResult ended = daemon->wait();
+  EXPECT_EQ(count_of(ended.err, "listen"), 1u) << ended.err;
+  EXPECT_THAT(ended.err,
+              ::testing::ContainsRegex(
+                  " postbag [0-9.]+ is ready: listening on 127\\.0\\.0\\.1:[0-9]+, store "
+                  "postbag\\.db \\(fsync\\), 2 shards, 0 hooks waiting, 1 failed, "
+                  "(\\./)?postbag\\.toml\n"));
+}
+
+TEST_F(BinaryTest, APortThatIsTakenEndsTheStartWithoutATrace) {
+  LocalReceiver other(0, [](const ReceivedRequest&) { return ReceiverAnswer{}; });
+  const std::string taken = "127.0.0.1:" + std::to_string(other.port());
+  write_file("postbag.toml", "[intake]\nlisten = \"" + taken + "\"\n");
+  const ProcessResult ended = run({"serve"});
+  EXPECT_EQ(ended.exit_code, 71) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("[intake] listen: cannot listen on " + taken));
+  std::vector<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+    left.push_back(entry.path().filename());
+  }
+  EXPECT_THAT(left, ::testing::ElementsAre("postbag.toml"));
+}
+
+// Whoever starts it twice learns that, and not that a port is taken.
+TEST_F(BinaryTest, ASecondDaemonIsToldThatTheStoreIsInUse) {
+  write_config();
+  ChildProcess daemon({binary(), "serve", "--json"}, folder_.path());
+  const auto ready = daemon.wait_for_out("listening");
+  ASSERT_TRUE(ready);
+  write_file("postbag.toml", "[intake]\nlisten = \"" + json_text(*ready, "listening") + "\"\n");
+  const ProcessResult second = run({"serve"});
+  EXPECT_EQ(second.exit_code, 75) << second.err;
+  stop(daemon);
 }
 
 TEST_F(BinaryTest, LogLinesAreJsonOnRequest) {

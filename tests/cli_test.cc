@@ -425,6 +425,9 @@ TEST(OwnAddresses, ListenIsParsedStrictly) {
     EXPECT_FALSE(parse_listen(bad)) << bad;
   }
   EXPECT_THAT(own_addresses_of({"127.0.0.1", 99}), ElementsAre("127.0.0.1:99"));
+  const std::uint16_t port = find_free_port({"127.0.0.1", 0});
+  EXPECT_NE(port, 0);
+  EXPECT_NO_THROW(check_can_listen({"127.0.0.1", port}));
   EXPECT_THAT(own_addresses_of({"0.0.0.0", 99}),
               ::testing::IsSupersetOf({"127.0.0.1:99", "[::1]:99"}));
 }

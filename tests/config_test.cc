@@ -180,6 +180,7 @@ struct PairCase {
 const PairCase pair_cases[] = {
     {"", 100, 1s, ""},
     {"size = 500\n", 500, 0s, "waits without limit until 500 hooks are there"},
+    {"size = 1\n", 1, 0s, ""},
     {"time = 5\n", 0, 5s, "sends what is there after 5s"},
     {"size = 3\ntime = 60\n", 3, 60s, ""},
     {"time = 60\nsize = 3\n", 3, 60s, ""},

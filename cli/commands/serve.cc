@@ -145,11 +145,16 @@ class Daemon {
  private:
   static ListenAddress listen_address(const Options& options) {
     auto address = parse_listen(options.intake.listen);
-    if (address && address->port == 0) address->port = find_free_port(*address);
-    if (address) return *address;
-    throw CommandError(exit_config, "[intake] listen: \"" + options.intake.listen +
-                                        "\" is no address with a port; 127.0.0.1:8420 and "
-                                        "[::1]:8420 are some");
+    if (!address) {
+      throw CommandError(exit_config, "[intake] listen: \"" + options.intake.listen +
+                                          "\" is no address with a port; 127.0.0.1:8420 and "
+                                          "[::1]:8420 are some");
+    }
+    if (address->port == 0) address->port = find_free_port(*address);
+    // Before the store is opened: a port that is taken ends the start without a trace. If it is the
+    // daemon of this very store that has it, the store says so.
+    if (!connect_daemon(options)) check_can_listen(*address);
+    return *address;
   }
   static std::vector<std::string> tokens_of(const Options& options) {
     const std::string& path = options.intake.token_file;
@@ -166,10 +171,7 @@ class Daemon {
   }
   std::unique_ptr<Store> opened_store() {
     // Recovery counts what is pending: to read a large store twice would take twice as long.
-    auto store = open_store_alone(options_, true, arguments_.accept_loss, false);
-    log_.info("store " + options_.store.path + ": " + std::to_string(store->info().failed_hooks) +
-              " hooks failed");
-    return store;
+    return open_store_alone(options_, true, arguments_.accept_loss, false);
   }
   IntakeServerOptions server_options() const {
     IntakeServerOptions server;
@@ -192,17 +194,22 @@ class Daemon {
           }
         },
         [this] {
-          // Listens before anything is delivered: a port that is taken ends the start without a
-          // trace.
+          // Listens before anything is delivered: the port may have been taken meanwhile.
           server_.start();
         });
     if (found > 0) log_.info(progress.done(found, std::chrono::steady_clock::now()));
+    waiting_ = found;
   }
 
   void say_ready() {
     const std::string address = format_listen(listen_);
-    log_.info("listening on " + address + ", store " + options_.store.path + " (" +
-              std::string(durability_name(options_.store.durability)) + ")");
+    const EngineStatus status = engine_.status();
+    log_.info("postbag " + std::string(version()) + " is ready: listening on " + address +
+              ", store " + options_.store.path + " (" +
+              std::string(durability_name(options_.store.durability)) + "), " +
+              std::to_string(status.shards) + (status.shards == 1 ? " shard, " : " shards, ") +
+              std::to_string(waiting_) + " hooks waiting, " + std::to_string(status.failed) +
+              " failed, " + config_file_of(arguments_).value_or("no configuration file"));
     if (!arguments_.json) return;
     std::string out;
     JsonWriter json(out);
@@ -278,6 +285,7 @@ class Daemon {
   Engine engine_;
   EngineBackend backend_;
   IntakeServer server_;
+  std::uint64_t waiting_ = 0;  // hooks of an earlier run
   EngineForSignals for_signals_;
 };
 
@@ -291,9 +299,6 @@ int run_serve(const ServeArguments& arguments, Console& console) {
   SignalWatch signals({SIGINT, SIGTERM, SIGHUP});
   Log log(loaded.options.log);
   for (const std::string& note : loaded.notes) log.info("note: " + note);
-  if (loaded.options.store.durability == Durability::memory) {
-    log.warning("[store] durability is memory: a kill loses accepted hooks that wait");
-  }
   signals.start([&events](int number) { events.on_signal(number); });
   Daemon daemon(arguments, loaded.options, events, log, console);
   return daemon.run();

@@ -165,7 +165,7 @@ void IntakeServer::Impl::start() {
   date_line_ = date_line(wall_now_ms());
   thread_ = std::thread([this] { run(); });
   pthread_setname_np(thread_.native_handle(), "postbag-intake");
-  if (tcp_) logger_.log(LogLevel::info, "intake listens on " + address());
+  if (tcp_) logger_.log(LogLevel::debug, "intake listens on " + address());
 }
 
 void IntakeServer::Impl::run() {

@@ -278,6 +278,7 @@ EngineStatus Engine::Impl::status() const {
   status.memory_limit = options_.engine.max_memory;
   status.durability = options_.store.durability;
   status.uptime_seconds = uptime;
+  status.shards = static_cast<std::uint32_t>(shards_.size());
   status.draining = stopping_.load();
   status.recovering = recovering_.load();
   status.healthy = !store_thread_->failed() && !has_failed();

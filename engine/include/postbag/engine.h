@@ -83,6 +83,7 @@ struct EngineStatus {
   double accepted_per_second = 0, delivered_per_second = 0;  // over about the last 10 s
   Durability durability = Durability::memory;
   double uptime_seconds = 0;
+  std::uint32_t shards = 0;  // engine threads
   bool draining = false, recovering = false, healthy = true;
 };
 
