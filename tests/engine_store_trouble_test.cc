@@ -540,6 +540,15 @@ TEST_F(EngineStoreRetry, EndsWhereTheStoreFailsWhileRowsAreOut) {
   EXPECT_EQ(failed_rows(*engine).size(), 3u);
 }
 
+// A dry run told nothing of it: nothing would be sent.
+TEST_F(EngineStoreRetry, ADryRunThatCannotReadTheRowsIsAnError) {
+  make_failed(3);
+  EXPECT_EQ(engine->plan_retry({}).hooks, 3u);
+  control->fail_list();
+  EXPECT_EQ(engine->plan_retry({}).error, Errc::store_io);
+  EXPECT_FALSE(engine->plan_retry({}).error);
+}
+
 TEST_F(EngineStoreRetry, EndsWhereAShardHaltsWhileRowsAreOut) {
   then_status = 500;
   const auto out_of_memory = std::make_shared<std::atomic<bool>>(false);

@@ -257,6 +257,14 @@ TEST_F(IntakeTest, RetryAnswersAtTheEnd) {
             R"({"hooks":10,"targets":2,"requests":3,"bytes":400,"skipped":1})");
 }
 
+TEST_F(IntakeTest, APlanOfRowsThatCannotBeReadIsAnError) {
+  start();
+  backend_.plan_error = make_error_code(Errc::store_io);
+  const Response response = ask(request("POST", "/v1/failed/plan"));
+  EXPECT_EQ(response.status, 500);
+  EXPECT_THAT(response.body, HasSubstr(R"("code":"store_io")"));
+}
+
 TEST_F(IntakeTest, ARetryThatWasCutShortIsAnError) {
   start();
   backend_.retry_steps = {{3, 1, 1, 5, make_error_code(Errc::store_failed)}};

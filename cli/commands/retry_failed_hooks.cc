@@ -141,7 +141,9 @@ int dry_run(StoreHolder& holder, Options options, const RetryOptions& retry, boo
   if (!holder.daemon) {
     options.store.durability = Durability::memory;
     Engine engine(options, std::move(holder.store));
-    return report_plan(engine.plan_retry(retry), as_json, console);
+    const RetryPlan plan = engine.plan_retry(retry);
+    if (plan.error) throw CommandError(exit_code_of(plan.error), plan.error.message());
+    return report_plan(plan, as_json, console);
   }
   ControlRequest request;
   request.method = "POST";

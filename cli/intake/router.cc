@@ -437,7 +437,10 @@ void Router::plan_retry(const SharedExchange& exchange, Query& query) {
   RetryOptions options;
   const auto error = take_retry_options(query, options);
   if (error) return exchange->answer(error_answer(*error));
-  run_blocking(exchange, [this, options] { return plan_answer(backend_.plan_retry(options)); });
+  run_blocking(exchange, [this, options] {
+    const RetryPlan plan = backend_.plan_retry(options);
+    return plan.error ? error_answer(to_api_error(plan.error)) : plan_answer(plan);
+  });
 }
 
 void Router::retry_failed(const SharedExchange& exchange, Query& query) {

@@ -253,7 +253,10 @@ RetryPlan plan_retry_job(Engine::Impl& engine, const RetryOptions& options) {
     const auto error = engine.store_thread().run([&](Store& store) {
       return store.list_failed(options.filter, after, slice_limits(), page);
     });
-    if (error) break;
+    if (error) {
+      plan.error = error;
+      return plan;
+    }
     for (const FailedHook& row : page.rows) {
       if (options.limit && plan.hooks >= *options.limit) return plan;
       std::string canonical;

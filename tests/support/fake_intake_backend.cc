@@ -177,7 +177,7 @@ RetryProgress FakeIntakeBackend::retry_failed(const RetryOptions& options) {
 
 RetryPlan FakeIntakeBackend::plan_retry(const RetryOptions& options) {
   last_filter = options.filter;
-  return {10, 2, 3, 400, 1};
+  return {10, 2, 3, 400, 1, plan_error};
 }
 
 PurgeResult FakeIntakeBackend::purge_failed(const FailedFilter& filter,

@@ -42,6 +42,7 @@ class FakeIntakeBackend : public IntakeBackend {
   std::optional<std::uint32_t> last_retries;
   int purges = 0;
   std::error_code purge_error;
+  std::error_code plan_error;
 
   void answer_next_with(SubmitResult result);
   // From now on submit() keeps the hooks and answers when they are released.

@@ -126,6 +126,7 @@ struct RetryOptions {
 // What `--dry-run` says.
 struct RetryPlan {
   std::uint64_t hooks = 0, targets = 0, requests = 0, bytes = 0, skipped = 0;
+  std::error_code error{};  // the rows could not be read; the numbers say nothing then
 };
 
 struct DrainReport {
