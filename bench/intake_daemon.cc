@@ -53,7 +53,7 @@ class ConstantBackend : public IntakeBackend {
     return {};
   }
   std::uint64_t flush(std::optional<std::string_view>) override { return 0; }
-  std::uint64_t cancel(std::string_view) override { return 0; }
+  CancelResult cancel(std::string_view) override { return {}; }
   std::error_code backup(const std::string&) override { return {}; }
 };
 

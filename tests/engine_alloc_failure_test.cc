@@ -88,7 +88,7 @@ void fail_the_producer(std::uint32_t threads, const std::string& id_prefix, bool
     accepted += 20;
   }
   EXPECT_EQ(engine.status().pending, accepted);
-  EXPECT_EQ(engine.cancel("*"), accepted);
+  EXPECT_EQ(engine.cancel("*").cancelled, accepted);
   EXPECT_TRUE(engine.wait_idle(patience));
   EXPECT_LT(engine.status().memory_bytes, 100'000u);  // no reservation is left
 }
@@ -231,7 +231,7 @@ TEST(EngineAllocFailureTest, ARecoveryOfSeveralShardsWithoutMemoryEnds) {
 TEST(EngineAllocFailureTest, ARetryRunThatEndsWithoutMemoryLeavesItsRowsFree) {
   Engine engine(waiting_options(2), make_memory_store());
   ASSERT_TRUE(engine.submit(some_hooks("")).ok());
-  EXPECT_EQ(engine.cancel("*"), 20u);
+  EXPECT_EQ(engine.cancel("*").cancelled, 20u);
   std::uint64_t ended_early = 0;
   for (std::uint64_t nth = 0; nth < 5000; ++nth) {
     FailingNew::arm(FailingNew::Who::this_thread, nth);

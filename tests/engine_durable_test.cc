@@ -294,7 +294,7 @@ TEST_P(EngineDurable, FindsAHookByItsIdInEveryState) {
   EXPECT_EQ(restart_and_recover(), 4u);
   EXPECT_TRUE(eventually([&] { return engine->find_hook(id)->state == "retrying"; }));
   EXPECT_EQ(engine->find_hook("own")->state, "retrying");
-  EXPECT_EQ(engine->cancel("*"), 4u);
+  EXPECT_EQ(engine->cancel("*").cancelled, 4u);
   EXPECT_EQ(engine->find_hook(id)->state, "failed");
   EXPECT_EQ(engine->find_hook("own")->state, "failed");
   const auto rows = failed_rows(*engine);
@@ -315,7 +315,7 @@ TEST_P(EngineDurable, CancelsWhatItFoundInTheStore) {
   ASSERT_TRUE(receiver.wait_for_requests(1));
   EXPECT_EQ(restart_and_recover(), 5u);
   ASSERT_TRUE(receiver.wait_for_requests(2));
-  EXPECT_EQ(engine->cancel("*"), 3u);
+  EXPECT_EQ(engine->cancel("*").cancelled, 3u);
   EXPECT_TRUE(eventually([&] { return failed_rows(*engine).size() == 3; }));
   EXPECT_THAT(bodies(failed_rows(*engine)), ElementsAre("3", "4", "5"));
   receiver.release();
@@ -332,7 +332,7 @@ TEST_P(EngineDurable, ADamagedNumberOfHooksIsOneFailedRow) {
     EXPECT_TRUE(engine->submit(receiver.url(std::string("/") + payload), payload).ok());
   }
   EXPECT_TRUE(engine->submit(refusing.url(), "4").ok());
-  EXPECT_EQ(engine->cancel(refusing.url()), 1u);
+  EXPECT_EQ(engine->cancel(refusing.url()).cancelled, 1u);
   ASSERT_TRUE(eventually([&] { return failed_rows(*engine).size() == 1; }));
   engine.reset();
   SQLite::Database(options.store.path, SQLite::OPEN_READWRITE)

@@ -99,7 +99,7 @@ TEST(EngineFind, KnowsEveryState) {
   EXPECT_TRUE(eventually([&] { return engine->find_hook(id)->state == "retrying"; }));
   EXPECT_EQ(engine->find_hook(id)->reason, "status_503");
   EXPECT_EQ(engine->find_hook(id)->status, 503);
-  EXPECT_EQ(engine->cancel("*"), 1u);
+  EXPECT_EQ(engine->cancel("*").cancelled, 1u);
   EXPECT_EQ(engine->find_hook(id)->state, "failed");
   EXPECT_EQ(engine->find_hook(id)->reason, "cancelled");
   receiver.push(FaultReply::status(204));
@@ -126,7 +126,7 @@ TEST(EngineLooks, IdsCountAsMemoryAndTakeHalfOfItAtMost) {
       engine->submit(hook_with_id(receiver.url(), "1", "id-" + std::to_string(next)), {},
                      [](const SubmitResult& answer) { EXPECT_TRUE(answer.ok()); });
     }
-    EXPECT_EQ(engine->cancel("*"), static_cast<std::uint64_t>(count));
+    EXPECT_EQ(engine->cancel("*").cancelled, static_cast<std::uint64_t>(count));
   };
   const auto memory_is_about = [&](std::uint64_t bytes) {
     return eventually([&] {

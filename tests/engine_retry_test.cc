@@ -212,8 +212,8 @@ TEST(EngineCancel, MovesWhatIsNotOnTheWire) {
   EXPECT_TRUE(engine->submit(hooks_to(receiver.url("/a"), {"1", "2", "3", "4", "5"})).ok());
   EXPECT_TRUE(engine->submit(receiver.url("/b"), "6").ok());
   ASSERT_TRUE(receiver.wait_for_requests(1));
-  EXPECT_EQ(engine->cancel("*/nothing"), 0u);
-  EXPECT_EQ(engine->cancel("*/a"), 3u);
+  EXPECT_EQ(engine->cancel("*/nothing").cancelled, 0u);
+  EXPECT_EQ(engine->cancel("*/a").cancelled, 3u);
   const auto rows = failed_rows(*engine);  // stored already
   EXPECT_THAT(bodies(rows), ElementsAre("3", "4", "5"));
   for (const FailedHook& row : rows) {

@@ -397,6 +397,18 @@ TEST_F(EngineStore, WantOfRoomIsLoggedOnceWithTheLimit) {
                           "a limit of the test: 9 of 10"));
 }
 
+// It told how many it had cancelled; the next start would have sent them.
+TEST_F(EngineStore, ACancelThatIsNotStoredIsAnError) {
+  FaultReceiver receiver;
+  start();
+  ASSERT_TRUE(engine->submit(receiver.url(), "1").ok());
+  control->refuse_all(Errc::store_failed);
+  EXPECT_EQ(engine->cancel("*").error, Errc::store_failed);
+  control->refuse_all(Errc::ok);
+  engine.reset();
+  EXPECT_EQ(pending_in_store(), 1u);
+}
+
 // One failed hook that found no room held back every settle, which would have made some.
 TEST_F(EngineStore, WhatIsDeliveredLeavesTheStoreWhereFailuresFindNoRoom) {
   FaultReceiver refusing(always(500)), receiver(hanging());
@@ -447,7 +459,7 @@ TEST_F(EngineStore, AStoreThatFailsEndsIntake) {
   EXPECT_FALSE(engine->status().healthy);
   EXPECT_FALSE(engine->wait_idle());  // ends: it never will be idle
   engine->flush();
-  engine->cancel("*");  // ends, too
+  EXPECT_EQ(engine->cancel("*").error, Errc::store_failed);
   int calls = 0;
   engine->on_fatal([&](std::error_code error) {
     calls += 1;

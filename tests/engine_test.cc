@@ -449,7 +449,7 @@ TEST(EngineNumbers, AddUp) {
   EXPECT_EQ(targets[2].last_status, 200);
   EXPECT_EQ(targets[2].last_reason, "");
   EXPECT_EQ(engine->targets(1).size(), 1u);
-  EXPECT_EQ(engine->cancel("*"), 5u);  // all but what is on the wire
+  EXPECT_EQ(engine->cancel("*").cancelled, 5u);  // all but what is on the wire
   stuck.release();
   EXPECT_TRUE(engine->wait_idle(patience));
   EXPECT_EQ(engine->status().delivered, 4u);

@@ -142,6 +142,8 @@ TEST_F(IntakeTest, FlushAndCancel) {
   EXPECT_EQ(backend_.last_text, "flush https://a/");
   EXPECT_EQ(ask(request("DELETE", "/v1/hooks?target=https://a/*")).body, R"({"cancelled":8})");
   EXPECT_EQ(backend_.last_text, "cancel https://a/*");
+  backend_.cancel_error = make_error_code(Errc::store_failed);
+  EXPECT_EQ(ask(request("DELETE", "/v1/hooks?target=*")).status, 503);
   EXPECT_EQ(ask(request("DELETE", "/v1/hooks")).status, 400);
   EXPECT_EQ(ask(request("POST", "/v1/flush?all=true")).status, 400);
   const Response nonsense = ask(request("POST", "/v1/flush?target=nonsense"));

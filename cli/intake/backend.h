@@ -37,7 +37,7 @@ class IntakeBackend {
   virtual PurgeResult purge_failed(const FailedFilter& filter,
                                    std::optional<std::uint64_t> limit) = 0;
   virtual std::uint64_t flush(std::optional<std::string_view> target) = 0;
-  virtual std::uint64_t cancel(std::string_view target_glob) = 0;
+  virtual CancelResult cancel(std::string_view target_glob) = 0;
   virtual std::error_code backup(const std::string& path) = 0;
 };
 

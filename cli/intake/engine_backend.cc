@@ -52,7 +52,7 @@ std::uint64_t EngineBackend::flush(std::optional<std::string_view> target) {
   return engine_.flush(target);
 }
 
-std::uint64_t EngineBackend::cancel(std::string_view target_glob) {
+CancelResult EngineBackend::cancel(std::string_view target_glob) {
   return engine_.cancel(target_glob);
 }
 

@@ -22,7 +22,7 @@ class EngineBackend : public IntakeBackend {
   RetryPlan plan_retry(const RetryOptions& options) override;
   PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit) override;
   std::uint64_t flush(std::optional<std::string_view> target) override;
-  std::uint64_t cancel(std::string_view target_glob) override;
+  CancelResult cancel(std::string_view target_glob) override;
   std::error_code backup(const std::string& path) override;
 
  private:

@@ -330,7 +330,9 @@ void Router::cancel(const SharedExchange& exchange, Query& query) {
   if (!error && !target) error = bad_query("'target' is missing (a glob; * is every target)");
   if (error) return exchange->answer(error_answer(*error));
   run_blocking(exchange, [this, glob = target_pattern(*target)] {
-    return count_answer("cancelled", backend_.cancel(glob));
+    const CancelResult result = backend_.cancel(glob);
+    return result.error ? error_answer(to_api_error(result.error))
+                        : count_answer("cancelled", result.cancelled);
   });
 }
 

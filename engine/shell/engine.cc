@@ -238,7 +238,7 @@ std::uint64_t Engine::recover(const std::function<void(std::uint64_t)>& progress
 std::uint64_t Engine::flush(std::optional<std::string_view> target) {
   return impl_->flush(target);
 }
-std::uint64_t Engine::cancel(std::string_view glob) {
+CancelResult Engine::cancel(std::string_view glob) {
   return impl_->cancel(glob);
 }
 bool Engine::wait_idle(std::optional<Duration> timeout) {

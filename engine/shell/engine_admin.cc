@@ -37,12 +37,15 @@ std::uint64_t Engine::Impl::flush(std::optional<std::string_view> target) {
   return sum(ask_shards([url](ShardCore& core, const Now& now) { return core.flush(url, now); }));
 }
 
-std::uint64_t Engine::Impl::cancel(std::string_view target_glob) {
+CancelResult Engine::Impl::cancel(std::string_view target_glob) {
   const std::string glob(target_glob);
-  const std::uint64_t hooks =
+  CancelResult result;
+  result.cancelled =
       sum(ask_shards([glob](ShardCore& core, const Now& now) { return core.cancel(glob, now); }));
-  wait_stored(std::nullopt);
-  return hooks;
+  if (!wait_stored(std::nullopt)) {
+    result.error = fatal_error().value_or(make_error_code(Errc::store_failed));
+  }
+  return result;
 }
 
 // Waits until everything that the shards decided so far is stored. False: not in time, or it never

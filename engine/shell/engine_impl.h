@@ -39,7 +39,7 @@ class Engine::Impl : public ShardHost {
 
   // engine_admin.cc
   std::uint64_t flush(std::optional<std::string_view> target);
-  std::uint64_t cancel(std::string_view target_glob);
+  CancelResult cancel(std::string_view target_glob);
   bool wait_idle(std::optional<Duration> timeout);
   DrainReport drain(Duration timeout);
   void hurry();

@@ -196,9 +196,9 @@ std::uint64_t FakeIntakeBackend::flush(std::optional<std::string_view> target) {
   return 7;
 }
 
-std::uint64_t FakeIntakeBackend::cancel(std::string_view target_glob) {
+CancelResult FakeIntakeBackend::cancel(std::string_view target_glob) {
   last_text = "cancel " + std::string(target_glob);
-  return 8;
+  return {8, cancel_error};
 }
 
 std::error_code FakeIntakeBackend::backup(const std::string& path) {

@@ -42,7 +42,7 @@ class FakeIntakeBackend : public IntakeBackend {
   std::optional<std::uint32_t> last_retries;
   int purges = 0;
   std::error_code purge_error;
-  std::error_code plan_error;
+  std::error_code plan_error, cancel_error;
 
   void answer_next_with(SubmitResult result);
   // From now on submit() keeps the hooks and answers when they are released.
@@ -72,7 +72,7 @@ class FakeIntakeBackend : public IntakeBackend {
   RetryPlan plan_retry(const RetryOptions& options) override;
   PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit) override;
   std::uint64_t flush(std::optional<std::string_view> target) override;
-  std::uint64_t cancel(std::string_view target_glob) override;
+  CancelResult cancel(std::string_view target_glob) override;
   std::error_code backup(const std::string& path) override;
 
  private:

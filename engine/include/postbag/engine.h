@@ -140,6 +140,11 @@ struct PurgeResult {
   std::error_code error;  // what ended it; what was purged before stays purged
 };
 
+struct CancelResult {
+  std::uint64_t cancelled = 0;
+  std::error_code error;  // the engine failed before it was stored: a restart may send them
+};
+
 // The delivery engine. Every member function may be called from any thread, also from callbacks
 // unless said otherwise; those marked *blocks* must not be called from an engine thread (a
 // callback).
@@ -179,7 +184,7 @@ class Engine {
   std::uint64_t flush(std::optional<std::string_view> target = {});
   // Moves the hooks that are not on the wire, of targets that match the glob, to failed(cancelled).
   // *Blocks* until stored.
-  std::uint64_t cancel(std::string_view target_glob);
+  CancelResult cancel(std::string_view target_glob);
   // *Blocks* until every accepted hook has its outcome, or the deadline. True: none is left.
   bool wait_idle(std::optional<Duration> timeout = {});
   // Closes submit(), cuts every bag, gives each unattempted batch one attempt, ends when nothing is
