@@ -150,14 +150,16 @@ TEST_F(BinarySendTest, ADiskThatFailsEndsItWithItsCode) {
   Target target;
   target.answer_with(500);
   ASSERT_EQ(run({"send"}).exit_code, 0);  // the store is there
-  int accepted_first = 0;
-  for (int write = 4; write < 12; ++write) {
+  int accepted_first = 0, write = 1;
+  for (;; ++write) {
     const ProcessResult sent =
         run_process({"/usr/bin/env", std::string("LD_PRELOAD=") + POSTBAG_SHIM,
                      "POSTBAG_KILL_POINT=wal.write.before", "POSTBAG_KILL_EIO=1",
                      "POSTBAG_KILL_NTH=" + std::to_string(write), binary(), "send", "--json"},
                     folder_.path(), hooks(target.url(), 20));
-    EXPECT_EQ(sent.exit_code, 74) << write << ' ' << sent.err;
+    // It has fewer writes than that.
+    if (sent.exit_code == 1 && number(sent, "failed") == 20u) break;
+    ASSERT_EQ(sent.exit_code, 74) << write << ' ' << sent.err;
     if (sent.out.empty()) continue;  // it failed while it was opened
     ++accepted_first;
     EXPECT_EQ(number(sent, "delivered"), 0u);
@@ -165,6 +167,7 @@ TEST_F(BinarySendTest, ADiskThatFailsEndsItWithItsCode) {
     EXPECT_THAT(sent.err, HasSubstr("store failed"));
   }
   EXPECT_GT(accepted_first, 0);
+  EXPECT_GT(write, 4);
 }
 
 }  // namespace
