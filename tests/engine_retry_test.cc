@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <set>
+#include <stop_token>
 
 #include "tests/support/engine_support.h"
 #include "tests/support/failing_store.h"
@@ -429,6 +430,126 @@ TEST(EngineRetry, StopsWhenNobodyWantsMore) {
   EXPECT_EQ(engine->retry_failed({}).delivered, rows - done.delivered);
 }
 
+// Of rows that go one by one, one after the other.
+struct StoppableRun {
+  explicit StoppableRun(int rows, std::uint32_t retries = 0, Duration retry_interval = hours(1)) {
+    Options options = loopback_options();
+    engine = make_engine(options);
+    make_failed(*engine, receiver, rows, 1);
+    before = receiver.request_count();
+    options.defaults.batch.size = 1;
+    options.defaults.retry.retries = retries;
+    options.defaults.retry.retry_interval = retry_interval;
+    engine->reload(options);
+    retry.stop = stop.get_token();
+    retry.leave = leave.get_token();
+  }
+  void begin() {
+    run = std::async(std::launch::async, [this] { return engine->retry_failed(retry); });
+  }
+  std::size_t sent() const { return receiver.request_count() - before; }
+
+  std::atomic<bool> hangs = false;
+  FaultReceiver receiver{replying([this](const FaultRequest&) {
+    return hangs ? FaultReply::hang().then(FaultReply::status(200)) : FaultReply::status(503);
+  })};
+  std::unique_ptr<Engine> engine;
+  std::size_t before = 0;
+  std::stop_source stop, leave;
+  RetryOptions retry;
+  std::future<RetryProgress> run;
+};
+
+// All rows that were read already, up to 20,000, were sent, each with all of its retries.
+TEST(EngineRetry, AStoppedRunSendsNothingMore) {
+  StoppableRun one(600);
+  one.hangs = true;
+  one.begin();
+  ASSERT_TRUE(one.receiver.wait_for_requests(one.before + 1));
+  ASSERT_TRUE(eventually([&] { return one.engine->status().bags == 600; }));
+  one.stop.request_stop();
+  EXPECT_TRUE(eventually([&] { return one.engine->status().bags == 1; }));
+  one.receiver.release();
+  const RetryProgress done = one.run.get();
+  EXPECT_EQ(one.sent(), 1u);
+  EXPECT_EQ(done.delivered, 1u);
+  EXPECT_EQ(done.failed + done.skipped, 0u);
+  const auto rows = failed_rows(*one.engine);
+  ASSERT_EQ(rows.size(), 599u);
+  for (const FailedHook& row : rows) EXPECT_EQ(row.attempts, 1u);
+  EXPECT_EQ(one.engine->retry_failed({}).delivered, 599u) << "they are free to be taken again";
+}
+
+// It waited for the last retry of each.
+TEST(EngineRetry, AStoppedRunWaitsForNoRetry) {
+  StoppableRun one(100, 1);
+  one.begin();
+  const RetryPolicy usual;
+  ASSERT_TRUE(one.receiver.wait_for_requests(one.before + usual.max_retrying));
+  ASSERT_TRUE(eventually([&] { return one.engine->status().retrying == usual.max_retrying; }));
+  one.stop.request_stop();
+  const RetryProgress done = one.run.get();
+  EXPECT_EQ(one.sent(), usual.max_retrying);
+  EXPECT_EQ(done.failed, usual.max_retrying);
+  EXPECT_EQ(done.delivered + done.skipped, 0u);
+  const auto rows = failed_rows(*one.engine);
+  ASSERT_EQ(rows.size(), 100u);
+  for (const FailedHook& row : rows) EXPECT_EQ(row.attempts, 1u) << "as it was";
+}
+
+TEST(EngineRetry, AStopBeforeTheRunSendsNothing) {
+  StoppableRun one(3);
+  one.stop.request_stop();
+  one.begin();
+  EXPECT_EQ(one.run.get().failed, 0u);
+  EXPECT_EQ(one.sent(), 0u);
+}
+
+TEST(EngineRetry, ARunThatIsLeftEndsWithoutItsRowsOnTheWire) {
+  StoppableRun one(3);
+  one.hangs = true;
+  one.begin();
+  ASSERT_TRUE(one.receiver.wait_for_requests(one.before + 1));
+  one.leave.request_stop();
+  EXPECT_EQ(one.run.get().delivered, 0u);  // what it sent is not answered yet
+  EXPECT_TRUE(eventually([&] { return one.engine->status().bags == 1; }));
+  RetryOptions all;
+  auto next = std::async(std::launch::async, [&] { return one.engine->retry_failed(all); });
+  EXPECT_TRUE(eventually([&] { return one.engine->status().bags == 3; }));
+  one.receiver.release();
+  EXPECT_EQ(next.get().delivered, 2u) << "the first row was still under way";
+  EXPECT_TRUE(eventually([&] { return failed_rows(*one.engine).empty(); }));
+  EXPECT_EQ(one.sent(), 3u);
+}
+
+// 20,000 rows of 100 KB for a target that does not answer took two gigabytes.
+TEST(EngineRetry, RowsUnderWayAreBoundedInBytes) {
+  constexpr std::size_t rows = 200, row_bytes = 100'000;
+  std::atomic<bool> hangs = false;
+  FaultReceiver receiver(replying([&](const FaultRequest&) {
+    return hangs ? FaultReply::hang().then(FaultReply::status(200)) : FaultReply::status(503);
+  }));
+  Options options = loopback_options();
+  options.engine.max_memory = 16 << 20;
+  const auto engine = make_engine(options);
+  for (std::size_t row = 0; row < rows; ++row) {
+    ASSERT_TRUE(engine->submit(receiver.url(), "\"" + std::string(row_bytes, 'x') + "\"").ok());
+    engine->flush();
+    ASSERT_TRUE(engine->wait_idle(patience));
+  }
+  hangs = true;
+  RetryOptions retry;
+  std::uint64_t memory_bytes = 0;
+  retry.progress = [&](const RetryProgress&) {  // after a second of waiting
+    memory_bytes = std::max(memory_bytes, engine->status().memory_bytes);
+    receiver.release();
+    return true;
+  };
+  EXPECT_EQ(engine->retry_failed(retry).delivered, rows);
+  EXPECT_GT(memory_bytes, row_bytes);
+  EXPECT_LT(memory_bytes, options.engine.max_memory / 4);
+}
+
 TEST(EngineRetry, APurgeLeavesWhatIsUnderWay) {
   std::atomic<bool> hangs = false;
   FaultReceiver receiver(replying([&](const FaultRequest&) {
@@ -465,7 +586,9 @@ TEST(EngineRetry, EndsWithTheDrain) {
   const DrainReport report = engine->drain(Duration::zero());
   EXPECT_TRUE(report.timed_out);
   EXPECT_EQ(report.stored_failed, 0u);  // they are rows already
-  EXPECT_EQ(run.get().delivered, 0u);
+  const RetryProgress done = run.get();
+  EXPECT_EQ(done.delivered, 0u);
+  EXPECT_EQ(done.failed, 0u) << "no attempt of theirs has ended";
   const auto rows = failed_rows(*engine);
   ASSERT_EQ(rows.size(), 10u);
   for (const FailedHook& row : rows) EXPECT_EQ(row.attempts, 1u);

@@ -1,5 +1,5 @@
-// What the store adds to a shard: nothing is sent before its commit, refusals, requeues, recovery,
-// rows (sections 6 to 8, 11 to 13 of the contract).
+// What the store adds to a shard: nothing is sent before its commit, refusals, requeues, recovery
+// (sections 6, 8, 11 to 13 of the contract).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -475,71 +475,7 @@ TEST_F(ShardCoreStoreTest, AMemoryEngineSettlesWhatItFoundInItsStore) {
   EXPECT_EQ(world_->abandon().first, 1u);
 }
 
-// --- Rows of retry-failed-hooks
-
-TEST_F(ShardCoreStoreTest, RowsAreBatchedByKeyAndBothOutcomesReachTheStore) {
-  TargetPolicy policy = plain(2);
-  policy.retry.retries = 1;
-  make(policy);
-  always(answer(500));
-  for (int hook = 0; hook < 3; ++hook) give(std::to_string(hook));
-  world_->run_idle();
-  ASSERT_EQ(world_->durable().failed.size(), 3u);
-  const std::string id = world_->durable().failed.begin()->second.id;
-  world_->requests().clear();
-  world_->network = [](const WorldRequest& request) {
-    return request.body == "[0,1]" ? answer(200) : answer(503);
-  };
-  const auto run = world_->retry_failed({}, 2);
-  give("9");  // an ordinary hook for the same target shares no batch with rows
-  world_->run_idle();
-  EXPECT_EQ(run->delivered, 2u);
-  EXPECT_EQ(run->failed, 1u);
-  ASSERT_EQ(world_->durable().failed.size(), 2u);  // 2 again, and 9
-  const FailedHook& again = world_->durable().failed.begin()->second;
-  EXPECT_EQ(again.body, "2");
-  EXPECT_EQ(again.attempts, 2u + 3u);  // --retries 2
-  EXPECT_EQ(again.status, 503);
-  EXPECT_THAT(world_->durable().chunks, IsEmpty());
-  EXPECT_EQ(world_->hooks_held(), 0u);
-  EXPECT_NE(id, "");
-}
-
-TEST_F(ShardCoreStoreTest, ARunThatTheProcessDidNotSurviveLeavesItsRows) {
-  TargetPolicy policy = plain(1);
-  policy.retry.retries = 0;
-  make(policy);
-  always(answer(500));
-  give("1");
-  world_->run_idle();
-  always(answer(200, seconds(60)));
-  world_->retry_failed();
-  world_->run_for(seconds(1));
-  world_->crash();
-  EXPECT_THAT(failed_bodies(), ElementsAre("1"));
-  always(answer(200));
-  const auto run = world_->retry_failed();
-  world_->run_idle();
-  EXPECT_EQ(run->delivered, 1u);
-  EXPECT_THAT(failed_bodies(), IsEmpty());
-}
-
-TEST_F(ShardCoreStoreTest, AbandonGivesRowsBack) {
-  TargetPolicy policy = plain(1);
-  policy.retry.retries = 2;
-  make(policy);
-  always(answer(500));
-  give("1");
-  world_->run_idle();
-  const auto run = world_->retry_failed();
-  world_->run_for(seconds(1));
-  world_->drain();
-  world_->run_for(seconds(10));
-  world_->abandon();
-  EXPECT_EQ(run->failed, 1u);
-  EXPECT_TRUE(run->claimed.empty());
-  EXPECT_EQ(world_->durable().failed.begin()->second.attempts, 3u);
-}
+// --- Numbers
 
 TEST_F(ShardCoreStoreTest, ManySmallRangesOfNumbersAreEnough) {
   make(plain(1));

@@ -259,6 +259,10 @@ void Simulation::disturb() {
       reload();
       break;
     case 4:
+      if (world_->now().wall_ms % 2 == 0) {
+        oracle_->retries_stopped();
+        world_->stop_retries();
+      }
       world_->retry_failed();
       break;
     case 5:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <stop_token>
 
 #include "cli/commands/commands.h"
 #include "cli/daemon_answers.h"
@@ -100,7 +101,7 @@ class DaemonRetry {
 };
 
 RetryProgress retry_alone(std::unique_ptr<Store> store, Options options, RetryOptions retry,
-                          const SignalWatch& signals, Console& console) {
+                          Console& console) {
   options.store.durability = Durability::memory;  // the hooks have their rows already
   // Warnings would tear the progress bar; what failed is in the rows.
   options.log.level = std::max(options.log.level, LogLevel::error);
@@ -115,7 +116,7 @@ RetryProgress retry_alone(std::unique_ptr<Store> store, Options options, RetryOp
   retry.progress = [&](const RetryProgress& progress) {
     const std::lock_guard lock(mutex);
     bar.update(progress.delivered + progress.failed + progress.skipped, progress.total);
-    return !signals.stopped();
+    return true;
   };
   const RetryProgress result = engine.retry_failed(retry);
   if (result.error) {
@@ -159,19 +160,25 @@ int dry_run(StoreHolder& holder, Options options, const RetryOptions& retry, boo
 }  // namespace
 
 int run_retry(const RetryArguments& arguments, Console& console) {
-  const RetryOptions retry = to_retry_options(arguments);
+  RetryOptions retry = to_retry_options(arguments);
   const Options options = load_command_options(arguments).options;
   SignalWatch signals({SIGINT, SIGTERM});
   StoreHolder holder = open_daemon_or_store(options, false);
   if (arguments.dry_run) return dry_run(holder, options, retry, arguments.json, console);
-  signals.start();
+  // The second signal of one who does not want to wait for what is on the wire either.
+  std::stop_source stop, leave;
+  retry.stop = stop.get_token();
+  retry.leave = leave.get_token();
+  signals.start([&](int) {
+    if (!stop.request_stop()) leave.request_stop();
+  });
 
   RetryProgress result;
   if (holder.daemon) {
     result = DaemonRetry(*holder.daemon, signals, console).run(retry);
   } else {
     say_waiting_hooks(console, *holder.store);
-    result = retry_alone(std::move(holder.store), options, retry, signals, console);
+    result = retry_alone(std::move(holder.store), options, retry, console);
   }
   if (arguments.json) {
     std::string out;

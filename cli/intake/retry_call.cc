@@ -1,5 +1,6 @@
 // POST /v1/failed/retry: a run of retry-failed-hooks, with its progress as a stream if asked for.
 #include <atomic>
+#include <stop_token>
 #include <utility>
 
 #include "cli/intake/blocking_call.h"
@@ -25,7 +26,7 @@ struct RetryRun {
   const bool stream;
   int counted = 1;
   RetryProgress progress;  // the worker's until its answer is there
-  std::atomic<bool> gone{false};
+  std::stop_source gone;
 };
 
 class RetryCall : public BlockingCall {
@@ -80,8 +81,9 @@ void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, 
   try {
     options.progress = [loop, exchange, run, stop](const RetryProgress& progress) {
       if (run->stream) post_line(*loop, exchange, progress);
-      return !run->gone.load() && !stop->load();
+      return !stop->load();
     };
+    options.leave = run->gone.get_token();
     auto call =
         std::make_shared<RetryCall>(exchange, run, [&backend, run, asked = std::move(options)] {
           run->progress = backend.retry_failed(asked);
@@ -92,7 +94,10 @@ void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, 
         });
     // Before the start: behind it nothing may fail, as this request is refused then, and the run
     // would answer a later one of the connection.
-    exchange->on_peer_gone([run] { run->gone.store(true); });
+    exchange->on_peer_gone([run] {
+      run->gone.request_stop();
+      run->end();  // it is as good as over, and must not keep another one out
+    });
     if (!BlockingCall::start(pool, loop, std::move(call))) {
       run->end();
       return exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));

@@ -29,12 +29,21 @@ class CallSink {
   virtual bool wants_ids() const = 0;
 };
 
+// What became of rows that a run of retry-failed-hooks had taken.
+enum class RowsOutcome : std::uint8_t {
+  delivered,  // and deleted
+  failed,     // again: the row says so, or is as it was if the run ended between two attempts
+  untouched,  // the run ended before their attempt did: they are as they were
+};
+
 // Told how the rows of a retry-failed-hooks run fared. Implemented by the shell; called on the
-// shard's thread.
+// shard's thread, once for each row.
 class RetrySink {
  public:
   virtual ~RetrySink() = default;
-  virtual void rows_done(std::span<const FailedKey> keys, bool delivered) = 0;
+  // `body_bytes`: of their bodies, a byte for the bracket or comma before each included.
+  virtual void rows_done(std::span<const FailedKey> keys, std::uint64_t body_bytes,
+                         RowsOutcome outcome) = 0;
 };
 
 // One hook of a batch as it is read back from the batch's memory.

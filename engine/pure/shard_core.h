@@ -57,6 +57,7 @@ struct StorePart {
   struct Rows {  // of retry-failed-hooks
     std::shared_ptr<RetrySink> sink;
     std::vector<FailedKey> keys;
+    std::uint64_t body_bytes = 0;
   };
   std::vector<Chunk> append;
   std::vector<ChunkNumber> settle;
@@ -147,6 +148,9 @@ class ShardCore {
   std::uint64_t flush(std::optional<std::string_view> target, const Now& now);
   // Cuts the bags of one run of retry-failed-hooks: its input has ended, or must be waited for.
   void flush_retry(const RetrySink* sink, const Now& now);
+  // Ends such a run, whose input has ended: only what is on the wire goes on, to its first outcome.
+  // The rows of everything else are given back as they are.
+  void stop_retry(const RetrySink* sink);
   // Hooks of matching targets that are not on the wire go to failed(cancelled). Returns how many.
   std::uint64_t cancel(std::string_view target_glob, const Now& now);
   // Cuts every bag; from now on each unattempted batch gets one attempt and no retry is started.
@@ -293,7 +297,11 @@ class ShardCore {
   void release_barriers(StorePart& part);
   void refuse_dirty(Errc error, const Now& now);
   void after_cut_back(Batch& batch, const Now& now);
+
+  // shard_core_retry.cc
   static std::vector<FailedKey> rows_of(const Batch& batch);
+  std::vector<Batch*> batches_of(const RetrySink* sink) const;
+  void give_rows_back(Batch& batch);
 
   // shard_core_spill.cc
   bool can_shed(const Batch& batch) const;

@@ -58,18 +58,6 @@ std::uint64_t ShardCore::flush(std::optional<std::string_view> url, const Now& n
   return bags;
 }
 
-void ShardCore::flush_retry(const RetrySink* sink, const Now& now) {
-  std::vector<Bag*> bags;
-  for (auto& [number, batch] : by_number_) {
-    if (batch->bag->is_retry() && batch->bag->key->retry.get() == sink && batch->bag->open == batch)
-      bags.push_back(batch->bag);
-  }
-  std::sort(bags.begin(), bags.end(),
-            [](const Bag* a, const Bag* b) { return a->open->number < b->open->number; });
-  for (Bag* bag : bags) cut(*bag, Cut::order);
-  advance(now);
-}
-
 // Out of whatever it waits in; the caller decides what becomes of it.
 void ShardCore::take_out(Batch& batch) {
   Bag& bag = *batch.bag;
@@ -204,11 +192,8 @@ std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
   for (Batch* batch : batches) {
     if (batch->uses > 0) continue;
     take_out(*batch);
-    if (const std::shared_ptr<RetrySink> sink = batch->bag->retry()) {
-      const std::vector<FailedKey> rows = rows_of(*batch);
-      resolved(*batch);
-      free_batch(*batch);
-      sink->rows_done(rows, false);
+    if (batch->bag->is_retry()) {
+      give_rows_back(*batch);
     } else if (batch->stored) {
       left += batch->hooks;
       hooks_held_ -= batch->hooks;

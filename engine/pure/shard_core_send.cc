@@ -196,8 +196,11 @@ void ShardCore::attempt_done(Batch& batch, AttemptResult&& result, const Now& no
     batch.last_reason = result.reason;
     batch.last_status = static_cast<std::int16_t>(result.status);
     if (!result.counted) batch.attempts -= 1;
-    if (result.final || attempts_used_up(retries_of(batch), batch.attempts)) {
+    const bool is_last = batch.bag->is_stopped && result.counted;
+    if (is_last || result.final || attempts_used_up(retries_of(batch), batch.attempts)) {
       give_up(batch, std::move(result), now.wall_ms);
+    } else if (batch.bag->is_stopped) {
+      give_rows_back(batch);
     } else {
       wait_for_retry(batch, now, result.counted);
     }
@@ -241,7 +244,7 @@ void ShardCore::delivered(Batch& batch) {
   tell_watchers(batch, {true, Reason::none, target.last_status});
   remember_delivered(batch);
   if (batch.bag->is_retry()) {
-    part().delivered_rows.push_back({batch.bag->retry(), rows_of(batch)});
+    part().delivered_rows.push_back({batch.bag->retry(), rows_of(batch), batch.body_bytes});
   } else {
     settle(batch);
     counters_.left += batch.hooks;

@@ -31,13 +31,6 @@ void ShardCore::settle(const Batch& batch) {
   batch.for_each_chunk([&](const ChunkInfo& chunk) { part().settle.push_back(chunk.number); });
 }
 
-std::vector<FailedKey> ShardCore::rows_of(const Batch& batch) {
-  std::vector<FailedKey> rows;
-  rows.reserve(batch.hooks);
-  for_each_hook(batch, [&](const BatchedHook& hook) { rows.push_back(hook.row); });
-  return rows;
-}
-
 void ShardCore::close_chunks(StorePart& part) {
   part.append.reserve(dirty_.size());
   for (const Dirty& dirty : dirty_) {
@@ -76,7 +69,9 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
     append_refused(done, now);
   }
   if (done.error == Errc::ok) {
-    for (const StorePart::Rows& rows : done.delivered_rows) rows.sink->rows_done(rows.keys, true);
+    for (const StorePart::Rows& rows : done.delivered_rows) {
+      rows.sink->rows_done(rows.keys, rows.body_bytes, RowsOutcome::delivered);
+    }
     if (done.fails_left) {
       done.settle.clear();
       done.attempts.clear();
@@ -228,8 +223,9 @@ void ShardCore::fail_stored(StorePart& done) {
     unuse(batch);
     if (const std::shared_ptr<RetrySink> sink = batch.bag->retry()) {
       const std::vector<FailedKey> rows = rows_of(batch);
+      const std::uint64_t body_bytes = batch.body_bytes;
       free_batch(batch);
-      sink->rows_done(rows, false);
+      sink->rows_done(rows, body_bytes, RowsOutcome::failed);
       continue;
     }
     counters_.given_up += batch.hooks;

@@ -43,6 +43,7 @@ struct Bag {
   // Body bytes of the last batch: the next one gets its memory in few pieces.
   std::uint32_t size_hint = 0;
   bool in_ready = false;
+  bool is_stopped = false;  // of a run of retry-failed-hooks: nothing more is sent
   Bag* ready_next = nullptr;
 
   std::string_view group() const { return key ? std::string_view(key->group) : ""; }

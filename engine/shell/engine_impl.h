@@ -68,6 +68,7 @@ class Engine::Impl : public ShardHost {
   std::vector<std::unique_ptr<Shard>>& shards() { return shards_; }
   RetryClaims& claims() { return claims_; }
   bool is_stopping() const { return stopping_.load(); }
+  std::uint64_t max_memory() const { return options_.engine.max_memory; }
   // The store or a shard failed for good: no outcome comes any more.
   std::optional<std::error_code> fatal_error() const {
     const std::lock_guard lock(mutex_);

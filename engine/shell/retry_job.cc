@@ -15,14 +15,15 @@ namespace {
 
 constexpr std::size_t slice_rows = 1000;
 constexpr std::size_t slice_bytes = 2 << 20;
-constexpr std::size_t outstanding_rows_max = 20'000;
+constexpr std::size_t rows_under_way_max = 20'000;
+constexpr std::uint64_t memory_share = 8;  // of max_memory, for their bodies
 constexpr Duration report_interval = std::chrono::seconds(1);
 constexpr Duration cut_interval = std::chrono::milliseconds(10);  // where there was no memory
 
-SliceLimits slice_limits() {
+SliceLimits slice_limits(std::uint64_t bytes_max = slice_bytes) {
   SliceLimits limits;
   limits.rows = slice_rows;
-  limits.bytes = slice_bytes;
+  limits.bytes = std::min<std::uint64_t>(slice_bytes, bytes_max);
   return limits;
 }
 
@@ -75,16 +76,21 @@ struct ClaimedRows {
 }  // namespace
 
 RetryJob::RetryJob(Engine::Impl& engine, const RetryOptions& options)
-    : engine_(engine), options_(options), last_report_(steady_now()) {}
+    : engine_(engine),
+      options_(options),
+      load_max_{rows_under_way_max, engine.max_memory() / memory_share},
+      last_report_(steady_now()) {}
 
 RetryProgress RetryJob::run() {
+  const std::stop_callback on_stop(options_.stop, [this] { stop(Stop::after_wire); });
+  const std::stop_callback on_leave(options_.leave, [this] { stop(Stop::at_once); });
   std::error_code error;
   try {
     error = take_all();
   } catch (const std::bad_alloc&) {  // what was handed over before goes on
     error = std::make_error_code(std::errc::not_enough_memory);
   }
-  wait_for_room(0);
+  wait_for({});
   {
     const std::lock_guard lock(mutex_);
     progress_.error = engine_.fatal_error().value_or(error);
@@ -105,8 +111,14 @@ std::error_code RetryJob::take_all() {
   std::error_code error;
   bool more = report(false);
   while (more && !engine_.is_stopping()) {
-    more = take_slice(after, error) && report(false);
-    wait_for_room(outstanding_rows_max / 2);
+    more = take_slice(after, error);
+    bool is_full = false;
+    {
+      const std::lock_guard lock(mutex_);
+      is_full = !load_.fits(load_max_);
+    }
+    if (is_full) wait_for({load_max_.rows / 2, load_max_.body_bytes / 2});
+    more = report(false) && more;
   }
   return error;
 }
@@ -119,7 +131,8 @@ bool RetryJob::take_slice(std::optional<FailedKey>& after, std::error_code& erro
   // before its claim is given back, so it cannot be read before the one and claimed after the
   // other.
   error = engine_.store_thread().run([&](Store& store) {
-    const std::error_code read = store.list_failed(options_.filter, after, slice_limits(), page);
+    const std::error_code read =
+        store.list_failed(options_.filter, after, slice_limits(load_max_.body_bytes / 2), page);
     if (!read) claimed.claim(page.rows, end_);
     return read;
   });
@@ -155,6 +168,7 @@ bool RetryJob::hand_over(const std::vector<FailedHook>& rows) {
   const Engine::Impl::Entering entering(engine_);
   if (engine_.is_stopping()) return false;
   std::map<Shard*, std::pair<HookList, std::vector<FailedKey>>> by_shard;
+  std::uint64_t body_bytes = 0;
   for (const FailedHook& row : rows) {
     auto& [hooks, keys] = by_shard[&engine_.shard_of(row.target)];
     const std::vector<HeaderView> headers = split_headers(row.headers);
@@ -168,6 +182,7 @@ bool RetryJob::hand_over(const std::vector<FailedHook>& rows) {
     view.headers = headers;
     hooks.add(view);
     keys.push_back(row.key);
+    body_bytes += row.body.size() + 1;
   }
   std::vector<std::pair<Shard*, std::shared_ptr<ShardDelivery>>> deliveries;
   for (auto& [shard, part] : by_shard) {
@@ -180,7 +195,8 @@ bool RetryJob::hand_over(const std::vector<FailedHook>& rows) {
   }
   {
     const std::lock_guard lock(mutex_);
-    outstanding_ += rows.size();
+    load_.rows += rows.size();
+    load_.body_bytes += body_bytes;
   }
   for (const auto& [shard, delivery] : deliveries) {
     delivery->keep = delivery;
@@ -201,42 +217,69 @@ bool RetryJob::cut_bags() try {
   return false;
 }
 
+// False: no memory for it now.
+bool RetryJob::stop_bags() try {
+  for (auto& shard : engine_.shards()) {
+    shard->post(
+        [self = shared_from_this()](ShardCore& core, const Now&) { core.stop_retry(self.get()); });
+  }
+  return true;
+} catch (const std::bad_alloc&) {
+  return false;
+}
+
 // Bags that wait for their size or time would wait for rows that are not read before these are
-// done: cut them. Returns without room where the engine has failed: there may never be any.
-void RetryJob::wait_for_room(std::size_t rows_left) {
+// done: cut them. Returns earlier where the engine has failed, as there may never be room, and
+// where nobody waits for the outcome.
+void RetryJob::wait_for(const Load& most) {
   std::unique_lock lock(mutex_);
-  if (outstanding_ <= outstanding_rows_max && rows_left > 0) return;
-  bool cut = false;
-  while (outstanding_ > rows_left) {
+  bool is_cut = false;
+  bool is_stopped = false;
+  while (!load_.fits(most)) {
+    const Stop stop = stop_;
     lock.unlock();
     if (engine_.fatal_error()) return;
-    cut = cut || cut_bags();
+    bool& is_told = stop == Stop::none ? is_cut : is_stopped;
+    is_told = is_told || (stop == Stop::none ? cut_bags() : stop_bags());
+    if (is_told && stop == Stop::at_once) return;
     report(false);
     lock.lock();
-    if (outstanding_ > rows_left) changed_.wait_for(lock, cut ? report_interval : cut_interval);
+    const auto wakes = [&] { return load_.fits(most) || stop_ != stop; };
+    changed_.wait_for(lock, is_told ? report_interval : cut_interval, wakes);
   }
 }
 
-void RetryJob::rows_done(std::span<const FailedKey> keys, bool delivered) {
+void RetryJob::stop(Stop how) {
+  const std::lock_guard lock(mutex_);
+  stop_ = std::max(stop_, how);
+  changed_.notify_all();
+}
+
+void RetryJob::rows_done(std::span<const FailedKey> keys, std::uint64_t body_bytes,
+                         RowsOutcome outcome) {
   release(engine_.claims(), keys);
   const std::lock_guard lock(mutex_);
-  (delivered ? progress_.delivered : progress_.failed) += keys.size();
-  outstanding_ -= keys.size();
+  if (outcome == RowsOutcome::delivered) progress_.delivered += keys.size();
+  if (outcome == RowsOutcome::failed) progress_.failed += keys.size();
+  load_.rows -= keys.size();
+  load_.body_bytes -= body_bytes;
   changed_.notify_all();
 }
 
 // False: whoever asked wants no more.
 bool RetryJob::report(bool at_end) {
   const TimePoint now = steady_now();
-  if (!options_.progress || (!at_end && now - last_report_ < report_interval)) return !stopped_;
-  last_report_ = now;
   RetryProgress copy;
   {
     const std::lock_guard lock(mutex_);
+    const bool is_due = at_end || now - last_report_ >= report_interval;
+    if (!options_.progress || !is_due) return stop_ == Stop::none;
     copy = progress_;
   }
-  if (!options_.progress(copy)) stopped_ = true;
-  return !stopped_;
+  last_report_ = now;
+  if (!options_.progress(copy)) stop(Stop::after_wire);
+  const std::lock_guard lock(mutex_);
+  return stop_ == Stop::none;
 }
 
 RetryPlan plan_retry_job(Engine::Impl& engine, const RetryOptions& options) {

@@ -72,6 +72,10 @@ class BinaryTarget {
     std::unique_lock lock(mutex_);
     return arrived_.wait_for(lock, std::chrono::seconds(30), [&] { return requests_ >= count; });
   }
+  std::size_t requests() const {
+    const std::lock_guard lock(mutex_);
+    return requests_;
+  }
   bool wait_for_deliveries(std::size_t count) {
     std::unique_lock lock(mutex_);
     return arrived_.wait_for(lock, std::chrono::seconds(30),

@@ -55,9 +55,12 @@ void WorldCall::shard_done(Errc shard_error, std::uint32_t) {
   if (shards_left == 0 && on_answer) on_answer(*this);
 }
 
-void WorldRetry::rows_done(std::span<const FailedKey> keys, bool is_delivered) {
+void WorldRetry::rows_done(std::span<const FailedKey> keys, std::uint64_t body_bytes,
+                           RowsOutcome outcome) {
   for (FailedKey key : keys) claimed.erase(key);
-  (is_delivered ? delivered : failed) += keys.size();
+  body_bytes_left -= body_bytes;
+  std::uint64_t* const counts[] = {&delivered, &failed, &untouched};
+  *counts[static_cast<std::size_t>(outcome)] += keys.size();
 }
 
 std::uint64_t DurableState::pending_hooks() const {
@@ -440,6 +443,7 @@ std::shared_ptr<WorldRetry> CoreWorld::retry_failed(
     if (is_claimed || (wanted && !wanted(row)) || run->rows == most) continue;
     run->rows += 1;
     run->claimed.insert(key);
+    run->body_bytes_left += row.body.size() + 1;
     const std::uint32_t shard = shard_of(row.target);
     Parcel& parcel = parcels[shard];
     std::shared_ptr<HookList>& list = lists[shard];
@@ -457,6 +461,17 @@ std::shared_ptr<WorldRetry> CoreWorld::retry_failed(
     touch(shard);
   }
   return run;
+}
+
+void CoreWorld::stop_retry(const std::shared_ptr<WorldRetry>& run) {
+  for (std::uint32_t shard = 0; shard < shards(); ++shard) {
+    cores_[shard]->stop_retry(run.get());
+    touch(shard);
+  }
+}
+
+void CoreWorld::stop_retries() {
+  for (const auto& run : retries_) stop_retry(run);
 }
 
 std::uint64_t CoreWorld::flush(std::optional<std::string_view> target) {

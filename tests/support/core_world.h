@@ -62,9 +62,11 @@ class WorldCall : public CallSink {
 // A run of retry-failed-hooks.
 class WorldRetry : public RetrySink {
  public:
-  void rows_done(std::span<const FailedKey> keys, bool is_delivered) override;
+  void rows_done(std::span<const FailedKey> keys, std::uint64_t body_bytes,
+                 RowsOutcome outcome) override;
   std::set<FailedKey> claimed;
-  std::uint64_t rows = 0, delivered = 0, failed = 0;
+  std::uint64_t rows = 0, delivered = 0, failed = 0, untouched = 0;
+  std::uint64_t body_bytes_left = 0;
 };
 
 enum class StoreFault { none, disk_low, full, failed };  // disk_low: appends only; full: everything
@@ -133,6 +135,8 @@ class CoreWorld {
   std::shared_ptr<WorldRetry> retry_failed(
       const std::function<bool(const FailedHook&)>& wanted = {},
       std::optional<std::uint32_t> retries = {}, std::size_t most = 1000);
+  void stop_retry(const std::shared_ptr<WorldRetry>& run);
+  void stop_retries();
   std::uint64_t flush(std::optional<std::string_view> target = {});
   std::uint64_t cancel(std::string_view glob);
   // Drops waiting hooks of the store from memory.

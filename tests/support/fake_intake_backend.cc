@@ -157,7 +157,7 @@ RetryProgress FakeIntakeBackend::retry_failed(const RetryOptions& options) {
   if (until_stopped_) {
     while (more) {
       lock.unlock();
-      more = options.progress(last);
+      more = options.progress(last) && !options.leave.stop_requested();
       lock.lock();
       changed_.wait_for(lock, std::chrono::milliseconds(1));
     }

@@ -49,7 +49,7 @@ class FakeIntakeBackend : public IntakeBackend {
   void hold_submits();
   // retry_failed() stops after its first step until it is released.
   void hold_retry();
-  // retry_failed() goes on until its progress function says no.
+  // retry_failed() goes on until its progress function says no or it is left.
   void retry_until_stopped();
   void release_all();
 

@@ -232,7 +232,8 @@ void SimOracle::on_reply(const WorldRequest& request) {
   shard_in_flight_[request.shard] -= 1;
   in_flight_hooks_ -= batch.members.size();
   const bool is_last = request.attempt > targets[batch.target].retries && batch.counted;
-  if (!request.result.delivered() && !is_last && !request.result.final) return;
+  const bool is_over = is_last || batch.is_stopped || request.result.final;
+  if (!request.result.delivered() && !is_over) return;
   batch.resolved = true;
   batch.delivered = request.result.delivered();
   unresolved_[batch.target] -= 1;
@@ -270,6 +271,17 @@ void SimOracle::cancelled(std::size_t target) {
     batch.resolved = true;
     unresolved_[target] -= 1;
     bags_[{batch.target, batch.group}].unresolved.erase(id);
+  }
+}
+
+// What is not on the wire is never sent again, the rest gets no retry.
+void SimOracle::retries_stopped() {
+  for (auto& [id, batch] : batches_) {
+    if (!batch.is_retried_rows || batch.resolved || batch.life != world_.life()) continue;
+    batch.is_stopped = true;
+    if (batch.in_flight) continue;
+    batch.resolved = true;
+    unresolved_[batch.target] -= 1;
   }
 }
 

@@ -43,6 +43,7 @@ class SimOracle {
   // The process died: what is on the wire is forgotten, hooks without an answer may be lost.
   void crashed();
   void cancelled(std::size_t target);
+  void retries_stopped();  // all runs of retry-failed-hooks
   // After every event.
   void check_counts();
   // When everything should be over.
@@ -71,7 +72,7 @@ class SimOracle {
   struct SentBatch {
     std::vector<std::uint64_t> members;
     std::string body, group;
-    bool is_retried_rows = false;
+    bool is_retried_rows = false, is_stopped = false;
     std::uint32_t target = 0, attempt = 0, life = 0;
     bool in_flight = false, delivered = false, counted = true, resolved = false;
     TimePoint ended{};

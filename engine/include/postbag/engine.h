@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -118,9 +119,16 @@ struct RetryOptions {
   FailedFilter filter;
   std::optional<std::uint64_t> limit;
   std::optional<std::uint32_t> retries;  // instead of the target's own
-  // Called about once a second on an engine thread, and once at the end. Returns false to stop
-  // after what is in flight.
+  // Called about once a second on the thread that runs it, and once at the end. Returns false to
+  // stop as `stop` does.
   std::function<bool(const RetryProgress&)> progress;
+  // From any thread. Stops the run: nothing more is sent, what is in flight gets no retry, and the
+  // run ends with the last of these. Rows that were not sent stay as they are and count in no
+  // number.
+  std::stop_token stop;
+  // The same at once: what becomes of the rows in flight, delivered or failed again, is stored all
+  // the same but counts in no number either.
+  std::stop_token leave;
 };
 
 // What `--dry-run` says.
@@ -195,7 +203,7 @@ class Engine {
 
   // retry-failed-hooks: takes failed rows oldest first, through the same bags and policies. A row
   // is never twice under way. *Blocks* until every taken row has its outcome, or the engine has
-  // failed. Stopping (progress returns false) waits for what is in flight.
+  // failed, or it is stopped (RetryOptions).
   RetryProgress retry_failed(const RetryOptions& options);
   RetryPlan plan_retry(const RetryOptions& options);
 
