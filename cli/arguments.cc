@@ -161,7 +161,7 @@ Where a daemon holds the store it gets the hooks, and send waits for their outco
                 R"(  postbag retry-failed-hooks
   postbag retry-failed-hooks --dry-run --target 'https://example.com/*' --since 1d
   postbag retry-failed-hooks --reason connect_refused --retries 0 --limit 1000
-Ctrl-C stops after what is in flight; what was not sent keeps its row.)",
+Ctrl-C stops after what is in flight, a second one at once; what was not sent keeps its row.)",
                 retry);
   add_filter(sub, retry->filter);
   sub->add_option("--retries", retry->retries, "More attempts a batch, instead of the target's own")

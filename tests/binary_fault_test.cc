@@ -26,6 +26,7 @@ namespace {
 
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Target = BinaryTarget;
 
 class BinaryFaultTest : public BinaryFixture {
@@ -139,6 +140,45 @@ TEST_F(BinaryFaultTest, ADiskThatFailsEndsTheDaemonWith74) {
   const std::vector<std::string> payloads = target.payloads();
   const std::set<std::string> arrived(payloads.begin(), payloads.end());
   EXPECT_TRUE(std::includes(arrived.begin(), arrived.end(), accepted.begin(), accepted.end()));
+}
+
+// It ended with 0, said that they are stored, or that a drain of no time had timed out.
+TEST_F(BinaryFaultTest, ADiskThatFailsAtTheEndIs74AndNoHookIsCalledStored) {
+  if (!has_shim) GTEST_SKIP() << "a preloaded library does not go together with a sanitizer";
+  Target target;
+  target.answer_with(500);
+  int lost = 0, kept = 0;
+  for (const std::string durability : {"memory", "fsync"}) {
+    write_config("[retry]\nretry_interval = \"1h\"\n[store]\ndurability = \"" + durability + "\"\n",
+                 "time = 0");
+    stop(*serve());  // the store is there
+    for (int nth = 1; nth <= 12; ++nth) {
+      ProcessResult ended;
+      const auto daemon = try_serve({"POSTBAG_KILL_POINT=wal.write.before", "POSTBAG_KILL_EIO=1",
+                                     "POSTBAG_KILL_NTH=" + std::to_string(nth)},
+                                    ended);
+      if (!daemon) continue;
+      const bool is_accepted = post_until_refused(target.url(), 1).size() == 1;
+      daemon->signal(SIGTERM);
+      ended = daemon->wait();
+      EXPECT_THAT(ended.err, Not(HasSubstr("timeout"))) << nth;
+      const bool is_stored =
+          durability == "fsync" || number(run({"status", "--json"}), "failed") > 0;
+      EXPECT_EQ(run({"failed", "purge", "--all"}).exit_code, 0);
+      if (ended.exit_code == 0) {
+        kept += 1;
+        EXPECT_TRUE(is_stored) << nth;
+        continue;
+      }
+      EXPECT_EQ(ended.exit_code, 74) << nth << ended.err;
+      if (durability == "fsync" || !is_accepted) continue;
+      lost += is_stored ? 0 : 1;
+      EXPECT_EQ(ended.err.find("hooks are lost") != std::string::npos, !is_stored) << ended.err;
+      EXPECT_EQ(ended.err.find("stored as failed (shutdown)") != std::string::npos, is_stored);
+    }
+  }
+  EXPECT_GT(lost, 0);
+  EXPECT_GT(kept, 0);
 }
 
 // It hung for ever: the run waited for outcomes that a failed store never gives.

@@ -13,6 +13,7 @@ namespace postbag::test {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 class EngineStore : public testing::Test {
@@ -508,6 +509,62 @@ TEST_F(EngineStore, ARecoveryThatCannotReadSendsNothing) {
   EXPECT_EQ(engine->recover(), 5000u);
   EXPECT_TRUE(engine->wait_idle(patience));
   EXPECT_EQ(receiver.request_count(), 5001u);
+}
+
+// What the end of an engine says of hooks that the store does not take any more.
+class EngineStoreEnd : public EngineStore {
+ protected:
+  EngineStoreEnd() {
+    options.defaults.retry.retries = 5;
+    options.defaults.retry.retry_interval = hours(1);
+    logger.level = LogLevel::error;
+    logger.write = [this](LogLevel, std::string_view line) {
+      const std::lock_guard lock(mutex_);
+      log_ += std::string(line) + "\n";
+    };
+  }
+  ~EngineStoreEnd() override { engine.reset(); }
+  std::string log() {
+    const std::lock_guard lock(mutex_);
+    return log_;
+  }
+
+  FaultReceiver sick{always(503)};
+
+ private:
+  std::mutex mutex_;
+  std::string log_;
+};
+
+// It said that they are stored.
+TEST_F(EngineStoreEnd, SaysWhatAMemoryEngineHasLost) {
+  options.store.durability = Durability::memory;
+  start();
+  control->refuse_all(Errc::store_failed);
+  EXPECT_TRUE(engine->submit(hooks_to(sick.url(), {"1", "2", "3"})).ok());
+  const DrainReport report = engine->drain(patience);
+  EXPECT_EQ(report.error, Errc::store_failed);
+  EXPECT_EQ(report.lost, 3u);
+  EXPECT_EQ(report.stored_failed, 0u);
+  EXPECT_EQ(report.left, 0u);
+  EXPECT_THAT(log(), HasSubstr("3 hooks are lost"));
+}
+
+// It was like a drain that timed out, and forgot what was on the wire.
+TEST_F(EngineStoreEnd, SaysThatTheStoreFailedAndWhatStaysInIt) {
+  FaultReceiver stuck(hanging());
+  options.defaults.batch.size = 1;
+  start();
+  EXPECT_TRUE(engine->submit(hooks_to(stuck.url(), {"1", "2"})).ok());
+  ASSERT_TRUE(stuck.wait_for_requests(1));
+  control->refuse_all(Errc::store_failed);
+  EXPECT_FALSE(engine->submit(stuck.url(), "3").ok());
+  const DrainReport report = engine->drain(patience);
+  EXPECT_EQ(report.error, Errc::store_failed);
+  EXPECT_EQ(report.left, 2u);
+  EXPECT_EQ(report.lost + report.stored_failed, 0u);
+  engine.reset();
+  EXPECT_EQ(pending_in_store(), 2u);
 }
 
 // A receiver that says 503 until failed rows are there, and then hangs.

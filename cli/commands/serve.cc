@@ -134,9 +134,9 @@ class Daemon {
       if (event.kind == DaemonEvents::Kind::fatal) {
         const bool no_memory = event.error == std::errc::not_enough_memory;
         const int code = no_memory ? exit_bug : exit_io;
-        // The engine has said why.
         log_.error("stopping at once, exit code " + std::to_string(code));
         server_.stop();
+        report_end(engine_.drain(Duration::zero()));
         return code;
       }
     }
@@ -261,15 +261,25 @@ class Daemon {
     server_.stop_accepting();
     const DrainReport report = engine_.drain(options_.engine.drain_timeout);
     server_.stop();
-    std::string said = events_.hurried()  ? "stopped by a second signal"
-                       : report.timed_out ? "stopped at the drain timeout"
-                                          : "stopped";
+    return report_end(report);
+  }
+
+  // Gives the exit code. What failed and what is lost the engine has said.
+  int report_end(const DrainReport& report) {
+    std::string said = "stopped";
+    if (!report.error && events_.hurried()) {
+      said += " by a second signal";
+    } else if (!report.error && report.timed_out) {
+      said += " at the drain timeout";
+    }
     if (report.left > 0) said += "; " + std::to_string(report.left) + " hooks stay in the store";
     if (report.stored_failed > 0) {
       said += "; " + std::to_string(report.stored_failed) + " hooks stored as failed (shutdown)";
     }
+    if (report.lost > 0) said += "; " + std::to_string(report.lost) + " hooks are lost";
     log_.info(said);
-    return exit_ok;
+    if (report.error == std::errc::not_enough_memory) return exit_bug;
+    return report.error || report.lost > 0 ? exit_io : exit_ok;
   }
 
   const ServeArguments& arguments_;

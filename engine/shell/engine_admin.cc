@@ -137,6 +137,7 @@ void Engine::Impl::close_down() {
   call_guarded(logger_, [this] {
     logger_.log(LogLevel::error, "no memory to end in order: what is not stored is lost");
   });
+  count_lost();
 }
 
 // Breaks off what is on the wire and brings what is left to where it belongs. May be begun anew.
@@ -160,6 +161,28 @@ void Engine::Impl::bring_home() {
   }
   wait_for_stats(
       [](const ShardStats& stats) { return stats.idle.load(std::memory_order_acquire); });
+  // Where the store failed what it did before that may not have been counted yet.
+  for (int round = 0; round < 2; ++round) {
+    ask_shards([](const ShardCore&, const Now&) { return true; });
+  }
+  count_lost();
+}
+
+// What the store was given may not be what it has taken.
+void Engine::Impl::count_lost() {
+  drain_report_.error = fatal_error().value_or(std::error_code());
+  const std::uint64_t pending = pending_.load();
+  if (options_.store.durability == Durability::memory) {
+    drain_report_.lost = pending;
+    drain_report_.stored_failed -= std::min(drain_report_.stored_failed, pending);
+  } else if (drain_report_.error) {
+    drain_report_.left = pending;  // those in flight are still held by their attempts
+  }
+  if (drain_report_.lost == 0) return;
+  call_guarded(logger_, [this] {
+    logger_.log(LogLevel::error, std::to_string(drain_report_.lost) +
+                                     " hooks are lost: they could not be stored as failed");
+  });
 }
 
 bool Engine::Impl::wait_for_stats(const std::function<bool(const ShardStats&)>& reached) {

@@ -143,6 +143,7 @@ class Engine::Impl : public ShardHost {
   void end_backup(std::unique_ptr<StoreBackup>& copy) noexcept;
   void close_down();
   void bring_home();
+  void count_lost();
   bool wait_stored(std::optional<TimePoint> deadline);
   bool wait_for_stats(const std::function<bool(const ShardStats&)>& reached);
   std::optional<FailedHook> find_failed(std::string_view own_id);

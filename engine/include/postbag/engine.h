@@ -140,7 +140,9 @@ struct RetryPlan {
 struct DrainReport {
   std::uint64_t left = 0;           // hooks that stay in the store, pending
   std::uint64_t stored_failed = 0;  // memory mode: stored as failed(shutdown)
-  bool timed_out = false;
+  std::uint64_t lost = 0;           // memory mode: could not be stored as failed either
+  bool timed_out = false;           // ended early: at the timeout, hurried, or by `error`
+  std::error_code error{};          // the engine failed
 };
 
 struct PurgeResult {
