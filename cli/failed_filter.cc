@@ -1,9 +1,5 @@
 #include "cli/failed_filter.h"
 
-#include <chrono>
-#include <string_view>
-
-#include "cli/control_client.h"
 #include "cli/exit_codes.h"
 #include "cli/target_pattern.h"
 #include "cli/text/rfc3339.h"
@@ -76,6 +72,17 @@ std::string filter_query(const FailedFilter& filter) {
   if (filter.until) add("until", format_rfc3339(*filter.until));
   for (const std::string& id : filter.ids) add("id", id);
   return query;
+}
+
+void set_query(ControlRequest& request, std::string_view path, const std::string& query) {
+  constexpr std::size_t head_query_bytes_max = 8192;  // a head may have twice that
+  request.path = path;
+  if (query.size() > head_query_bytes_max) {
+    request.content_type = "application/x-www-form-urlencoded";
+    request.body = query;
+  } else if (!query.empty()) {
+    request.path += "?" + query;
+  }
 }
 
 }  // namespace postbag

@@ -45,10 +45,10 @@ bool FailedPages::next_of_store(std::vector<FailedHook>& rows) {
 
 bool FailedPages::next_of_daemon(std::vector<FailedHook>& rows) {
   ControlRequest request;
-  request.path =
-      "/v1/failed?limit=" + std::to_string(std::min(page_rows, left_.value_or(page_rows)));
-  if (const std::string query = filter_query(filter_); !query.empty()) request.path += "&" + query;
-  if (!cursor_.empty()) request.path += "&after=" + query_escape(cursor_);
+  std::string query = "limit=" + std::to_string(std::min(page_rows, left_.value_or(page_rows)));
+  if (const std::string filter = filter_query(filter_); !filter.empty()) query += "&" + filter;
+  if (!cursor_.empty()) query += "&after=" + query_escape(cursor_);
+  set_query(request, "/v1/failed", query);
   const ControlAnswer answer = holder_.daemon->send(request);
   expect_success(answer);
   auto page = parse_failed_page(answer.body);

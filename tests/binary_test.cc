@@ -293,6 +293,45 @@ TEST_F(BinaryTest, TwoAbandonedRunsDoNotBlockAThird) {
   for (Target& target : targets) EXPECT_EQ(target.payloads().size(), 1u);
 }
 
+// They made a request head that the daemon refused.
+TEST_F(BinaryTest, ManyIdsAreAFilterWithAndWithoutADaemon) {
+  constexpr int hooks = 600;
+  for (const bool with_daemon : {false, true}) {
+    write_config(no_retries);
+    Target target;
+    target.answer_with(500);
+    std::string lines;
+    std::vector<std::string> ids;
+    for (int i = 0; i < hooks; ++i) {
+      const std::string id = std::to_string(i) + std::string(40, '-');
+      lines += R"({"target":")" + target.url() + R"(","data":)" + std::to_string(i) + R"(,"id":")" +
+               id + "\"}\n";
+      if (i % 10 != 0) ids.insert(ids.end(), {"--id", id});
+    }
+    EXPECT_EQ(run({"send"}, lines).exit_code, 1);
+    target.answer_with(200);
+    std::unique_ptr<ChildProcess> daemon;
+    if (with_daemon) daemon = serve();
+    const auto of_these = [&](std::vector<std::string> command) {
+      command.insert(command.end(), ids.begin(), ids.end());
+      return run(command);
+    };
+    EXPECT_THAT(of_these({"failed", "list", "--limit", "500"}).err,
+                HasSubstr("500 failed hooks; there are more"));
+    EXPECT_EQ(number(of_these({"retry-failed-hooks", "--dry-run", "--json"}), "hooks"), 540u);
+    EXPECT_EQ(number(of_these({"retry-failed-hooks", "--json", "--limit", "300"}), "delivered"),
+              300u);
+    const std::vector<std::string> payloads = target.payloads();
+    ASSERT_EQ(payloads.size(), 300u);
+    EXPECT_EQ(payloads.front(), "1");
+    EXPECT_EQ(payloads.back(), "333") << "the oldest first";
+    EXPECT_EQ(number(of_these({"failed", "purge", "--json"}), "purged"), 240u);
+    EXPECT_EQ(number(run({"status", "--json"}), "failed"), 60u);
+    EXPECT_EQ(run({"failed", "purge", "--all"}).exit_code, 0);
+    if (with_daemon) stop(*daemon);
+  }
+}
+
 TEST_F(BinaryTest, ExportIsWhatSendReads) {
   write_config(no_retries);
   Target target;

@@ -555,7 +555,7 @@ TEST(Query, DecodesAndRefuses) {
   EXPECT_EQ(query.take("group"), "my group");
   EXPECT_EQ(query.take("event"), "");
   EXPECT_TRUE(query.check_all_taken());
-  EXPECT_THAT(query.take_all("id"), ElementsAre("a", "b"));
+  EXPECT_THAT(query.take_ids(), ElementsAre("a", "b"));
   EXPECT_FALSE(query.check_all_taken());
   for (const std::string bad : {"a=%4", "a=%zz", "a=1&a=2", "target=", "target"}) {
     Query other;

@@ -191,8 +191,9 @@ int run_failed_purge(const FailedPurgeArguments& arguments, Console& console) {
   if (holder.daemon) {
     ControlRequest request;
     request.method = "DELETE";
-    request.path = "/v1/failed?" + (arguments.all ? "all=true" : filter_query(filter)) +
-                   (limit ? "&limit=" + std::to_string(*limit) : "");
+    const std::string query = (arguments.all ? "all=true" : filter_query(filter)) +
+                              (limit ? "&limit=" + std::to_string(*limit) : "");
+    set_query(request, "/v1/failed", query);
     request.may_take_long = true;
     const ControlAnswer answer = holder.daemon->send(request);
     expect_success(answer);

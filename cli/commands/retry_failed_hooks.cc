@@ -29,12 +29,12 @@ RetryOptions to_retry_options(const RetryArguments& arguments) {
   return options;
 }
 
-std::string retry_path(const RetryOptions& options, bool dry_run) {
+std::string retry_query(const RetryOptions& options) {
   std::string query = filter_query(options.filter);
   const auto add = [&](const std::string& part) { query += (query.empty() ? "" : "&") + part; };
   if (options.limit) add("limit=" + std::to_string(*options.limit));
   if (options.retries) add("retries=" + std::to_string(*options.retries));
-  return (dry_run ? "/v1/failed/plan" : "/v1/failed/retry") + (query.empty() ? "" : "?" + query);
+  return query;
 }
 
 // The daemon does the work and tells how far it is, a line a second.
@@ -46,7 +46,8 @@ class DaemonRetry {
   RetryProgress run(const RetryOptions& options) {
     ControlRequest request;
     request.method = "POST";
-    request.path = retry_path(options, false);
+    const std::string query = retry_query(options);
+    set_query(request, "/v1/failed/retry", query);
     request.accept = "application/x-ndjson";
     bool complete = false;
     const ControlAnswer answer = daemon_.stream(
@@ -148,7 +149,8 @@ int dry_run(StoreHolder& holder, Options options, const RetryOptions& retry, boo
   }
   ControlRequest request;
   request.method = "POST";
-  request.path = retry_path(retry, true);
+  const std::string query = retry_query(retry);
+  set_query(request, "/v1/failed/plan", query);
   request.may_take_long = true;
   const ControlAnswer answer = holder.daemon->send(request);
   expect_success(answer);

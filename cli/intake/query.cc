@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "cli/target_pattern.h"
 #include "cli/text/rfc3339.h"
@@ -63,9 +64,13 @@ std::optional<ApiError> Query::parse(std::string_view text, Query& out) {
     if (value->empty() && *key != "group" && *key != "event") {
       return bad_query("a key of the query has no value");
     }
+    if (*key == "id") {  // there may be many
+      out.ids_.push_back(std::move(*value));
+      continue;
+    }
     const bool again = std::any_of(out.parts_.begin(), out.parts_.end(),
                                    [&](const auto& other) { return other.first == *key; });
-    if (again && *key != "id") return bad_query("a key of the query stands twice");
+    if (again) return bad_query("a key of the query stands twice");
     out.parts_.emplace_back(std::move(*key), std::move(*value));
   }
   return {};
@@ -81,16 +86,14 @@ std::optional<std::string> Query::take(std::string_view key) {
   return {};
 }
 
-std::vector<std::string> Query::take_all(std::string_view key) {
-  std::vector<std::string> values;
-  while (auto value = take(key)) values.push_back(std::move(*value));
-  return values;
+std::vector<std::string> Query::take_ids() {
+  return std::exchange(ids_, {});
 }
 
 std::optional<ApiError> Query::check_all_taken() const {
-  if (parts_.empty()) return {};
+  if (parts_.empty() && ids_.empty()) return {};
   return bad_query("the query has a key that this route does not take: '" +
-                   parts_.front().first.substr(0, 64) + "'");
+                   (parts_.empty() ? "id" : parts_.front().first.substr(0, 64)) + "'");
 }
 
 std::optional<ApiError> take_number(Query& query, std::string_view key, std::uint64_t min,
@@ -131,7 +134,7 @@ std::optional<ApiError> take_filter(Query& query, WallMs now_ms, FailedFilter& f
   if (status) filter.status = static_cast<int>(*status);
   if (auto error = take_time(query, "since", now_ms, filter.since)) return error;
   if (auto error = take_time(query, "until", now_ms, filter.until)) return error;
-  filter.ids = query.take_all("id");
+  filter.ids = query.take_ids();
   return {};
 }
 

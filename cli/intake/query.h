@@ -17,17 +17,18 @@ namespace postbag {
 // typing mistake never widens a filter.
 class Query {
  public:
-  // Fails on a bad escape.
+  // Adds to what `out` has. Fails on a bad escape.
   static std::optional<ApiError> parse(std::string_view text, Query& out);
 
   // Takes the value of `key` out of the query.
   std::optional<std::string> take(std::string_view key);
-  std::vector<std::string> take_all(std::string_view key);
+  std::vector<std::string> take_ids();
   // Call it last: what nobody took is unknown.
   std::optional<ApiError> check_all_taken() const;
 
  private:
   std::vector<std::pair<std::string, std::string>> parts_;
+  std::vector<std::string> ids_;
 };
 
 ApiError bad_query(std::string message);

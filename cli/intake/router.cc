@@ -58,6 +58,7 @@ constexpr std::array route_table = {
 constexpr std::string_view hook_prefix = "/v1/hooks/";
 // Only POST /v1/hooks has a body worth reading.
 constexpr std::uint64_t other_body_max = 64 * 1024;
+constexpr std::uint64_t filter_body_max = 1024 * 1024;
 constexpr std::uint64_t failed_limit_default = 100;
 constexpr std::uint64_t failed_limit_max = 10'000;
 constexpr std::size_t failed_answer_bytes = 4 << 20;
@@ -122,6 +123,19 @@ std::optional<ApiError> take_raw_fields(const RequestHead& head, RawHookFields& 
     return {};
   }
   return ApiError{422, "bad_hook", "a Postbag-* or Idempotency-Key header stands twice", 0};
+}
+
+bool takes_filter(Route route) {
+  return route == Route::list_failed || route == Route::purge_failed ||
+         route == Route::retry_failed || route == Route::plan_retry;
+}
+
+// A filter of many ids is too long for a head: a form in the body is more of the query.
+std::optional<ApiError> parse_form(const Request& request, Query& query) {
+  if (request.body == nullptr) return {};
+  const std::string_view type = request.head.find("content-type").value_or("");
+  if (!equal_ignoring_case(media_type(type), "application/x-www-form-urlencoded")) return {};
+  return Query::parse(request.body->view(), query);
 }
 
 ParsedCall parse_body(const Request& request) {
@@ -235,7 +249,7 @@ Router::HeadVerdict Router::judge_head(Request& request) const {
     verdict.refusal->close = true;
     return verdict;
   }
-  verdict.body_max = other_body_max;
+  verdict.body_max = takes_filter(match.route) ? filter_body_max : other_body_max;
   if (match.route == Route::submit) {
     verdict.body_max = options_.max_body;
     if (const auto error = check_content(request.head)) verdict.refusal = error_answer(*error);
@@ -250,6 +264,7 @@ void Router::handle(const SharedExchange& exchange) {
 
   Query query;
   auto error = Query::parse(request.query, query);
+  if (!error && takes_filter(route)) error = parse_form(request, query);
   if (error) return exchange->answer(error_answer(*error));
   switch (route) {
     case Route::cancel:
