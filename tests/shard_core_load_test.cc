@@ -129,6 +129,55 @@ TEST_F(ShardCoreLoadTest, DamagedChunksFailAndAreNeverSent) {
   EXPECT_EQ(world_->hooks_held(), 0u);
 }
 
+// A start found so many large batches of slow targets, and read one for each connection.
+TEST_F(ShardCoreLoadTest, WhatIsReadBackIsBoundedInBytes) {
+  constexpr std::uint64_t body_bytes = 100'000;
+  constexpr int targets = 200;
+  config_.read_bytes_max = 10 * body_bytes;
+  TargetPolicy policy = plain(1);
+  policy.batch.bytes = body_bytes + 10;
+  make_waiting(policy);
+  const auto url = [](int target) { return "https://t" + std::to_string(target) + ".example/"; };
+  for (int target = 0; target < targets; ++target) {
+    give(target, target + 1, url(target), {}, std::string(body_bytes - 10, '0'));
+  }
+  world_->run_for(seconds(1));
+  world_->requests().clear();
+  const std::uint64_t objects = targets * (sizeof(TargetState) + sizeof(Batch) + 300);
+  // All hang, are refused and wait for their retry, are cancelled: only so much is in memory.
+  world_->crash();
+  world_->run_for(seconds(50));
+  EXPECT_EQ(world_->requests().size(), 10u);
+  EXPECT_LE(world_->memory_bytes(), 10 * body_bytes + objects);
+  EXPECT_EQ(world_->cancel("https://t19*"), 11u);
+  world_->run_for(seconds(1));
+  EXPECT_LE(world_->memory_bytes(), 10 * body_bytes + objects);
+  let_go();
+  world_->run_idle();
+  EXPECT_EQ(world_->requests().size(), 189u);
+  EXPECT_EQ(world_->durable().failed.size(), 11u);
+  expect_all_gone();
+}
+
+// What the store has no room for stays in memory, and what is delivered makes room.
+TEST_F(ShardCoreLoadTest, BatchesThatWaitForTheStoreDoNotHoldUpTheReadingOfOthers) {
+  config_.read_bytes_max = 20;
+  TargetPolicy policy = plain(1);
+  policy.retry.retries = 0;
+  policy.batch.bytes = 10;
+  recover_singles(100, policy);
+  int stored = 0;
+  world_->store_fault = [&] { return stored == 0 ? StoreFault::full : StoreFault::none; };
+  always(answer(503));
+  world_->run_for(seconds(50));
+  EXPECT_EQ(world_->core().batches_in_flight(), 0u);
+  EXPECT_EQ(world_->requests().size(), 101u);
+  stored = 1;
+  world_->run_idle();
+  EXPECT_EQ(world_->durable().failed.size(), 100u);
+  expect_all_gone();
+}
+
 // Of a version that took it, or damaged; also where it was read ahead.
 TEST_F(ShardCoreLoadTest, AStoredTargetThatIsNoUrlFailsAndStopsNobody) {
   recover_singles(100, plain(1));

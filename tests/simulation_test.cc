@@ -111,6 +111,7 @@ void Simulation::make_options() {
   config_.shards = static_cast<std::uint32_t>(1 + upto(2));
   config_.durable = chance(80);
   config_.unpacked_batches = seed_ % 4 == 0 ? 8192 : seed_ % 4;
+  config_.read_bytes_max = seed_ % 5 < 3 ? 64 << 20 : seed_ % 5 == 3 ? 1 : 2000;
   config_.max_connections = static_cast<std::uint32_t>(one_of<int>({1, 3, 100}));
   config_.commit_time = std::chrono::microseconds(one_of<int>({100, 2000, 30'000}));
   has_disk_faults_ = config_.durable && chance(40);

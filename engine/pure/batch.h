@@ -100,7 +100,8 @@ struct Batch {
   Segment* first_segment = nullptr;
   Segment* last_segment = nullptr;
   std::string meta;
-  std::uint64_t body_bytes = 0;  // without the closing bracket
+  // Without the closing bracket. While it is being read back: what it may become at most.
+  std::uint64_t body_bytes = 0;
   std::uint32_t hooks = 0;
 
   std::uint32_t attempts = 0;
@@ -113,11 +114,12 @@ struct Batch {
   bool corrupt = false;  // the store could not give them back
   bool dirty = false;    // its last chunk is not handed to the store yet
   bool attempted = false;
-  bool is_retry = false;    // the attempt that is under way
-  bool cancelled = false;   // by an operator, before its commit
-  bool stored = false;      // its chunks are, or will be, rows of the store
-  bool name_event = false;  // the next hook is the first of a chunk
-  ChunkInfo chunk;          // the first one; the only one of nearly every batch
+  bool is_retry : 1 = false;   // the attempt that is under way
+  bool read_back : 1 = false;  // counts as read from the store
+  bool cancelled = false;      // by an operator, before its commit
+  bool stored = false;         // its chunks are, or will be, rows of the store
+  bool name_event = false;     // the next hook is the first of a chunk
+  ChunkInfo chunk;             // the first one; the only one of nearly every batch
   std::unique_ptr<std::vector<ChunkInfo>> more_chunks;
   // The meta repeats an event only when it changes, and for the first hook of a chunk, which is
   // read back on its own. The last event is where the meta has it.

@@ -269,6 +269,7 @@ void ShardCore::destroy_batch(Batch& batch) {
   check(batch.uses == 0 && !batch.deadline.armed() && !batch.dirty && !batch.run && !batch.packed);
   if (batch.more_chunks) overhead_bytes_ -= batch.more_chunks->size() * sizeof(ChunkInfo);
   overhead_bytes_ -= sizeof(Batch) + entry_overhead_bytes + batch.meta.capacity();
+  end_read(batch);
   drop_hooks(batch, pool_);
   if (coming_ == &batch) {
     coming_ = nullptr;

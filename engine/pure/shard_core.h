@@ -112,6 +112,9 @@ class ShardCore {
     std::uint64_t random_seed = 1;
     // Only while there are more batches than this do waiting ones give up being objects.
     std::size_t unpacked_batches = 8192;
+    // Of the bodies that were read from the store and are on the wire, or on their way back there.
+    // One batch is read all the same.
+    std::uint64_t read_bytes_max = 64 << 20;
   };
   ShardCore(const Config& config, std::shared_ptr<const PolicyTable> policies);
   ~ShardCore();
@@ -357,6 +360,12 @@ class ShardCore {
   };
   using AheadTable = boost::unordered_flat_map<ChunkNumber, Ahead>;
   void load(Batch& batch);
+  void want_load(Batch& batch);
+  void ask_loads();
+  bool may_read(std::uint64_t bytes) const;
+  void take_loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
+                   const Now& now);
+  void end_read(Batch& batch);
   bool decode_chunks(Batch& batch, std::span<const std::string> blobs);
   void load_failed(Batch& batch, const Now& now);
   bool take_ahead(Batch& batch);
@@ -397,6 +406,9 @@ class ShardCore {
   std::vector<Notice> notices_, telling_;
   std::vector<Batch*> sends_;
   std::vector<Batch*> loads_;
+  std::deque<Batch*> wanted_loads_;  // until there is room
+  std::uint64_t reads_out_ = 0;      // asked for and not answered
+  std::uint64_t read_bytes_ = 0;     // see Config; of those asked for, what they may have
   std::vector<ChunkNumber> loads_ahead_;
   AheadTable ahead_;  // read before their turn, or being read
   std::uint64_t ahead_bytes_ = 0;

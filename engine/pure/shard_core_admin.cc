@@ -106,7 +106,7 @@ void ShardCore::cancel_batch(Batch& batch, const Now& now) {
     batch.uses += 1;
     cancels_open_ += 1;
     cancel_loads_ += 1;
-    loads_.push_back(&batch);
+    want_load(batch);
     return;
   }
   AttemptResult result;

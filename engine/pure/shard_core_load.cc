@@ -27,13 +27,55 @@ constexpr std::size_t ahead_overhead_bytes = 96;
 void ShardCore::load(Batch& batch) {
   set_state(batch, BatchState::loading);
   ahead_clock_ += 1;
-  if (take_ahead(batch)) return;
-  loads_.push_back(&batch);
-  if (!batch.is_retry) plan_ahead(*batch.bag);
+  if (!take_ahead(batch)) want_load(batch);
+}
+
+void ShardCore::want_load(Batch& batch) {
+  wanted_loads_.push_back(&batch);
+  ask_loads();
+}
+
+// As much as there is room for. How large a batch is nobody knows before it is here, only how large
+// its target's may be.
+void ShardCore::ask_loads() {
+  while (!wanted_loads_.empty()) {
+    Batch& batch = *wanted_loads_.front();
+    const std::uint64_t bytes = batch.bag->target->policy->policy.batch.bytes;
+    if (!may_read(bytes)) return;
+    wanted_loads_.pop_front();
+    batch.body_bytes = bytes;
+    read_bytes_ += bytes;
+    reads_out_ += 1;
+    loads_.push_back(&batch);
+    if (batch.state == BatchState::loading && !batch.is_retry) plan_ahead(*batch.bag);
+  }
+}
+
+// One at a time also where what was given up waits for a store that has no room: what is delivered
+// makes some.
+bool ShardCore::may_read(std::uint64_t bytes) const {
+  if (read_bytes_ + bytes <= config_.read_bytes_max) return true;
+  return reads_out_ == 0 && in_flight_ <= wanted_loads_.size();
+}
+
+// It is sent, or gone, or waits and may be dropped from memory again.
+void ShardCore::end_read(Batch& batch) {
+  if (!batch.read_back) return;
+  batch.read_back = false;
+  read_bytes_ -= batch.body_bytes;
 }
 
 void ShardCore::loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
                        const Now& now) {
+  reads_out_ -= 1;
+  read_bytes_ -= batch.body_bytes;
+  batch.body_bytes = 0;
+  take_loaded(batch, error, blobs, now);
+  ask_loads();
+}
+
+void ShardCore::take_loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
+                            const Now& now) {
   const bool cancelled = batch.state == BatchState::failing;
   check(cancelled || batch.state == BatchState::loading);
   const bool damaged = error == Errc::store_corrupt || error == Errc::not_found;
@@ -83,7 +125,12 @@ bool ShardCore::decode_chunks(Batch& batch, std::span<const std::string> blobs) 
     sound = sound && decode_chunk(blob, batch, pool_);
   }
   sound = sound && batch.hooks == expected;
-  if (!sound) drop_hooks(batch, pool_);
+  if (!sound) {
+    drop_hooks(batch, pool_);
+    batch.body_bytes = 0;
+  }
+  batch.read_back = sound;
+  read_bytes_ += batch.body_bytes;
   batch.hooks = expected;
   overhead_bytes_ += batch.meta.capacity() - meta_before;
   return sound;
@@ -179,11 +226,12 @@ void ShardCore::read_ahead(std::span<ChunkBlob> found, const Now& now) {
     forget_ahead(place, 0);
     if (waiter == nullptr) continue;
     if (read.blob.empty()) {
-      loads_.push_back(waiter);
+      want_load(*waiter);
     } else {
-      loaded(*waiter, {}, {&read.blob, 1}, now);
+      take_loaded(*waiter, {}, {&read.blob, 1}, now);
     }
   }
+  ask_loads();
 }
 
 void ShardCore::forget_ahead(AheadTable::iterator place, std::size_t blob_bytes) {

@@ -207,6 +207,7 @@ void ShardCore::attempt_done(Batch& batch, AttemptResult&& result, const Now& no
   }
   target_changed(target);
   pump();
+  ask_loads();
 }
 
 std::uint32_t ShardCore::retries_of(const Batch& batch) const {
@@ -221,6 +222,7 @@ void ShardCore::wait_for_retry(Batch& batch, const Now& now, bool counted) {
   set_state(batch, BatchState::retrying);
   target.retrying += 1;
   retrying_ += 1;
+  end_read(batch);
   note_sheddable(batch);
   const double random = std::generate_canonical<double, 53>(random_);
   Duration delay = retry_delay(policy, std::max(batch.attempts, 1u), random);

@@ -267,7 +267,7 @@ Batch& ShardCore::read_cancelled(Bag& bag, const DiskBatch& places) {
   note_cancelled(batch);
   batch.uses += 1;
   cancel_loads_ += 1;
-  loads_.push_back(&batch);
+  want_load(batch);
   return batch;
 }
 

@@ -91,6 +91,7 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
   }
   cancel_more();
   pump();
+  ask_loads();
   if (batches_live_ == 0 && ahead_bytes_ > 0) drop_ahead(0);  // of what was cancelled
 }
 

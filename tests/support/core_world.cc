@@ -86,6 +86,7 @@ void CoreWorld::make_cores() {
     core.store_tag = store_tag;
     core.max_connections = config_.max_connections;
     core.unpacked_batches = config_.unpacked_batches;
+    core.read_bytes_max = config_.read_bytes_max;
     core.random_seed = config_.seed * 1000 + life_ * 16 + shard;
     cores_.push_back(std::make_unique<ShardCore>(core, policies_));
   }

@@ -96,6 +96,7 @@ struct WorldConfig {
   std::uint64_t seed = 1;
   std::uint32_t max_connections = 1024;
   std::size_t unpacked_batches = 8192;
+  std::uint64_t read_bytes_max = 64 << 20;
   Duration commit_time = std::chrono::milliseconds(2);
   Duration load_time = std::chrono::milliseconds(1);
 };
