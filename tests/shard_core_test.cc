@@ -434,6 +434,30 @@ TEST_F(ShardCoreTest, WatchersThatCameLaterTakeNothingElseOver) {
   EXPECT_THAT(failed_bodies(), ElementsAre("3"));
 }
 
+// Calls that are repeated while their hook is stuck left one each.
+TEST_F(ShardCoreTest, WatchersThatAreGoneDoNotGather) {
+  struct Gone : Listener {
+    bool is_gone() override { return true; }
+  };
+  make(plain(3));
+  const HookPlace place = locate(give("1")->ids[0]);
+  const auto stays = std::make_shared<Listener>();
+  std::vector<std::weak_ptr<Listener>> gone;
+  for (int repeat = 0; repeat < 1000; ++repeat) {
+    const auto listener = std::make_shared<Gone>();
+    gone.push_back(listener);
+    ASSERT_TRUE(world_->core().watch(place.chunk, 0, 0, listener));
+    if (repeat % 100 == 50) {
+      ASSERT_TRUE(world_->core().watch(place.chunk, 0, static_cast<std::uint32_t>(repeat), stays));
+    }
+  }
+  const auto kept = std::count_if(gone.begin(), gone.end(),
+                                  [](const auto& listener) { return !listener.expired(); });
+  EXPECT_LE(kept, 20);
+  world_->run_idle();
+  EXPECT_EQ(stays->outcomes.size(), 10u);
+}
+
 TEST_F(ShardCoreTest, AListenerThatIsGoneLeavesThemInTheStore) {
   TargetPolicy policy = plain(1);
   policy.retry.retries = 0;

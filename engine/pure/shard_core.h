@@ -168,9 +168,11 @@ class ShardCore {
   // turn comes. Returns how many there were to drop.
   std::uint64_t shed(std::uint64_t bytes);
   // Tells `listener` the outcome of a hook that is here already, as its call's `call_index`. False:
-  // it is not here.
+  // it is not here. `batch`: the one that the chunk belongs to, where that is known; without it the
+  // later chunks of a batch are not found.
   bool watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call_index,
-             const std::shared_ptr<OutcomeListener>& listener);
+             const std::shared_ptr<OutcomeListener>& listener,
+             std::optional<BatchNumber> batch = {});
   // For a shard that halts: whether `call` waits here for its hooks to be stored, and the refusal
   // of all that do and are not on their way to the store. Nothing else may be called afterwards.
   bool waits(const CallSink& call) const;
@@ -381,7 +383,8 @@ class ShardCore {
   static void note_cancelled(Batch& batch);
   void renew_open(Bag& bag, const BatchPolicy& before, const Now& now);
   void remember_delivered(const Batch& batch);
-  Batch* batch_with(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) const;
+  Batch* batch_with(BatchNumber number, ChunkNumber chunk, std::uint32_t index,
+                    std::uint32_t& place) const;
 
   Config config_;
   std::shared_ptr<const PolicyTable> policies_;

@@ -265,31 +265,25 @@ const ShardCore::Recent* ShardCore::find_recent(ChunkNumber chunk, std::uint32_t
   return nullptr;
 }
 
-// Most batches have one chunk and its number; the others are looked for, which is rare enough.
-Batch* ShardCore::batch_with(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) const {
-  const auto has = [&](const Batch& batch) {
-    bool found = false;
-    batch.for_each_chunk([&](const ChunkInfo& info) {
-      if (info.number != chunk || index >= info.hooks) return;
-      place = info.first_hook + index;
-      found = true;
-    });
-    return found;
-  };
-  if (auto found = by_number_.find(chunk); found != by_number_.end()) {
-    return has(*found->second) ? found->second : nullptr;
-  }
-  for (const auto& [number, batch] : by_number_) {
-    if (batch->more_chunks && has(*batch)) return batch;
-  }
-  return nullptr;
+Batch* ShardCore::batch_with(BatchNumber number, ChunkNumber chunk, std::uint32_t index,
+                             std::uint32_t& place) const {
+  const auto found = by_number_.find(number);
+  if (found == by_number_.end()) return nullptr;
+  Batch* with = nullptr;
+  found->second->for_each_chunk([&](const ChunkInfo& info) {
+    if (info.number != chunk || index >= info.hooks) return;
+    place = info.first_hook + index;
+    with = found->second;
+  });
+  return with;
 }
 
 bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call_index,
-                      const std::shared_ptr<OutcomeListener>& listener) {
+                      const std::shared_ptr<OutcomeListener>& listener,
+                      std::optional<BatchNumber> number) {
   check(!recovered_);
   std::uint32_t place = 0;
-  Batch* batch = batch_with(chunk, index, place);
+  Batch* batch = batch_with(number.value_or(chunk), chunk, index, place);
   if (batch == nullptr) batch = unfold_batch(chunk, index, place);
   if (batch == nullptr) batch = unfold_cancelled(chunk, index, place);
   if (batch == nullptr && (batch = unpack_batch(chunk, index)) != nullptr) place = index;
@@ -306,7 +300,12 @@ bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call
     return true;
   }
   if (!batch->watchers) batch->watchers = std::make_unique<std::vector<Batch::Watcher>>();
-  batch->watchers->push_back({place, call_index, listener});
+  std::vector<Batch::Watcher>& watchers = *batch->watchers;
+  // A call that is repeated while its hook is stuck leaves one each time.
+  if (watchers.size() == watchers.capacity()) {
+    std::erase_if(watchers, [](const Batch::Watcher& old) { return old.listener->is_gone(); });
+  }
+  watchers.push_back({place, call_index, listener});
   return true;
 }
 

@@ -77,6 +77,7 @@ class CallState : public CallSink,
   // OutcomeListener
   bool hook_done(std::size_t index, const HookOutcome& outcome) override;
   void hook_settled(std::size_t index) override;
+  bool is_gone() override { return listener_->is_gone(); }
 
  private:
   const GivenId* given_at(std::size_t index) const;

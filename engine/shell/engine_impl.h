@@ -132,6 +132,8 @@ class Engine::Impl : public ShardHost {
                 SubmitResult& refused);
   void watch_duplicate(const HookView& hook, std::uint32_t index,
                        const std::shared_ptr<OutcomeListener>& listener);
+  struct Onlooker;
+  void watch_batch(const std::shared_ptr<Onlooker>& onlooker, BatchNumber batch);
   std::shared_ptr<CallState> admit(HookList& hooks, SubmitOptions& options, SubmitHandler& done,
                                    SubmitResult& refused);
   void address(const Admission& admission, CallState& call);

@@ -47,6 +47,11 @@ class GuardedListener : public OutcomeListener {
   void hook_settled(std::size_t index) override {
     call_guarded(logger_, [&] { listener_->hook_settled(index); });
   }
+  bool is_gone() override {
+    bool gone = false;
+    call_guarded(logger_, [&] { gone = listener_->is_gone(); });
+    return gone;
+  }
 
  private:
   std::shared_ptr<OutcomeListener> listener_;

@@ -231,17 +231,23 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
 
 // A hook that an earlier call brought: its outcome is told here too, but what becomes of it is not
 // changed.
+struct Engine::Impl::Onlooker : OutcomeListener {
+  bool hook_done(std::size_t index, const HookOutcome& outcome) override {
+    // What becomes of the hook is not this one's to wait for.
+    if (listener->hook_done(index, outcome) && !outcome.delivered) listener->hook_settled(index);
+    return false;
+  }
+  bool is_gone() override { return listener->is_gone(); }
+
+  std::shared_ptr<OutcomeListener> listener;
+  std::uint32_t call_index = 0;
+  Shard* shard = nullptr;
+  FailedKey location = 0;
+  Hash128 id;
+};
+
 void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
                                    const std::shared_ptr<OutcomeListener>& listener) {
-  struct Onlooker : OutcomeListener {
-    explicit Onlooker(std::shared_ptr<OutcomeListener> wrapped) : listener(std::move(wrapped)) {}
-    bool hook_done(std::size_t place, const HookOutcome& outcome) override {
-      // What becomes of the hook is not this one's to wait for.
-      if (listener->hook_done(place, outcome) && !outcome.delivered) listener->hook_settled(place);
-      return false;
-    }
-    std::shared_ptr<OutcomeListener> listener;
-  };
   const Hash128 id = id_hash(hook.id);
   std::optional<FailedKey> location;
   {
@@ -250,23 +256,35 @@ void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
   }
   // Forgotten in this moment: it was accepted long ago and has no outcome that is still known.
   if (!location) return;
-  auto onlooker = std::make_shared<Onlooker>(listener);
-  shard_of(hook.target)
-      .post([this, id, key = *location, index, onlooker](ShardCore& core, const Now&) {
-        if (core.watch(failed_key_chunk(key), failed_key_index(key), index, onlooker)) return;
-        if (core.delivered_lately(failed_key_chunk(key), failed_key_index(key))) {
-          onlooker->hook_done(index, {true, Reason::none, 0});
-          return;
-        }
-        store_thread_->push_job([this, id, key, index, onlooker](Store& store) {
-          const auto failed = store.find_failed(key);
-          if (failed) {
-            onlooker->hook_done(index, {false, failed->reason, failed->status});
-          } else if (was_delivered(id, key, store)) {
-            onlooker->hook_done(index, {true, Reason::none, 0});
-          }  // else it may have been dropped since it failed: nothing is told
-        });
-      });
+  const auto onlooker = std::make_shared<Onlooker>();
+  onlooker->listener = listener;
+  onlooker->call_index = index;
+  onlooker->shard = &shard_of(hook.target);
+  onlooker->location = *location;
+  onlooker->id = id;
+  watch_batch(onlooker, failed_key_chunk(*location));
+}
+
+// Nearly every batch has one chunk and its number; of others the store knows which one it is.
+void Engine::Impl::watch_batch(const std::shared_ptr<Onlooker>& onlooker, BatchNumber batch) {
+  onlooker->shard->post([this, onlooker, batch](ShardCore& core, const Now&) {
+    const ChunkNumber chunk = failed_key_chunk(onlooker->location);
+    const std::uint32_t index = failed_key_index(onlooker->location);
+    if (core.watch(chunk, index, onlooker->call_index, onlooker, batch)) return;
+    if (core.delivered_lately(chunk, index)) {
+      onlooker->hook_done(onlooker->call_index, {true, Reason::none, 0});
+      return;
+    }
+    store_thread_->push_job([this, onlooker, batch, chunk](Store& store) {
+      const auto in = batch == chunk ? store.find_chunk(chunk) : std::nullopt;
+      if (in && *in != chunk) return watch_batch(onlooker, *in);
+      if (const auto failed = store.find_failed(onlooker->location)) {
+        onlooker->hook_done(onlooker->call_index, {false, failed->reason, failed->status});
+      } else if (was_delivered(onlooker->id, onlooker->location, store)) {
+        onlooker->hook_done(onlooker->call_index, {true, Reason::none, 0});
+      }  // else it may have been dropped since it failed: nothing is told
+    });
+  });
 }
 
 // Which hooks go to which shard. A parcel with hooks has the list.

@@ -44,6 +44,9 @@ class OutcomeListener {
   // engine's durability is fsync), and if it is not kept its id is free again. Say that only now: a
   // crash before may send it again. Does not come where the store failed. As hook_done() otherwise.
   virtual void hook_settled(std::size_t index) { (void)index; }
+  // True once nobody listens any more: it may be let go without a word, before its hooks have their
+  // outcome. On an engine thread; must not block.
+  virtual bool is_gone() { return false; }
 };
 
 struct SubmitOptions {
