@@ -5,7 +5,9 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <future>
 #include <mutex>
+#include <new>
 #include <string>
 
 #include "tests/support/fault_receiver.h"
@@ -170,6 +172,34 @@ TEST(Resolver, RemembersAnswersForAWhile) {
   ask("no.test");
   ask("no.test");
   EXPECT_EQ(lookups, 3);
+}
+
+// Both ended the process.
+TEST(Resolver, WantOfMemoryOnItsThreadsIsAnAnswerOrATimeout) {
+  const auto gate = std::make_shared<Gate>();
+  Resolver resolver({}, [gate](const std::string& host) {
+    gate->pass();
+    if (host == "big.test") throw std::bad_alloc();
+    return loopback();
+  });
+  std::promise<ResolveResultPtr> small, big;
+  const auto throws = [](ResolveResultPtr) { throw std::bad_alloc(); };
+  resolver.resolve("small.test", throws);
+  resolver.resolve("small.test", [&](ResolveResultPtr result) { small.set_value(result); });
+  resolver.resolve("big.test", throws);
+  resolver.resolve("big.test", [&](ResolveResultPtr result) { big.set_value(result); });
+  gate->open();
+  const auto answer = [](std::promise<ResolveResultPtr>& promise) -> ResolveResultPtr {
+    std::future<ResolveResultPtr> future = promise.get_future();
+    if (future.wait_for(seconds(20)) != std::future_status::ready) return nullptr;
+    return future.get();
+  };
+  const ResolveResultPtr found = answer(small);
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->reason, Reason::none);
+  const ResolveResultPtr not_found = answer(big);
+  ASSERT_NE(not_found, nullptr);
+  EXPECT_EQ(not_found->reason, Reason::local_resource);
 }
 
 TEST(Resolver, AsksTheSystem) {

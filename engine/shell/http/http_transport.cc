@@ -319,8 +319,8 @@ void HttpTransport::deliver(const std::shared_ptr<Mailbox>& mailbox, std::uint64
   if (mailbox->io == nullptr) return;
   mailbox->results.emplace_back(lookup, std::move(result));
   if (mailbox->posted) return;
-  mailbox->posted = true;
   boost::asio::post(*mailbox->io, [mailbox] { collect(mailbox); });
+  mailbox->posted = true;  // only now: for want of memory the next result posts
 }
 
 void HttpTransport::collect(const std::shared_ptr<Mailbox>& mailbox) {

@@ -18,6 +18,25 @@
 #include <utility>
 
 namespace postbag {
+namespace {
+
+ResolveResultPtr local_failure(const char* detail) {
+  auto result = std::make_shared<ResolveResult>();
+  result->reason = Reason::local_resource;
+  result->detail = detail;
+  return result;
+}
+
+// Whom it finds no memory for is told nothing: the attempt runs into its timeout.
+void tell(const Resolver::Done& done, const ResolveResultPtr& result) noexcept {
+  try {
+    done(result);
+  } catch (const std::exception&) {
+    return;
+  }
+}
+
+}  // namespace
 
 struct Resolver::Core {
   struct Name {
@@ -34,10 +53,12 @@ struct Resolver::Core {
       : options(resolver_options), lookup(std::move(lookup_function)) {}
 
   void work(Worker& worker);
+  ResolveResultPtr look_up(const std::string& host) const noexcept;
   bool make_room();
 
   const ResolverOptions options;
   const Lookup lookup;
+  const ResolveResultPtr no_memory = local_failure("out of memory while resolving");
   std::mutex mutex;
   std::condition_variable changed;
   bool stopping = false;
@@ -47,13 +68,6 @@ struct Resolver::Core {
 };
 
 namespace {
-
-ResolveResultPtr local_failure(const char* detail) {
-  auto result = std::make_shared<ResolveResult>();
-  result->reason = Reason::local_resource;
-  result->detail = detail;
-  return result;
-}
 
 Reason reason_of(int error, int system_error) {
   switch (error) {
@@ -192,6 +206,14 @@ bool Resolver::Core::make_room() {
   return names.size() < options.names_max;
 }
 
+ResolveResultPtr Resolver::Core::look_up(const std::string& host) const noexcept {
+  try {
+    return std::make_shared<ResolveResult>(lookup(host));
+  } catch (const std::exception&) {
+    return no_memory;
+  }
+}
+
 void Resolver::Core::work(Worker& worker) {
   std::unique_lock lock(mutex);
   while (true) {
@@ -201,13 +223,7 @@ void Resolver::Core::work(Worker& worker) {
     queue.pop_front();
     worker.in_lookup = true;
     lock.unlock();
-    auto result = std::make_shared<ResolveResult>();
-    try {
-      *result = lookup(host);
-    } catch (const std::exception&) {
-      result->reason = Reason::local_resource;
-      result->detail = "out of memory while resolving";
-    }
+    const ResolveResultPtr result = look_up(host);
     lock.lock();
     worker.in_lookup = false;
     const auto entry = names.find(host);
@@ -218,7 +234,7 @@ void Resolver::Core::work(Worker& worker) {
     entry->second.expires = steady_now() + (result->reason == Reason::none ? options.positive_ttl
                                                                            : options.negative_ttl);
     lock.unlock();
-    for (Done& done : waiting) done(result);
+    for (const Done& done : waiting) tell(done, result);
     waiting.clear();
     lock.lock();
   }

@@ -33,7 +33,8 @@ class Resolver {
  public:
   using Lookup =
       std::function<ResolveResult(const std::string& host)>;  // blocks; any resolver thread
-  using Done = std::function<void(ResolveResultPtr)>;  // on a resolver thread; must not block
+  // On a resolver thread; must not block. What it throws, for want of memory, goes no further.
+  using Done = std::function<void(ResolveResultPtr)>;
 
   explicit Resolver(ResolverOptions options, Lookup lookup = system_lookup);
   ~Resolver();
