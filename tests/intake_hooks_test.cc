@@ -363,6 +363,35 @@ TEST_F(IntakeTest, WaitAnswersARefusalAtOnce) {
   EXPECT_EQ(ask(post("/v1/hooks?wait=delivered", one_hook)).status, 503);
 }
 
+TEST_F(IntakeTest, WaitAnswersAClientThatHasFinishedSending) {
+  start();
+  IntakeClient client = connect();
+  client.send(post("/v1/hooks?wait=delivered&timeout=10m", one_hook));
+  client.finish_sending();
+  EXPECT_EQ(client.read_response().status, 100);  // asks whether anybody is there
+  EXPECT_TRUE(backend_.listener()->hook_done(0, {true, Reason::none, 200}));
+  EXPECT_EQ(client.read_response().status, 200);
+  EXPECT_TRUE(client.at_end());
+}
+
+// It may be gone: nobody would keep the hook then.
+TEST_F(IntakeTest, WaitTakesNothingOverForAClientThatHasFinishedSending) {
+  start();
+  IntakeClient client = connect();
+  client.send(post("/v1/hooks?wait=delivered&timeout=10m",
+                   R"([{"target":"t","data":1,"id":"a"},{"target":"t","data":2,"id":"b"}])"));
+  client.finish_sending();
+  EXPECT_EQ(client.read_response().status, 100);
+  EXPECT_TRUE(backend_.listener()->hook_done(1, {true, Reason::none, 200}));
+  EXPECT_FALSE(backend_.listener()->hook_done(0, {false, Reason::status, 503}));
+  EXPECT_FALSE(backend_.listener()->hook_done(0, {false, Reason::status, 503}));
+  const Response response = client.read_response();
+  EXPECT_EQ(response.status, 504);
+  EXPECT_THAT(response.body, HasSubstr("they stay accepted"));
+  EXPECT_THAT(response.body,
+              HasSubstr(R"("outcomes":[{"id":"b","state":"delivered","reason":"","status":200}])"));
+}
+
 TEST_F(IntakeTest, WaitLetsGoWhenTheClientIsGone) {
   start();
   {

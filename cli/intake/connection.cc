@@ -1,5 +1,6 @@
 #include "cli/intake/connection.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -103,6 +104,7 @@ void IntakeConnection::close() noexcept {
   error_code ignored;
   socket_.close(ignored);
   const auto gone = std::exchange(peer_gone_, nullptr);
+  forget_peer_handlers();
   if (gone) gone();
   release_chunked();
   request_.body.reset();
@@ -285,7 +287,7 @@ void IntakeConnection::answer_now(const Answer& answer) {
     error_code ignored;
     socket_.cancel(ignored);
   }
-  peer_gone_ = nullptr;
+  forget_peer_handlers();
   request_.body.reset();
   close_after_ =
       close_after_ || answer.close || !request_.head.keep_alive || shared_->router.stopping();
@@ -397,7 +399,7 @@ void IntakeConnection::end_stream() {
   if (state_ != State::streaming || stream_ended_) return;
   stream_ended_ = true;
   if (std::exchange(watching_, false)) {
-    peer_gone_ = nullptr;  // nothing is left to be stopped
+    forget_peer_handlers();  // nothing is left to be stopped
     error_code ignored;
     if (!writing_) socket_.cancel(ignored);
   }
@@ -436,12 +438,19 @@ void IntakeConnection::read_to_discard() {
       }));
 }
 
-void IntakeConnection::on_peer_gone(std::function<void()> gone) {
+void IntakeConnection::on_peer_gone(std::function<void()> gone,
+                                    std::function<void()> has_finished) {
   if (state_ == State::closed) return gone();
   if (state_ != State::handling && state_ != State::streaming) return;
   peer_gone_ = std::move(gone);
+  peer_finished_ = std::move(has_finished);
   if (input().empty())
     guard([this] { watch_peer(); });  // else there is a next request, and somebody who sent it
+}
+
+void IntakeConnection::forget_peer_handlers() noexcept {
+  peer_gone_ = nullptr;
+  peer_finished_ = nullptr;
 }
 
 void IntakeConnection::watch_peer() {
@@ -460,7 +469,34 @@ void IntakeConnection::on_peer_readable(error_code error) {
   const ssize_t bytes = ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   if (bytes > 0) return;
   if (bytes < 0 && (errno == EAGAIN || errno == EINTR)) return watch_peer();
+  const bool may_listen =
+      bytes == 0 && state_ == State::handling && request_.head.minor_version == 1;
+  if (may_listen && peer_finished_) return on_peer_finished();
   close();
+}
+
+// A FIN comes from a client that has sent all and waits, and from one that is gone. Where nobody
+// is, an interim answer is answered with a reset; whoever waits passes over it (RFC 9110 15.2).
+void IntakeConnection::on_peer_finished() {
+  static constexpr std::string_view interim = "HTTP/1.1 100 Continue\r\n\r\n";
+  const ssize_t sent =
+      ::send(socket_.native_handle(), interim.data(), interim.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent != static_cast<ssize_t>(interim.size())) return close();
+  std::exchange(peer_finished_, nullptr)();
+  watch_reset();
+}
+
+void IntakeConnection::watch_reset() {
+  watching_ = true;
+  socket_.async_wait(
+      Socket::wait_error, HandlerIn(read_memory_, [self = shared_from_this()](error_code error) {
+        if (error || !self->watching_) return;
+        self->watching_ = false;
+        if (self->state_ != State::handling) return;
+        pollfd look{self->socket_.native_handle(), 0, 0};
+        if (::poll(&look, 1, 0) > 0) return self->close();
+        self->guard([&] { self->watch_reset(); });  // urgent data, which means nothing here
+      }));
 }
 
 }  // namespace postbag

@@ -64,7 +64,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   void write_piece(std::string_view piece) override;
   bool stream_busy() const override { return !pending_.empty() || state_ == State::closed; }
   void end_stream() override;
-  void on_peer_gone(std::function<void()> gone) override;
+  void on_peer_gone(std::function<void()> gone, std::function<void()> has_finished) override;
 
  private:
   enum class State { reading_head, reading_body, handling, streaming, writing, lingering, closed };
@@ -96,6 +96,9 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   void read_to_discard();
   void watch_peer();
   void on_peer_readable(boost::system::error_code error);
+  void on_peer_finished();
+  void watch_reset();
+  void forget_peer_handlers() noexcept;
   void forget_request();
   void release_chunked();
   std::string_view input() const {
@@ -130,7 +133,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   bool finishing_ = false;
   std::size_t discarded_ = 0;
   TimePoint linger_end_{};
-  std::function<void()> peer_gone_;
+  std::function<void()> peer_gone_, peer_finished_;
   bool watching_ = false;
 };
 

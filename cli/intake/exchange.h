@@ -49,7 +49,9 @@ class Exchange {
   virtual void end_stream() = 0;
 
   // Watches the connection until the answer: `gone` is called at most once if the peer closes it.
-  virtual void on_peer_gone(std::function<void()> gone) = 0;
+  // `has_finished`, if given: a peer that may only have finished sending is not gone; this is
+  // called then, and it has its answer if it is still there. Nobody can tell at once whether it is.
+  virtual void on_peer_gone(std::function<void()> gone, std::function<void()> has_finished) = 0;
 };
 
 }  // namespace postbag

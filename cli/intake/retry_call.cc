@@ -94,10 +94,12 @@ void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, 
         });
     // Before the start: behind it nothing may fail, as this request is refused then, and the run
     // would answer a later one of the connection.
-    exchange->on_peer_gone([run] {
-      run->gone.request_stop();
-      run->end();  // it is as good as over, and must not keep another one out
-    });
+    exchange->on_peer_gone(
+        [run] {
+          run->gone.request_stop();
+          run->end();  // it is as good as over, and must not keep another one out
+        },
+        nullptr);
     if (!BlockingCall::start(pool, loop, std::move(call))) {
       run->end();
       return exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));

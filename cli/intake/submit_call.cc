@@ -44,7 +44,9 @@ struct PendingCall : LoopWork {
 // A call that waits for the outcome of all its hooks. The outcomes arrive on engine threads, before
 // or after the answer to submit(); the client is answered on intake's thread, once: with the last
 // outcome, when the store has let go of what failed, or at the timeout. From that moment, and from
-// the moment the client is gone, outcomes are not taken any more.
+// the moment the client is gone, outcomes are not taken any more. A client that has finished
+// sending may be gone: it is told of what was delivered, but what fails is kept, which ends the
+// wait (504).
 class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<WaitingCall> {
  public:
   WaitingCall(PendingCall& pending, std::size_t hooks)
@@ -61,7 +63,8 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
   // Intake's thread, before submit().
   void start(Duration timeout) {
     timer_ = loop_->after(timeout, [self = shared_from_this()] { self->on_timeout(); });
-    exchange_->on_peer_gone([self = shared_from_this()] { self->on_peer_gone(); });
+    exchange_->on_peer_gone([self = shared_from_this()] { self->on_peer_gone(); },
+                            [self = shared_from_this()] { self->on_peer_finished(); });
   }
 
   // Any thread, once: the engine's answer to submit().
@@ -76,12 +79,22 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
       const std::lock_guard lock(mutex_);
       if (gone_) return false;
       if (index >= hooks_.size() || hooks_[index].known) return false;
+      if (!outcome.delivered && client_finished_) {
+        if (std::exchange(kept_one_, true)) return false;
+        loop_->post(std::shared_ptr<LoopWork>(shared_from_this(), &on_complete_));
+        return false;
+      }
       hooks_[index] = {true, outcome};
       if (!outcome.delivered) return true;
       all = --open_ == 0;
     }
     if (all) loop_->post(std::shared_ptr<LoopWork>(shared_from_this(), &on_complete_));
     return true;
+  }
+
+  bool is_gone() override {
+    const std::lock_guard lock(mutex_);
+    return gone_;
   }
 
   void hook_settled(std::size_t) override {
@@ -118,7 +131,7 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
     if (!result_.ok()) {
       detach();
       finish(error_answer(to_api_error(result_)));
-    } else if (timed_out_ || is_complete()) {
+    } else if (timed_out_ || is_over()) {
       detach();
       finish(waited_answer(result_, ids_, durability_, hooks_));
     }
@@ -134,9 +147,14 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
     let_go();
   }
 
-  bool is_complete() {
+  void on_peer_finished() {
     const std::lock_guard lock(mutex_);
-    return open_ == 0;
+    client_finished_ = true;
+  }
+
+  bool is_over() {
+    const std::lock_guard lock(mutex_);
+    return open_ == 0 || kept_one_;
   }
 
   void finish(Answer answer) {
@@ -156,6 +174,8 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
     exchange_.reset();
     ids_.clear();
     body_.reset();
+    const std::lock_guard lock(mutex_);
+    hooks_ = {};
   }
 
   // After it hooks_ does not change any more.
@@ -180,6 +200,8 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
   std::vector<WaitedHook> hooks_;
   std::size_t open_;  // have no outcome, or failed and are not settled
   bool gone_ = false;
+  bool client_finished_ = false;
+  bool kept_one_ = false;  // failed since then
 };
 
 }  // namespace

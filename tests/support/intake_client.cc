@@ -136,6 +136,10 @@ Response IntakeClient::read_head() {
   return response;
 }
 
+void IntakeClient::finish_sending() {
+  shutdown(fd_, SHUT_WR);
+}
+
 Response IntakeClient::read_response(bool has_body) {
   Response response = read_head();
   if (response.status < 200 || !has_body) return response;

@@ -29,6 +29,8 @@ class IntakeClient {
 
   // A server that has closed already is no error: its answer may be there to be read.
   void send(const std::string& bytes);
+  // Sends no more, but listens.
+  void finish_sending();
   // The next answer. `has_body` false: to a HEAD.
   Response read_response(bool has_body = true);
   // One chunk of a chunked answer (the first call reads the head); "" at its end.
