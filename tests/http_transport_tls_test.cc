@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
 
+#include <atomic>
+#include <future>
 #include <string>
 #include <vector>
 
@@ -98,6 +100,39 @@ TEST(HttpTransportTls, ResumesSessions) {
     EXPECT_TRUE(harness.deliver(destination).delivered());
     EXPECT_FALSE(receiver.requests()[3].tls_resumed) << "sessions are forgotten too";
   }
+}
+
+// The next connection would not have looked at the chain.
+TEST(HttpTransportTls, ATicketThatComesAfterAReloadIsNotKept) {
+  ReceiverOptions options = tls_options(ca().good());
+  options.tls->late_ticket = true;
+  std::promise<void> arrived, reloaded;
+  std::atomic<int> requests{0};
+  options.reply = [&](const FaultRequest&) {
+    if (++requests == 2) {
+      arrived.set_value();
+      reloaded.get_future().wait_for(std::chrono::seconds(20));
+    }
+    return FaultReply::raw("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+  };
+  FaultReceiver receiver(options);
+  TransportHarness harness;
+  const auto destination = trusting(receiver);
+  EXPECT_TRUE(harness.deliver(destination).delivered());
+  TestAttempt& attempt = harness.start(destination);
+  std::future<void> has_arrived = arrived.get_future();
+  harness.run_until(
+      [&] { return has_arrived.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
+  harness.transport().forget_connections();
+  reloaded.set_value();
+  EXPECT_TRUE(harness.wait(attempt).delivered());
+  EXPECT_TRUE(harness.deliver(destination).delivered());
+  EXPECT_TRUE(harness.deliver(destination).delivered());
+  const auto seen = receiver.requests();
+  ASSERT_EQ(seen.size(), 4u);
+  EXPECT_TRUE(seen[1].tls_resumed);
+  EXPECT_FALSE(seen[2].tls_resumed);
+  EXPECT_TRUE(seen[3].tls_resumed);
 }
 
 // T1

@@ -86,6 +86,7 @@ SSL_CTX* make_context(const ReceiverTls& tls) {
   }
   static constexpr unsigned char session_context[] = "postbag";
   SSL_CTX_set_session_id_context(context, session_context, sizeof session_context);
+  if (tls.late_ticket) SSL_CTX_set_num_tickets(context, 0);
   if (!tls.alpn.empty()) {
     SSL_CTX_set_alpn_select_cb(context, select_alpn, const_cast<std::string*>(&tls.alpn));
   }
@@ -407,6 +408,7 @@ bool FaultReceiver::Impl::read_chunks(Peer& peer, FaultRequest& request) {
 }
 
 bool FaultReceiver::Impl::send_bytes(Peer& peer, std::string_view bytes) {
+  if (peer.ssl != nullptr && options.tls->late_ticket) SSL_new_session_ticket(peer.ssl);
   while (!bytes.empty()) {
     const ssize_t count = peer.ssl != nullptr
                               ? SSL_write(peer.ssl, bytes.data(), static_cast<int>(bytes.size()))

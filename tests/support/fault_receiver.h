@@ -68,7 +68,8 @@ struct ReceiverTls {
   TestCertificate certificate;
   int max_version = 0;  // 0: what OpenSSL has; else TLS1_1_VERSION, TLS1_2_VERSION
   bool require_client_certificate = false;
-  std::string alpn;  // what it selects, offered or not; empty: ignores ALPN
+  std::string alpn;          // what it selects, offered or not; empty: ignores ALPN
+  bool late_ticket = false;  // TLS 1.3: with each answer instead of behind the handshake
 };
 
 struct ReceiverOptions {

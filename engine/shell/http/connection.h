@@ -74,7 +74,10 @@ class Connection final
   // Ends the attempt with `reason`, unless the answer has decided it already.
   void abort(Reason reason);
   // Not used again after the request that is under way.
-  void retire() { retired_ = true; }
+  void retire() {
+    retired_ = true;
+    if (tls_) tls_->keep_no_session();  // the next connection verifies by today's rules
+  }
 
   bool is_idle() const { return state_ == State::idle; }
   Pool& pool() { return pool_; }

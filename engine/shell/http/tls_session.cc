@@ -59,9 +59,11 @@ struct TlsBio {
 struct TlsCallbacks {
   static TlsSession* session(SSL* ssl) { return static_cast<TlsSession*>(SSL_get_app_data(ssl)); }
 
-  // Called for every ticket; the newest is kept. Returns 1: the reference is ours now.
+  // Called for every ticket; the newest is kept. Returns 1 if the reference is ours now.
   static int new_session(SSL* ssl, SSL_SESSION* fresh) {
-    session(ssl)->resumption_.session.reset(fresh);
+    TlsResumption* const resumption = session(ssl)->resumption_;
+    if (resumption == nullptr) return 0;
+    resumption->session.reset(fresh);
     return 1;
   }
 
@@ -163,7 +165,7 @@ TlsContext::~TlsContext() {
 
 TlsSession::TlsSession(std::shared_ptr<TlsContext> context, const std::string& host,
                        const std::optional<IpAddress>& literal, TlsResumption& resumption)
-    : context_(std::move(context)), resumption_(resumption), ssl_(SSL_new(context_->context_)) {
+    : context_(std::move(context)), resumption_(&resumption), ssl_(SSL_new(context_->context_)) {
   if (ssl_ == nullptr) throw std::bad_alloc();
   BIO* bio = BIO_new(TlsBio::method());
   if (bio == nullptr) {
@@ -188,7 +190,7 @@ TlsSession::TlsSession(std::shared_ptr<TlsContext> context, const std::string& h
     SSL_free(ssl_);
     throw std::bad_alloc();  // the only way that these calls fail for a canonical host
   }
-  if (resumption_.session) SSL_set_session(ssl_, resumption_.session.get());
+  if (resumption.session) SSL_set_session(ssl_, resumption.session.get());
 }
 
 TlsSession::~TlsSession() {

@@ -68,6 +68,9 @@ class TlsSession {
   Step read(char* to, std::size_t room, std::size_t& count);
   // All of `plaintext`, at most 16 KiB: one record.
   Step write(std::string_view plaintext);
+  // A session that the peer offers from now on is dropped: it was verified by rules that do not
+  // hold any more.
+  void keep_no_session() { resumption_ = nullptr; }
   // Says goodbye (close_notify) into output().
   void close();
 
@@ -86,7 +89,7 @@ class TlsSession {
   Step fail(Reason reason, std::string detail);
 
   std::shared_ptr<TlsContext> context_;
-  TlsResumption& resumption_;
+  TlsResumption* resumption_;
   ssl_st* ssl_ = nullptr;
   std::string_view input_;
   std::string output_;
