@@ -207,6 +207,35 @@ TEST(HttpTransport, AnIdleConnectionIsClosedAfterAWhile) {
   EXPECT_EQ(harness.transport().next_deadline(), time_point_never);
 }
 
+// Its timer stays where the first request left it, which neither ends a later request nor makes the
+// connection idle for longer or shorter.
+TEST(HttpTransport, AConnectionThatIsUsedAgainIsIdleFromThenOn) {
+  FaultReceiver receiver;
+  TransportHarness harness;
+  const auto destination = TransportHarness::destination(receiver);
+  destination->timeout = seconds(100);
+  ASSERT_TRUE(harness.deliver(destination).delivered());
+  harness.advance(seconds(20));
+  ASSERT_TRUE(harness.deliver(destination).delivered());
+  harness.advance(seconds(10));  // the timer of the first
+  EXPECT_EQ(harness.stats().connections_idle, 1u);
+  receiver.push(FaultReply::hang().then(FaultReply::status(200)));
+  TestAttempt& attempt = harness.start(destination);
+  ASSERT_TRUE(harness.run_until([&] { return receiver.request_count() == 3; }));
+  harness.advance(seconds(25));  // and that of the second
+  EXPECT_FALSE(attempt.done);
+  receiver.release();
+  EXPECT_TRUE(harness.wait(attempt).delivered());
+  harness.advance(seconds(15));
+  ASSERT_TRUE(harness.deliver(destination).delivered());
+  EXPECT_EQ(harness.stats().connects, 1u);
+  harness.advance(seconds(29));
+  EXPECT_EQ(harness.stats().connections_idle, 1u);
+  harness.advance(seconds(1));
+  EXPECT_EQ(harness.stats().connections_open, 0u);
+  EXPECT_EQ(harness.transport().next_deadline(), time_point_never);
+}
+
 // N5, and an orderly close without an answer.
 TEST(HttpTransport, AFreshConnectionThatEndsWithoutAnAnswer) {
   FaultReceiver receiver;

@@ -36,7 +36,6 @@ void Connection::send(Attempt& attempt) {
   attempt_ = &attempt;
   attempt.connection = this;
   reused_ = true;
-  phase_.unlink();
   begin_exchange();
 }
 
@@ -341,7 +340,8 @@ void Connection::finish_answer(bool reusable) {
   Attempt& attempt = *std::exchange(attempt_, nullptr);
   HttpTransport& owner = *owner_;
   state_ = State::idle;
-  owner.arm(phase_, idle_limit);
+  idle_until_ = owner.read_now() + idle_limit;
+  if (!phase_.linked()) owner.arm(phase_, idle_limit);
   owner.became_idle(*this);
   owner.complete(attempt, std::move(result));  // may start the next request on this connection
 }
@@ -374,9 +374,14 @@ Reason Connection::phase_timeout() const {
   }
 }
 
-void Connection::expire(AttemptDeadline::Kind kind) {
+void Connection::expire(AttemptDeadline::Kind kind, TimePoint now) {
   if (owner_ == nullptr) return;
-  if (state_ == State::idle) return close();
+  if (state_ == State::idle) {
+    if (idle_until_ <= now) return close();
+    // Whole seconds: few different durations.
+    return owner_->arm(phase_, std::chrono::ceil<std::chrono::seconds>(idle_until_ - now));
+  }
+  if (kind == AttemptDeadline::Kind::phase && state_ == State::busy && !draining_) return;
   if (reader_.head_complete()) return finish_answer(false);
   if (kind == AttemptDeadline::Kind::step) {
     if (state_ == State::connecting) {

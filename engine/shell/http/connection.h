@@ -70,7 +70,7 @@ class Connection final
   void close();
 
   // A deadline of this connection (phase, step) or of its attempt has passed.
-  void expire(AttemptDeadline::Kind kind);
+  void expire(AttemptDeadline::Kind kind, TimePoint now);
   // Ends the attempt with `reason`, unless the answer has decided it already.
   void abort(Reason reason);
   // Not used again after the request that is under way.
@@ -81,7 +81,7 @@ class Connection final
 
   bool is_idle() const { return state_ == State::idle; }
   Pool& pool() { return pool_; }
-  TimePoint idle_until() const { return phase_.due; }
+  TimePoint idle_until() const { return idle_until_; }
 
   // The transport's own notes.
   using IdleLink = boost::intrusive::list_member_hook<
@@ -143,8 +143,11 @@ class Connection final
   std::uint32_t dial_serial_ = 0;
   std::size_t piece_ = 0;  // of the request: 0 is the head
   std::size_t piece_offset_ = 0;
-  AttemptDeadline phase_;  // connect, drain or idle
-  AttemptDeadline step_;   // one address, or a write without progress
+  // Connect, drain or idle. Where it waits for idleness to end a request does not move it: it fires
+  // early then, and is armed again.
+  AttemptDeadline phase_;
+  TimePoint idle_until_{};
+  AttemptDeadline step_;  // one address, or a write without progress
   ResponseReader reader_;
   std::unique_ptr<TlsSession> tls_;
 

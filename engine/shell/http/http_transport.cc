@@ -77,6 +77,11 @@ void HttpTransport::read_clock() {
   now_ = clock_();
 }
 
+TimePoint HttpTransport::read_now() {
+  read_clock();
+  return now_;
+}
+
 void HttpTransport::arm(AttemptDeadline& node, Duration delay) {
   const TimePoint before = deadlines_.next();
   node.unlink();
@@ -271,13 +276,13 @@ void HttpTransport::on_deadline(TimePoint at) {
   while (AttemptDeadline* node = deadlines_.next_due()) {
     if (node->kind != AttemptDeadline::Kind::attempt) {
       const boost::intrusive_ptr<Connection> connection(static_cast<Connection*>(node->owner));
-      connection->expire(node->kind);
+      connection->expire(node->kind, at);
       continue;
     }
     Attempt& attempt = *static_cast<Attempt*>(node->owner);
     if (attempt.connection != nullptr) {
       const boost::intrusive_ptr<Connection> connection(attempt.connection);
-      connection->expire(node->kind);
+      connection->expire(node->kind, at);
       continue;
     }
     waiting_.erase(attempt.waiting);

@@ -48,6 +48,7 @@ class HttpTransport final : public Transport {
   Poller& poller() { return *poller_; }
   HttpShared::State& state() { return state_; }
   void arm(AttemptDeadline& node, Duration delay);
+  TimePoint read_now();
 
   // The answer, or nothing: Connection::resolved() follows unless the connection closes before.
   ResolveResultPtr resolve(const std::string& host, Connection& connection);
