@@ -156,34 +156,38 @@ TEST_F(ShardCorePackTest, OrderIsKeptAndIdsAreTheSame) {
   expect_all_gone();
 }
 
-// As against objects: the same requests at the same times with the same heads.
+// As against objects: the same requests at the same times with the same heads, and the same ids.
 TEST_F(ShardCorePackTest, NobodyOutsideSeesIt) {
-  const auto run = [&](std::size_t unpacked) {
-    make(3, unpacked);
+  const auto run = [&](std::uint32_t size, std::size_t unpacked) {
+    make(size, unpacked);
     std::mt19937_64 random(7);
     world_->network = [](const WorldRequest& request) {
       return answer(request.batch % 7 == 0 ? 500 : 200, milliseconds(30));
     };
+    std::vector<std::string> all;
     for (int number = 0; number < 4000; ++number) {
       WorldHook hook;
       hook.target = random() % 2 == 0 ? url_a : url_b;
       hook.body = "\"" + std::string(random() % (number % 50 == 0 ? 6000 : 30), 'x') + "\"";
       if (random() % 4 == 0) hook.group = "g" + std::to_string(random() % 3);
-      world_->submit({hook});
+      if (random() % 3 == 0) hook.event = "e" + std::to_string(random() % 2);
+      const auto call = world_->submit({hook});
+      all.push_back(to_string(call->ids[0]));
       if (random() % 20 == 0) world_->run_for(milliseconds(random() % 40));
       if (number == 3000) world_->flush();
     }
     world_->run_idle();
-    std::vector<std::string> all;
     for (const WorldRequest& request : world_->requests())
       all.push_back(request.head + request.body);
     expect_all_gone();
     return std::pair(all, world_->trace_hash());
   };
-  const auto packed = run(0);
-  const auto objects = run(1'000'000);
-  EXPECT_EQ(packed.first, objects.first);
-  EXPECT_EQ(packed.second, objects.second);
+  for (const std::uint32_t size : {1, 3}) {
+    const auto packed = run(size, 0);
+    const auto objects = run(size, 1'000'000);
+    EXPECT_EQ(packed.first, objects.first);
+    EXPECT_EQ(packed.second, objects.second);
+  }
 }
 
 TEST_F(ShardCorePackTest, WhatIsLargeOrWatchedStaysAnObjectInItsPlace) {

@@ -65,23 +65,29 @@ void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook,
   batch.body_bytes += needed;
   batch.hooks += 1;
 
-  char flags = 0;
-  if (hook.event != batch.last_event() || batch.name_event) flags |= flag_event;
+  const bool names_event = hook.event != batch.last_event() || batch.name_event;
   batch.name_event = false;
+  const std::size_t event_at = append_meta(batch.meta, hook, names_event);
+  if (!names_event) return;
+  batch.event_at = static_cast<std::uint32_t>(event_at);
+  batch.event_bytes = static_cast<std::uint32_t>(hook.event.size());
+}
+
+std::size_t append_meta(std::string& meta, const HookFields& hook, bool names_event) {
+  char flags = 0;
+  if (names_event) flags |= flag_event;
   if (!hook.id.empty()) flags |= flag_id;
   if (!hook.content_type.empty()) flags |= flag_content_type;
   if (hook.row != 0) flags |= flag_row;
-  batch.meta += flags;
-  put_varint(batch.meta, hook.body.size());
-  if (flags == 0) return;
-  if (flags & flag_event) {
-    put_text(batch.meta, hook.event);
-    batch.event_bytes = static_cast<std::uint32_t>(hook.event.size());
-    batch.event_at = static_cast<std::uint32_t>(batch.meta.size()) - batch.event_bytes;
-  }
-  if (flags & flag_id) put_text(batch.meta, hook.id);
-  if (flags & flag_content_type) put_text(batch.meta, hook.content_type);
-  if (flags & flag_row) put_varint(batch.meta, hook.row);
+  meta += flags;
+  put_varint(meta, hook.body.size());
+  if (flags == 0) return 0;
+  if (names_event) put_text(meta, hook.event);
+  const std::size_t event_end = meta.size();
+  if (flags & flag_id) put_text(meta, hook.id);
+  if (flags & flag_content_type) put_text(meta, hook.content_type);
+  if (flags & flag_row) put_varint(meta, hook.row);
+  return event_end - hook.event.size();
 }
 
 BatchMark mark_of(const Batch& batch) {

@@ -172,6 +172,8 @@ struct HookFields {
 };
 void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook,
                  std::size_t expected_bytes);
+// The meta alone; where it names the event, returns where that stands in it.
+std::size_t append_meta(std::string& meta, const HookFields& hook, bool names_event);
 
 BatchMark mark_of(const Batch& batch);
 // Back to an earlier mark: hooks behind it leave the batch.

@@ -32,32 +32,55 @@ PackedRun::~PackedRun() {
 }
 
 // Differences are taken modulo 2^64: a clock that was set back costs some bytes, no more.
-bool PackedRun::push_back(const Batch& batch) {
-  if (segment_->room() < bytes_of(batch)) return false;
-  const Place place{batch.number, batch.chunk.accepted_ms};
+char* PackedRun::push_head(const Place& place, const Sizes& sizes) {
   if (batches_ == 0) {
     segment_->used = taken_ = 0;
     first_ = last_ = {place.number - 1, place.accepted_ms};
   }
   check(place.number > last_.number);
-  char* const begin = segment_->data() + segment_->used;
-  char* at = put_number(begin, place.number - last_.number);
+  char* at = put_number(segment_->data() + segment_->used, place.number - last_.number);
   at = put_number(at, static_cast<std::uint64_t>(place.accepted_ms) -
                           static_cast<std::uint64_t>(last_.accepted_ms));
-  at = put_number(at, batch.hooks);
-  at = put_number(at, batch.meta.size());
-  at = put_number(at, batch.body_bytes);
+  at = put_number(at, sizes.hooks);
+  at = put_number(at, sizes.meta_bytes);
+  at = put_number(at, sizes.body_bytes);
+  last_ = place;
+  batches_ += 1;
+  hooks_ += sizes.hooks;
+  return at;
+}
+
+void PackedRun::push_end(const char* end) {
+  segment_->used = static_cast<std::uint32_t>(end - segment_->data());
+}
+
+bool PackedRun::push_back(const Batch& batch) {
+  if (segment_->room() < bytes_of(batch)) return false;
+  char* at = push_head({batch.number, batch.chunk.accepted_ms},
+                       {batch.hooks, batch.meta.size(), batch.body_bytes});
   std::memcpy(at, batch.meta.data(), batch.meta.size());
   at += batch.meta.size();
   for (const Segment* from = batch.first_segment; from != nullptr; from = from->next) {
     std::memcpy(at, from->data(), from->used);
     at += from->used;
   }
-  segment_->used += static_cast<std::uint32_t>(at - begin);
-  last_ = place;
-  batches_ += 1;
-  hooks_ += batch.hooks;
+  push_end(at);
   return true;
+}
+
+bool PackedRun::has_room(std::size_t bytes) const {
+  return segment_->room() >= packed_head_bytes_max + bytes;
+}
+
+void PackedRun::push_back(BatchNumber number, WallMs accepted_ms, std::string_view meta,
+                          std::string_view hook) {
+  check(has_room(meta.size() + 1 + hook.size()));
+  char* at = push_head({number, accepted_ms}, {1, meta.size(), 1 + hook.size()});
+  std::memcpy(at, meta.data(), meta.size());
+  at += meta.size();
+  *at++ = '[';
+  std::memcpy(at, hook.data(), hook.size());
+  push_end(at + hook.size());
 }
 
 PackedRun::PackedBatch PackedRun::take(std::string_view& code, const Place& last) {

@@ -29,6 +29,11 @@ class PackedRun {
 
   // False: there is no room.
   bool push_back(const Batch& batch);
+  // A batch of one hook that was never an object, its meta and body taking so many bytes together.
+  bool has_room(std::size_t bytes) const;
+  // There must be room.
+  void push_back(BatchNumber number, WallMs accepted_ms, std::string_view meta,
+                 std::string_view hook);
   // The oldest, into a new batch. There must be one.
   void pop_front(Batch& batch);
   // Takes the batches before that one, which must be there, into a run of their own that is just
@@ -55,6 +60,13 @@ class PackedRun {
     std::uint32_t hooks = 0;
     std::string_view meta, body;
   };
+  struct Sizes {
+    std::uint32_t hooks = 0;
+    std::uint64_t meta_bytes = 0, body_bytes = 0;
+  };
+  // Returns where meta and body go, which must have room; push_end() is told where they end.
+  char* push_head(const Place& place, const Sizes& sizes);
+  void push_end(const char* end);
   // Reads the batch at the front of `code` and takes it off.
   static PackedBatch take(std::string_view& code, const Place& last);
 

@@ -1,11 +1,15 @@
 #include "engine/pure/shard_core.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <limits>
+#include <span>
 
 #include "engine/pure/check.h"
 #include "engine/pure/header_rules.h"
 #include "engine/pure/hook_id.h"
+#include "engine/pure/prefetch.h"
 #include "engine/pure/url_hash.h"
 #include "postbag/store.h"
 
@@ -17,6 +21,10 @@ constexpr std::size_t idle_targets_max = 4096;
 // What a hash map entry and an allocation cost beside the object.
 constexpr std::size_t entry_overhead_bytes = 48;
 constexpr std::size_t table_places_kept = 16'384;
+// About as many misses as a processor has under way.
+constexpr std::size_t hooks_together = 16;
+constexpr std::size_t touched_target_bytes = offsetof(TargetState, default_bag) + sizeof(Bag);
+constexpr std::size_t fetched_body_bytes_max = 512;  // the processor goes on by itself
 
 std::size_t target_bytes(const TargetState& target) {
   return sizeof(TargetState) + target.url.size() + entry_overhead_bytes;
@@ -36,7 +44,10 @@ std::size_t ShardCore::UrlHash::operator()(std::string_view url) const {
 }
 
 ShardCore::ShardCore(const Config& config, std::shared_ptr<const PolicyTable> policies)
-    : config_(config), policies_(std::move(policies)), random_(config.random_seed) {}
+    : config_(config),
+      policies_(std::move(policies)),
+      pool_(config.kept_bytes_max),
+      random_(config.random_seed) {}
 
 ShardCore::~ShardCore() {
   for (auto& [number, batch] : by_number_) {
@@ -63,17 +74,21 @@ ChunkNumber ShardCore::take_number() {
 
 void ShardCore::add(const Parcel& parcel, const Now& now) {
   const HookList& hooks = *parcel.hooks;
-  const std::size_t count = parcel.indices.empty() ? hooks.size() : parcel.indices.size();
-  TargetState* target = nullptr;
+  const std::size_t count = parcel.count();
+  std::array<TargetState*, hooks_together> targets{};
   std::size_t remembered = 0;
   for (std::size_t position = 0; position < count; ++position) {
-    const auto call_index =
-        static_cast<std::uint32_t>(parcel.indices.empty() ? position : parcel.indices[position]);
+    const std::size_t place_in_group = position % hooks_together;
+    if (place_in_group == 0) {
+      find_targets(parcel, position,
+                   std::span(targets).first(std::min(hooks_together, count - position)));
+    }
+    TargetState& target = *targets[place_in_group];
+    const std::uint32_t call_index = parcel.index_at(position);
     const HookView& hook = hooks[call_index];
-    if (target == nullptr || target->url != hook.target) target = &target_of(hook.target);
     Bag& bag = hook.group.empty() && hook.headers.empty() && parcel.retry == nullptr
-                   ? target->default_bag
-                   : bag_of(*target, hook.group, join_headers(hook.headers), parcel);
+                   ? target.default_bag
+                   : bag_of(target, hook.group, join_headers(hook.headers), parcel);
     const FailedKey row = parcel.rows.empty() ? 0 : parcel.rows[position];
     const FailedKey place = add_hook(bag, hook, parcel, call_index, row, now);
     if (remembered < parcel.remember.size() && parcel.remember_indices[remembered] == call_index) {
@@ -93,6 +108,48 @@ void ShardCore::add(const Parcel& parcel, const Now& now) {
   }
   if (draining_) flush(std::nullopt, now);  // handed over before the drain, come in after it
   pump();
+}
+
+// The targets of some of a parcel's hooks; they stay until the next pump(). Where these are
+// several, the lines that their bags touch are fetched, in steps, each for all of them: what is not
+// in the caches is waited for together, and not line after line and hook after hook.
+void ShardCore::find_targets(const Parcel& parcel, std::size_t first,
+                             std::span<TargetState*> found) {
+  const HookList& hooks = *parcel.hooks;
+  bool are_several = false;
+  std::string_view last;
+  for (std::size_t at = 0; at < found.size(); ++at) {
+    const std::string_view url = hooks[parcel.index_at(first + at)].target;
+    const bool is_same_text = url.data() == last.data() && url.size() == last.size();
+    if (at > 0 && (is_same_text || url == last)) {
+      found[at] = found[at - 1];
+      continue;
+    }
+    are_several = at > 0;
+    last = url;
+    found[at] = &target_of(url);
+    fetch(found[at], touched_target_bytes);
+  }
+  if (!are_several) return;
+  for (std::size_t at = 0; at < found.size(); ++at) {
+    const Batch* const open = found[at]->default_bag.open;
+    if (open != nullptr) fetch(open, sizeof(Batch));
+    const std::string_view body = hooks[parcel.index_at(first + at)].body;
+    fetch(body.data(), std::min(body.size(), fetched_body_bytes_max));
+  }
+  for (const TargetState* target : found) {
+    const Batch* const open = target->default_bag.open;
+    if (open == nullptr || open->last_segment == nullptr) continue;
+    fetch(open->last_segment, sizeof(Segment));
+    fetch(open->meta.data() + open->meta.size(), 1);
+  }
+  for (std::size_t at = 0; at < found.size(); ++at) {
+    const Batch* const open = found[at]->default_bag.open;
+    if (open == nullptr || open->last_segment == nullptr) continue;
+    const Segment& tail = *open->last_segment;
+    const std::size_t body_bytes = hooks[parcel.index_at(first + at)].body.size();
+    fetch(tail.data() + tail.used, std::min({body_bytes, tail.room(), fetched_body_bytes_max}));
+  }
 }
 
 TargetState& ShardCore::target_of(std::string_view url) {
@@ -133,6 +190,16 @@ Bag& ShardCore::bag_of(TargetState& target, std::string_view group, const std::s
 FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parcel,
                               std::uint32_t call_index, FailedKey row, const Now& now) {
   const BatchPolicy& policy = bag.target->policy->policy.batch;
+  const HookFields fields{hook.body, hook.event, hook.id, hook.content_type, row};
+  if (policy.size == 1 && !parcel.listener) {
+    if (const ChunkNumber packed = add_packed(bag, fields, now)) {
+      if (parcel.call && parcel.call->wants_ids()) {
+        parcel.call->hook_bagged(call_index,
+                                 make_hook_id(now.wall_ms, packed, 0, config_.store_tag));
+      }
+      return failed_key(packed, 0);
+    }
+  }
   if (bag.open != nullptr && wire_bytes_with(*bag.open, hook.body.size()) > policy.bytes) {
     cut(bag, Cut::bytes);
   }
@@ -144,8 +211,7 @@ FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parc
   const std::uint32_t index = batch.hooks;
   ChunkInfo& chunk = batch.last_chunk();
   const std::size_t meta_before = batch.meta.capacity();
-  append_hook(batch, pool_, {hook.body, hook.event, hook.id, hook.content_type, row},
-              bag.size_hint);
+  append_hook(batch, pool_, fields, bag.size_hint);
   overhead_bytes_ += batch.meta.capacity() - meta_before;
   chunk.hooks += 1;
   const FailedKey place = failed_key(chunk.number, index - chunk.first_hook);
@@ -339,6 +405,7 @@ void ShardCore::evict_idle_targets() {
     TargetState& oldest = *idle_head_;
     list_remove(oldest);
     overhead_bytes_ -= target_bytes(oldest);
+    recent_.forget(oldest.recent_place);
     targets_.erase(targets_.find(oldest.url));
   }
 }

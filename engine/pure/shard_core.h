@@ -19,6 +19,7 @@
 #include "engine/pure/disk_run.h"
 #include "engine/pure/packed_run.h"
 #include "engine/pure/policy_table.h"
+#include "engine/pure/recent_chunks.h"
 #include "engine/pure/segment.h"
 #include "engine/pure/target.h"
 
@@ -28,8 +29,12 @@ namespace postbag {
 struct Parcel {
   std::shared_ptr<const HookList> hooks;  // targets are canonical by now
   std::vector<std::uint32_t> indices;     // which of them; empty: all
-  std::shared_ptr<CallSink> call;         // may be null
-  bool sync = true;                       // the call is answered once it is on disk
+  std::size_t count() const { return indices.empty() ? hooks->size() : indices.size(); }
+  std::uint32_t index_at(std::size_t position) const {
+    return indices.empty() ? static_cast<std::uint32_t>(position) : indices[position];
+  }
+  std::shared_ptr<CallSink> call;  // may be null
+  bool sync = true;                // the call is answered once it is on disk
   std::shared_ptr<OutcomeListener> listener;
   std::vector<RememberedId>
       remember;  // to be stored with the hooks; location is filled in by the shard
@@ -115,6 +120,8 @@ class ShardCore {
     // Of the bodies that were read from the store and are on the wire, or on their way back there.
     // One batch is read all the same.
     std::uint64_t read_bytes_max = 64 << 20;
+    // Of payload memory that is free at the moment.
+    std::size_t kept_bytes_max = std::size_t{16} << 20;
   };
   ShardCore(const Config& config, std::shared_ptr<const PolicyTable> policies);
   ~ShardCore();
@@ -218,7 +225,7 @@ class ShardCore {
                                       std::optional<BatchNumber> batch) const;
   // In a bounded memory of these.
   bool delivered_lately(ChunkNumber chunk, std::uint32_t index) const {
-    return find_recent(chunk, index) != nullptr;
+    return recent_.find(chunk, index).has_value();
   }
 
  private:
@@ -242,6 +249,7 @@ class ShardCore {
 
   // shard_core.cc: targets, bags, adding, cutting
   TargetState& target_of(std::string_view url);
+  void find_targets(const Parcel& parcel, std::size_t first, std::span<TargetState*> found);
   Bag& bag_of(TargetState& target, std::string_view group, const std::string& headers,
               const Parcel& parcel);
   FailedKey add_hook(Bag& bag, const HookView& hook, const Parcel& parcel, std::uint32_t call_index,
@@ -343,6 +351,7 @@ class ShardCore {
   // shard_core_pack.cc
   bool can_pack(const Batch& batch) const;
   void pack(Batch& batch);
+  ChunkNumber add_packed(Bag& bag, const HookFields& hook, const Now& now);
   void give_packed(Batch& carrier, std::unique_ptr<PackedRun> run);
   std::unique_ptr<PackedRun> take_packed(Batch& carrier);
   Batch& unpack_front(Bag& bag, PackedRun& run);
@@ -437,6 +446,7 @@ class ShardCore {
   std::vector<std::function<void()>> held_barriers_;  // until there are none
 
   std::vector<PackedRun*> packed_;  // every one that a batch carries
+  std::string meta_;                // scratch, of a hook that is packed at once
   struct CancelledPacked {
     Bag* bag = nullptr;
     std::unique_ptr<PackedRun> run;
@@ -458,16 +468,7 @@ class ShardCore {
   std::unique_ptr<RecoveredBags> recovered_;  // while recovery lasts
   CoreCounters counters_;
 
-  struct Recent {
-    ChunkNumber chunk = 0;
-    std::uint32_t hooks = 0;
-    std::string target;
-  };
-  std::vector<Recent> recent_;  // ring of chunks delivered lately
-  std::size_t recent_next_ = 0;
-  // Where the last one was found: hooks of one call are asked for one after the other.
-  mutable std::size_t recent_found_ = 0;
-  const Recent* find_recent(ChunkNumber chunk, std::uint32_t index) const;
+  RecentChunks recent_;
 };
 
 }  // namespace postbag

@@ -8,11 +8,6 @@
 #include "engine/pure/shard_core.h"
 
 namespace postbag {
-namespace {
-
-constexpr std::size_t recent_max = 16'384;
-
-}  // namespace
 
 void ShardCore::advance(const Now& now) {
   while (DeadlineNode* node = deadlines_.pop_due(now.steady)) {
@@ -246,23 +241,10 @@ void ShardCore::set_policies(std::shared_ptr<const PolicyTable> policies, const 
 
 void ShardCore::remember_delivered(const Batch& batch) {
   if (batch.bag->is_retry()) return;
+  TargetState& target = *batch.bag->target;
   batch.for_each_chunk([&](const ChunkInfo& chunk) {
-    if (recent_.size() < recent_max) recent_.emplace_back();
-    Recent& recent = recent_[recent_next_];
-    recent.chunk = chunk.number;
-    recent.hooks = chunk.hooks;
-    recent.target = batch.bag->target->url;  // takes no memory anew once the ring is full
-    recent_next_ = recent_next_ + 1 < recent_max ? recent_next_ + 1 : 0;
+    recent_.add(chunk.number, chunk.hooks, target.url, target.recent_place);
   });
-}
-
-const ShardCore::Recent* ShardCore::find_recent(ChunkNumber chunk, std::uint32_t index) const {
-  for (std::size_t looked = 0; looked < recent_.size(); ++looked) {
-    const Recent& recent = recent_[recent_found_ % recent_.size()];
-    if (recent.chunk == chunk && index < recent.hooks) return &recent;
-    recent_found_ += 1;
-  }
-  return nullptr;
 }
 
 Batch* ShardCore::batch_with(BatchNumber number, ChunkNumber chunk, std::uint32_t index,
@@ -349,9 +331,9 @@ std::optional<HookStatus> ShardCore::find_hook(ChunkNumber chunk, std::uint32_t 
     }
     return status;
   }
-  if (const Recent* const recent = find_recent(chunk, index)) {
+  if (const auto target = recent_.find(chunk, index)) {
     status.state = "delivered";
-    status.target = recent->target;
+    status.target = *target;
     return status;
   }
   bool is_cancelled = false;

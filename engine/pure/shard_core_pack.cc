@@ -53,6 +53,32 @@ void ShardCore::pack(Batch& batch) {
   destroy_batch(batch);
 }
 
+// A hook that is a batch of its own, cut where it is added, and of which pack() would make no
+// object in the end: straight into the run. 0: it must be an object.
+ChunkNumber ShardCore::add_packed(Bag& bag, const HookFields& hook, const Now& now) {
+  const Batch* const before = bag.queue_tail;
+  if (before == nullptr || !before->packed || bag.open != nullptr || bag.is_retry()) return 0;
+  if (by_number_.size() < config_.unpacked_batches) return 0;
+  const std::size_t body_bytes = 1 + hook.body.size();
+  if (body_bytes > packed_body_bytes_max) return 0;
+  meta_.clear();
+  append_meta(meta_, hook, !hook.event.empty());
+  if (meta_.size() > packed_meta_bytes_max ||
+      !before->packed->has_room(meta_.size() + body_bytes)) {
+    return 0;
+  }
+  count_batch(bag);
+  const ChunkNumber number = take_number();
+  before->packed->push_back(number, now.wall_ms, meta_, hook.body);
+  bag.size_hint = static_cast<std::uint32_t>(body_bytes);
+  bag.target->hooks_waiting += 1;
+  hooks_held_ += 1;
+  counters_.batches += 1;
+  counters_.cut_by_size += 1;
+  bag_changed(bag);
+  return number;
+}
+
 void ShardCore::give_packed(Batch& carrier, std::unique_ptr<PackedRun> run) {
   check(!carrier.packed);
   overhead_bytes_ += packed_run_overhead_bytes;

@@ -3,6 +3,7 @@
 
 #include "engine/pure/check.h"
 #include "engine/pure/hook_id.h"
+#include "engine/pure/prefetch.h"
 #include "engine/pure/retry_schedule.h"
 #include "engine/pure/shard_core.h"
 #include "engine/pure/url.h"
@@ -15,14 +16,6 @@ constexpr Duration uncounted_delay_min = std::chrono::milliseconds(250);
 constexpr std::uint32_t batch_id_index = 16'383;  // no hook has it: batch_size_max is lower
 
 constexpr std::size_t fetched_bytes_max = 512;  // the processor goes on by itself
-
-// Inlined always: g++ 12 takes a function that only prefetches for one without effect and drops the
-// call.
-[[gnu::always_inline]] inline void fetch(const void* memory, std::size_t bytes) {
-  constexpr std::size_t line_bytes = 64;
-  const auto* at = static_cast<const char*>(memory);
-  for (std::size_t done = 0; done < bytes; done += line_bytes) __builtin_prefetch(at + done);
-}
 
 // What waited in a backlog has left the caches, and a request that waits for each of its lines
 // costs a tenth more. So it is fetched ahead: the hooks of the batch whose turn is next, and of the

@@ -12,6 +12,7 @@
 
 #include "engine/pure/batch.h"
 #include "engine/pure/policy_table.h"
+#include "engine/pure/recent_chunks.h"
 #include "postbag/transport.h"
 
 namespace postbag {
@@ -94,8 +95,10 @@ struct TargetState {
   TargetState(const TargetState&) = delete;
   TargetState& operator=(const TargetState&) = delete;
 
+  // What every hook touches stands together.
   std::string_view url;
   std::shared_ptr<const ResolvedPolicy> policy;
+  std::uint64_t hooks_waiting = 0;
   std::shared_ptr<const Destination> destination;  // made when first needed
 
   Bag default_bag;  // no group, no headers: nearly every hook
@@ -112,13 +115,14 @@ struct TargetState {
   std::uint32_t in_flight = 0;  // batches
   std::uint32_t retrying = 0;   // batches, the due ones included
   TargetHealth health;
+  RecentChunks::TextPlace recent_place = 0;
 
   // In the shard's ring of targets that can send, or in its list of idle ones; never in both.
   TargetState* prev = nullptr;
   TargetState* next = nullptr;
   enum class List : std::uint8_t { none, ready, idle } list = List::none;
 
-  std::uint64_t hooks_waiting = 0, hooks_in_flight = 0, hooks_retrying = 0;
+  std::uint64_t hooks_in_flight = 0, hooks_retrying = 0;
   std::uint64_t delivered = 0, given_up = 0;
   Reason last_reason = Reason::none;
   int last_status = 0;

@@ -229,7 +229,7 @@ void Shard::end_recovery(Release release) {
 
 void Shard::take_delivery(ShardDelivery& delivery, const Now& now) {
   const Parcel& parcel = delivery.parcel;
-  const std::size_t hooks = parcel.indices.empty() ? parcel.hooks->size() : parcel.indices.size();
+  const std::size_t hooks = parcel.count();
   // A hook opens at most one batch, or one chunk.
   if (core_.numbers_left() < hooks) {
     core_.give_numbers(store_->take_numbers(hooks + number_block), hooks + number_block);
