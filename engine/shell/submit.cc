@@ -90,6 +90,13 @@ bool Engine::Impl::reserve(std::uint64_t bytes, SubmitResult& result) {
   reserved_bytes_.fetch_add(bytes);
   if (memory_used() <= options_.engine.max_memory) return true;
   reserved_bytes_.fetch_sub(bytes);
+  const std::uint64_t limit = options_.engine.max_memory;
+  if (bytes > limit) {  // also when nothing waits: to repeat it is no use
+    result.error = Errc::too_large;
+    result.message = "the call needs " + std::to_string(bytes) +
+                     " bytes of memory; max_memory allows " + std::to_string(limit);
+    return false;
+  }
   result.error = Errc::full;
   result.message = "max_memory is reached; repeat the call later";
   return false;
