@@ -156,6 +156,16 @@ TEST(EngineSubmit, FullIsAnAnswerAndRoomComesBack) {
   EXPECT_EQ(receiver.request_count(), accepted + 1);
 }
 
+TEST(EngineSubmit, WhatMaxMemoryCanNeverHoldIsTooLargeAlsoForAnIdleEngine) {
+  Options options = loopback_options();
+  options.engine.max_memory = 64 << 10;
+  const auto engine = make_engine(options);
+  const SubmitResult refused =
+      engine->submit("https://example.com/", "\"" + std::string(70'000, 'x') + "\"");
+  EXPECT_EQ(refused.error, Errc::too_large);
+  EXPECT_THAT(refused.message, HasSubstr("max_memory allows 65536"));
+}
+
 TEST(EngineSubmit, StopsWithTheDrain) {
   FaultReceiver receiver;
   const auto engine = make_engine();
