@@ -1,5 +1,6 @@
 #include "store/sqlite_schema.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <filesystem>
+#include <system_error>
 
 #include "postbag/error.h"
 #include "store/gathering_vfs.h"
@@ -103,7 +105,25 @@ std::string directory_of(const std::string& path) {
   return parent.empty() ? "." : parent.string();
 }
 
+// SQLite says of a file that it could not open, the log included, only that. It has closed the
+// others by now.
+int want_of_descriptors() {
+  std::array<int, 4> held{-1, -1, -1, -1};
+  int error = 0;
+  for (int& fd : held) {
+    fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) error = errno;
+  }
+  for (const int fd : held) {
+    if (fd >= 0) close(fd);
+  }
+  return error;
+}
+
 StoreError cannot_open(const std::string& path) {
+  if (const int error = want_of_descriptors(); error != 0) {
+    throw std::system_error(error, std::generic_category(), "store " + path + ": cannot be opened");
+  }
   if (access(path.c_str(), R_OK | W_OK) != 0 && errno == EACCES) {
     return {Errc::store_permission, "store " + path + ": no permission to read and write the file"};
   }
