@@ -263,6 +263,7 @@ void Simulation::disturb() {
       if (world_->now().wall_ms % 2 == 0) {
         oracle_->retries_stopped();
         world_->stop_retries();
+        oracle_->retries_stopped();  // also what a later run sent while an earlier one was stopped
       }
       world_->retry_failed();
       break;

@@ -214,6 +214,7 @@ void CoreWorld::start_attempt(std::uint32_t shard, Batch& batch) {
   request.size = batch.hooks;
   request.life = life_;
   request.is_retried_rows = batch.bag->is_retry();
+  request.is_stopped = batch.bag->is_stopped;
   std::vector<std::string_view> pieces;
   wire_pieces(batch, pieces);
   request.body = joined(pieces);

@@ -36,7 +36,7 @@ struct WorldRequest {
   std::string target, group, batch_id, head, body;
   BatchNumber batch = 0;
   std::uint32_t shard = 0, attempt = 0, size = 0, life = 0;
-  bool is_retried_rows = false;
+  bool is_retried_rows = false, is_stopped = false;  // of a run that is not to send more
   bool has_ended = false;
   AttemptResult result;
 };

@@ -102,6 +102,7 @@ void SimOracle::on_request(const WorldRequest& request) {
     batch.target = target_index_.at(request.target);
     batch.group = request.group;
     batch.is_retried_rows = request.is_retried_rows;
+    batch.is_stopped = request.is_stopped;  // it was on its way already (seed 4439)
     check_first_send(request, batch);
   } else {
     check_repeat(request, batch);
@@ -143,11 +144,14 @@ void SimOracle::check_first_send(const WorldRequest& request, SentBatch& batch) 
     // it.
     const bool is_ordered =
         !reads_fail && ((world_.life() == 0 && !has_shed) || target.in_flight_max == 1);
-    if (batch.members.front() < bag.next_number && is_ordered) {
+    // What was cancelled while newer ones went on comes back if a crash came before its rows (seed
+    // 4619).
+    const bool was_cancelled = hooks_[batch.members.front()].was_cancelled;
+    if (batch.members.front() < bag.next_number && is_ordered && !was_cancelled) {
       wrong("order of batches: " + std::to_string(batch.members.front()) + " after " +
             std::to_string(bag.next_number - 1) + " to " + request.target + " " + request.group);
     }
-    bag.next_number = batch.members.back() + 1;
+    bag.next_number = std::max(bag.next_number, batch.members.back() + 1);
     if (target.ordered && !bag.unresolved.empty()) wrong("ordered: two batches at a time");
     bag.unresolved.insert(request.batch_id);
     check_cut(request, batch);
@@ -265,6 +269,7 @@ void SimOracle::on_failed_row(const FailedHook& row, bool is_new) {
 
 // Everything of a target that is not on the wire has its outcome now.
 void SimOracle::cancelled(std::size_t target) {
+  for (Hook& hook : hooks_) hook.was_cancelled |= hook.target == target && hook.batch == 0;
   for (auto& [id, batch] : batches_) {
     const bool is_out = batch.resolved || batch.in_flight || batch.life != world_.life();
     if (batch.target != target || is_out || batch.is_retried_rows) continue;

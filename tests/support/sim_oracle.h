@@ -63,7 +63,7 @@ class SimOracle {
     std::uint32_t target = 0;
     std::uint32_t life = 0;
     Answer answer = Answer::none;
-    bool has_row = false;
+    bool has_row = false, was_cancelled = false;
     std::uint32_t deliveries = 0;
     BatchNumber batch = 0;
     TimePoint offered{};
