@@ -111,7 +111,9 @@ void ControlClient::fail(const std::string& what) const {
   throw CommandError(exit_unavailable, "the daemon at " + socket_path_ + ": " + what);
 }
 
-void ControlClient::fail_unanswered(const std::string& what) const {
+// An answer that comes all the same must not be taken for that of the next request.
+void ControlClient::fail_unanswered(const std::string& what) {
+  close_connection();
   throw UnansweredError(exit_unavailable, "the daemon at " + socket_path_ + ": " + what);
 }
 
@@ -133,7 +135,7 @@ bool ControlClient::was_closed() const {
   return poll(&idle, 1, 0) > 0;
 }
 
-void ControlClient::wait_for_answer(bool may_take_long) const {
+void ControlClient::wait_for_answer(bool may_take_long) {
   const int patience_ms = may_take_long ? -1 : static_cast<int>(patience_.count());
   pollfd fds[2] = {{fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
   while (fds[0].revents == 0) {

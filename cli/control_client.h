@@ -70,12 +70,12 @@ class ControlClient {
  private:
   ControlClient(std::string socket_path, int fd) : socket_path_(std::move(socket_path)), fd_(fd) {}
   bool write_request(const ControlRequest& request);
-  void wait_for_answer(bool may_take_long) const;
+  void wait_for_answer(bool may_take_long);
   bool was_closed() const;
   void reconnect();
   void close_connection();
   [[noreturn]] void fail(const std::string& what) const;
-  [[noreturn]] void fail_unanswered(const std::string& what) const;
+  [[noreturn]] void fail_unanswered(const std::string& what);
 
   std::string socket_path_;
   int fd_ = -1;

@@ -49,6 +49,7 @@ bool FailedPages::next_of_daemon(std::vector<FailedHook>& rows) {
   if (const std::string filter = filter_query(filter_); !filter.empty()) query += "&" + filter;
   if (!cursor_.empty()) query += "&after=" + query_escape(cursor_);
   set_query(request, "/v1/failed", query);
+  request.may_take_long = true;  // few of very many rows may match
   const ControlAnswer answer = holder_.daemon->send(request);
   expect_success(answer);
   auto page = parse_failed_page(answer.body);

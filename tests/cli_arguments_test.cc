@@ -203,6 +203,7 @@ TEST(FailedFilterTest, AUrlIsMadeCanonicalAsTargetsAre) {
   EXPECT_EQ(pattern("https://Example.com./*"), "https://example.com/*");
   EXPECT_EQ(pattern("https://Example.com*"), "https://Example.com*");
   EXPECT_EQ(pattern("*example*"), "*example*");
+  EXPECT_EQ(pattern("http://localhos?:1/x"), "http://localhos?:1/x");
   EXPECT_EQ(pattern(""), "");
 }
 

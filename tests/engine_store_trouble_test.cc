@@ -550,6 +550,23 @@ TEST_F(EngineStoreEnd, SaysWhatAMemoryEngineHasLost) {
   EXPECT_THAT(log(), HasSubstr("3 hooks are lost"));
 }
 
+// A durable run left them; a memory one that ends takes nothing away.
+TEST_F(EngineStoreEnd, WhatAnEarlierRunLeftInTheStoreIsNotLost) {
+  start();
+  EXPECT_TRUE(engine->submit(hooks_to(sick.url(), {"1", "2", "3"})).ok());
+  (void)engine->drain(patience);
+  engine.reset();
+  options.store.durability = Durability::memory;
+  start();
+  EXPECT_EQ(engine->recover(), 3u);
+  const DrainReport report = engine->drain(patience);
+  EXPECT_FALSE(report.error);
+  EXPECT_EQ(report.left, 3u);
+  EXPECT_EQ(report.lost, 0u);
+  engine.reset();
+  EXPECT_EQ(pending_in_store(), 3u);
+}
+
 // It was like a drain that timed out, and forgot what was on the wire.
 TEST_F(EngineStoreEnd, SaysThatTheStoreFailedAndWhatStaysInIt) {
   FaultReceiver stuck(hanging());

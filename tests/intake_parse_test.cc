@@ -563,6 +563,13 @@ TEST(Query, DecodesAndRefuses) {
   }
 }
 
+TEST(Query, KeysAreBounded) {
+  std::string text;
+  for (int i = 0; i < 33; ++i) text += "k" + std::to_string(i) + "=v&";
+  Query query;
+  EXPECT_TRUE(Query::parse(text, query));
+}
+
 TEST(Query, Filter) {
   Query query;
   ASSERT_FALSE(

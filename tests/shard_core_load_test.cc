@@ -159,6 +159,26 @@ TEST_F(ShardCoreLoadTest, WhatIsReadBackIsBoundedInBytes) {
   expect_all_gone();
 }
 
+// Where one batch may be larger than the bound. (What is on the wire from memory is in no bound of
+// reads.)
+TEST_F(ShardCoreLoadTest, WhatHangsOnTheWireDoesNotKeepOthersFromBeingRead) {
+  config_.read_bytes_max = 1;
+  TargetPolicy policy = plain(1);
+  policy.retry.retries = 1;
+  policy.retry.retry_interval = seconds(2);
+  make(policy);
+  always(answer(503));
+  world_->submit("https://disk.example/", "1");
+  world_->run_for(seconds(1));
+  world_->crash();  // it waits for its retry, on disk only
+  always(answer(200, std::chrono::hours(1)));
+  for (const std::string name : {"a", "b", "c"})
+    world_->submit("https://" + name + ".example/", "2");
+  world_->requests().clear();
+  world_->run_for(seconds(10));
+  EXPECT_EQ(world_->requests().size(), 4u);
+}
+
 // What the store has no room for stays in memory, and what is delivered makes room.
 TEST_F(ShardCoreLoadTest, BatchesThatWaitForTheStoreDoNotHoldUpTheReadingOfOthers) {
   config_.read_bytes_max = 20;

@@ -10,6 +10,9 @@
 namespace postbag {
 namespace {
 
+// More than any route takes: each is compared with all others.
+constexpr std::size_t keys_max = 32;
+
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -68,6 +71,7 @@ std::optional<ApiError> Query::parse(std::string_view text, Query& out) {
       out.ids_.push_back(std::move(*value));
       continue;
     }
+    if (out.parts_.size() == keys_max) return bad_query("the query has too many keys");
     const bool again = std::any_of(out.parts_.begin(), out.parts_.end(),
                                    [&](const auto& other) { return other.first == *key; });
     if (again) return bad_query("a key of the query stands twice");

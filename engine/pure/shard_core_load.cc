@@ -51,10 +51,10 @@ void ShardCore::ask_loads() {
   }
 }
 
-// One at a time also where what was given up waits for a store that has no room: what is delivered
-// makes some.
+// One at least, whatever else is on the wire, and one at a time also where what was given up waits
+// for a store that has no room: what is delivered makes some.
 bool ShardCore::may_read(std::uint64_t bytes) const {
-  if (read_bytes_ + bytes <= config_.read_bytes_max) return true;
+  if (read_bytes_ == 0 || read_bytes_ + bytes <= config_.read_bytes_max) return true;
   return reads_out_ == 0 && in_flight_ <= wanted_loads_.size();
 }
 

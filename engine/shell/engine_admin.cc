@@ -173,8 +173,9 @@ void Engine::Impl::count_lost() {
   drain_report_.error = fatal_error().value_or(std::error_code());
   const std::uint64_t pending = pending_.load();
   if (options_.store.durability == Durability::memory) {
-    drain_report_.lost = pending;
-    drain_report_.stored_failed -= std::min(drain_report_.stored_failed, pending);
+    // What an earlier run left is in the store all the same.
+    drain_report_.lost = pending - std::min(pending, drain_report_.left);
+    drain_report_.stored_failed -= std::min(drain_report_.stored_failed, drain_report_.lost);
   } else if (drain_report_.error) {
     drain_report_.left = pending;  // those in flight are still held by their attempts
   }
@@ -364,6 +365,7 @@ std::optional<FailedHook> Engine::Impl::find_failed(std::string_view own_id) {
 bool Engine::Impl::was_delivered(const Hash128& id, FailedKey location, Store& store) {
   const ChunkNumber chunk = failed_key_chunk(location);
   if (chunk < store_info_.next_number || !policies()->keep_failed()) return false;
+  if (store_thread_->failed() || has_failed()) return false;  // its rows cannot be read
   if (store.find_chunk(chunk)) return false;
   const WallMs dropped_ms = std::max(dropped_ms_.load(), store_thread_->retention_purged_ms());
   const std::lock_guard lock(ids_.mutex);

@@ -94,7 +94,7 @@ struct EngineStatus {
 struct TargetStatus {
   std::string url;
   std::string log_name;         // what log lines call it: without its path, which may be a secret
-  std::string state;            // "ok", "retrying", "idle"
+  std::string state;            // "ok", "retrying"
   std::uint64_t waiting = 0;    // hooks in bags and in cut batches not yet sent
   std::uint64_t in_flight = 0;  // hooks on the wire
   std::uint64_t retrying = 0;   // hooks in batches that wait for a retry
