@@ -479,10 +479,12 @@ void IntakeConnection::on_peer_readable(error_code error) {
 // is, an interim answer is answered with a reset; whoever waits passes over it (RFC 9110 15.2).
 void IntakeConnection::on_peer_finished() {
   static constexpr std::string_view interim = "HTTP/1.1 100 Continue\r\n\r\n";
+  // First: whoever has the interim answer may rely on it.
+  std::exchange(peer_finished_, nullptr)();
+  if (state_ != State::handling) return;
   const ssize_t sent =
       ::send(socket_.native_handle(), interim.data(), interim.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent != static_cast<ssize_t>(interim.size())) return close();
-  std::exchange(peer_finished_, nullptr)();
   watch_reset();
 }
 
