@@ -3,13 +3,13 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <chrono>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "cli/daemon_answers.h"
 #include "tests/support/binary_support.h"
+#include "tests/support/eventually.h"
 
 namespace postbag::test {
 namespace {
@@ -24,16 +24,6 @@ constexpr const char* no_retries = "[retry]\nretries = 0\n";
 // Each hook for that target goes by itself.
 std::string single_hooks(const std::string& url) {
   return "[[target]]\nurl = \"" + url + "\"\nsize = 1\n";
-}
-
-// Until the condition holds; false: not in half a minute.
-template <typename Condition>
-bool eventually(Condition condition) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-  }
-  return true;
 }
 
 // While a request is on the wire: all that was read already was sent all the same. No row is lost,

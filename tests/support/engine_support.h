@@ -14,6 +14,7 @@
 
 #include "postbag/engine.h"
 #include "postbag/memory_store.h"
+#include "tests/support/eventually.h"
 #include "tests/support/fault_receiver.h"
 
 namespace postbag::test {
@@ -21,9 +22,6 @@ namespace postbag::test {
 using std::chrono::hours;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-// Longer than anything takes; a test that waits so long has failed.
-inline constexpr Duration patience = seconds(20);
 
 // One shard, loopback allowed, a bag is cut by flush() alone, one attempt.
 inline Options loopback_options() {
@@ -54,18 +52,6 @@ inline HookList hook_with_id(std::string_view url, std::string_view payload, std
   hook.id = id;
   hooks.add(hook);
   return hooks;
-}
-
-// Until the condition holds; false: it did not in time. For what the engine tells nobody when it
-// happens.
-template <typename Condition>
-bool eventually(Condition condition) {
-  const auto end = std::chrono::steady_clock::now() + patience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::yield();
-  }
-  return true;
 }
 
 // What an engine logs from a level on. Any thread; longer alive than the engine.
