@@ -39,8 +39,6 @@ class ConstantBackend : public IntakeBackend {
     done(std::move(result));
   }
   EngineStatus status() const override { return {}; }
-  bool live() const override { return true; }
-  bool ready() const override { return true; }
   std::vector<TargetStatus> targets(std::size_t) const override { return {}; }
   std::optional<HookStatus> find_hook(std::string_view) const override { return {}; }
   std::error_code list_failed(const FailedFilter&, std::optional<FailedKey>, const SliceLimits&,

@@ -2,6 +2,9 @@
 
 #include <simdjson.h>
 
+#include <variant>
+
+#include "cli/status_table.h"
 #include "cli/text/rfc3339.h"
 #include "postbag/outcome.h"
 
@@ -42,6 +45,25 @@ bool flag_of(const object& from, std::string_view name, bool otherwise) {
   bool flag = otherwise;
   if (from[name].get_bool().get(flag) != simdjson::SUCCESS) return otherwise;
   return flag;
+}
+
+void read_member(const object& from, std::string_view name, std::uint64_t& value) {
+  value = number_of(from, name);
+}
+void read_member(const object& from, std::string_view name, std::uint32_t& value) {
+  value = static_cast<std::uint32_t>(number_of(from, name));
+}
+void read_member(const object& from, std::string_view name, double& value) {
+  value = real_of(from, name);
+}
+void read_member(const object& from, std::string_view name, bool& value) {
+  value = flag_of(from, name, value);
+}
+void read_member(const object& from, std::string_view name, Durability& value) {
+  const std::string text = text_of(from, name);
+  for (const Durability level : {Durability::memory, Durability::os, Durability::fsync}) {
+    if (text == durability_name(level)) value = level;
+  }
 }
 
 WallMs time_of(const object& from, std::string_view name) {
@@ -205,24 +227,9 @@ std::optional<EngineStatus> parse_engine_status(std::string_view json) {
   const auto root = parse_object(parser, json);
   if (!root) return {};
   EngineStatus status;
-  status.pending = number_of(*root, "pending");
-  status.failed = number_of(*root, "failed");
-  status.delivered = number_of(*root, "delivered");
-  status.given_up = number_of(*root, "given_up");
-  status.accepted = number_of(*root, "accepted");
-  status.targets = number_of(*root, "targets");
-  status.in_flight = number_of(*root, "in_flight");
-  status.retrying = number_of(*root, "retrying");
-  status.memory_bytes = number_of(*root, "memory_bytes");
-  status.memory_limit = number_of(*root, "memory_limit");
-  status.store_bytes = number_of(*root, "store_bytes");
-  status.store_limit = number_of(*root, "store_limit");
-  status.connections = number_of(*root, "connections");
-  status.accepted_per_second = real_of(*root, "accepted_per_second");
-  status.delivered_per_second = real_of(*root, "delivered_per_second");
-  status.uptime_seconds = real_of(*root, "uptime_seconds");
-  status.draining = flag_of(*root, "draining", false);
-  status.healthy = flag_of(*root, "healthy", true);
+  for (const StatusMember& one : status_table()) {
+    std::visit([&](auto member) { read_member(*root, one.json, status.*member); }, one.member);
+  }
   return status;
 }
 

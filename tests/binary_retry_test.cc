@@ -52,7 +52,9 @@ TEST_F(BinaryRetryTest, RetryStopsOnASignalWithAndWithoutADaemon) {
     EXPECT_EQ(number(result, "delivered"), 0u);
     EXPECT_EQ(number(result, "failed"), 0u) << "of rows that were not sent";
     if (with_daemon) {
-      EXPECT_TRUE(eventually([&] { return number(run({"status", "--json"}), "bags") == 1; }));
+      EXPECT_TRUE(eventually([&] {
+        return number(run({"status", "--json"}), "batches_held") == 1;
+      }));
       target.release();
       stop(*daemon);
     }
@@ -86,7 +88,9 @@ TEST_F(BinaryRetryTest, RetryStopsWhileItWaitsForRetries) {
       EXPECT_EQ(number(result, "failed"), 16u);
     }
     if (with_daemon) {
-      EXPECT_TRUE(eventually([&] { return number(run({"status", "--json"}), "bags") == 0; }));
+      EXPECT_TRUE(eventually([&] {
+        return number(run({"status", "--json"}), "batches_held") == 0;
+      }));
       stop(*daemon);
     }
     EXPECT_EQ(target.requests(), before + 16);

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <set>
 #include <string>
+#include <type_traits>
+#include <variant>
 #include <vector>
 
 #include "cli/control_client.h"
@@ -11,7 +14,9 @@
 #include "cli/failed_text.h"
 #include "cli/http_answer.h"
 #include "cli/intake/answers.h"
+#include "cli/intake/metrics.h"
 #include "cli/send_input.h"
+#include "cli/status_table.h"
 #include "engine/pure/json.h"
 #include "postbag/error.h"
 
@@ -128,6 +133,47 @@ TEST(DaemonAnswers, AcceptedHookAndNumbers) {
   EXPECT_EQ(json_number(R"({"bags":7})", "bags"), 7u);
   EXPECT_EQ(json_number(R"({"bags":"x"})", "bags"), 0u);
   EXPECT_EQ(parse_hook_status(R"({"id":"a","state":"retrying","attempts":2})")->state, "retrying");
+}
+
+// Some members came through four of the five places that named them, and were shown nowhere.
+TEST(StatusTable, EveryMemberIsWrittenReadAndMeasured) {
+  EngineStatus status;
+  std::uint32_t next = 1000;
+  for (const StatusMember& one : status_table()) {
+    std::visit(
+        [&](auto member) {
+          auto& value = status.*member;
+          if constexpr (std::is_same_v<decltype(value), bool&>) {
+            value = !value;
+          } else if constexpr (std::is_same_v<decltype(value), Durability&>) {
+            value = Durability::fsync;
+          } else {
+            value = ++next;
+          }
+        },
+        one.member);
+  }
+  const std::string json = status_answer(status).body;
+  const auto read = parse_engine_status(json);
+  ASSERT_TRUE(read);
+  const std::string metrics = prometheus_text(status, {});
+  std::set<std::string_view> names, helps;
+  for (const StatusMember& one : status_table()) {
+    std::visit([&](auto member) { EXPECT_EQ((*read).*member, status.*member) << one.json; },
+               one.member);
+    EXPECT_TRUE(names.insert(one.json).second) << one.json;
+    EXPECT_THAT(json, HasSubstr("\"" + std::string(one.json) + "\":"));
+    if (one.metric.empty()) continue;
+    EXPECT_THAT(metrics, HasSubstr("\npostbag_" + std::string(one.metric) + " "));
+    EXPECT_EQ(one.metric.ends_with("_total"), one.type == StatusMember::Type::counter)
+        << one.metric;
+    // Shown alone, in Grafana for one.
+    EXPECT_TRUE(helps.insert(one.help).second) << one.help;
+    EXPECT_TRUE(one.help.ends_with('.')) << one.help;
+    for (const char* lean : {"Of those", "Since the start", "Over about", "max_"}) {
+      EXPECT_FALSE(one.help.starts_with(lean)) << one.help;
+    }
+  }
 }
 
 TEST(DaemonAnswers, ReadWhatIntakeWrites) {

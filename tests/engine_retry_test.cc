@@ -466,9 +466,9 @@ TEST(EngineRetry, AStoppedRunSendsNothingMore) {
   one.hangs = true;
   one.begin();
   ASSERT_TRUE(one.receiver.wait_for_requests(one.before + 1));
-  ASSERT_TRUE(eventually([&] { return one.engine->status().bags == 600; }));
+  ASSERT_TRUE(eventually([&] { return one.engine->status().batches_held == 600; }));
   one.stop.request_stop();
-  EXPECT_TRUE(eventually([&] { return one.engine->status().bags == 1; }));
+  EXPECT_TRUE(eventually([&] { return one.engine->status().batches_held == 1; }));
   one.receiver.release();
   const RetryProgress done = one.run.get();
   EXPECT_EQ(one.sent(), 1u);
@@ -512,10 +512,10 @@ TEST(EngineRetry, ARunThatIsLeftEndsWithoutItsRowsOnTheWire) {
   ASSERT_TRUE(one.receiver.wait_for_requests(one.before + 1));
   one.leave.request_stop();
   EXPECT_EQ(one.run.get().delivered, 0u);  // what it sent is not answered yet
-  EXPECT_TRUE(eventually([&] { return one.engine->status().bags == 1; }));
+  EXPECT_TRUE(eventually([&] { return one.engine->status().batches_held == 1; }));
   RetryOptions all;
   auto next = std::async(std::launch::async, [&] { return one.engine->retry_failed(all); });
-  EXPECT_TRUE(eventually([&] { return one.engine->status().bags == 3; }));
+  EXPECT_TRUE(eventually([&] { return one.engine->status().batches_held == 3; }));
   one.receiver.release();
   EXPECT_EQ(next.get().delivered, 2u) << "the first row was still under way";
   EXPECT_TRUE(eventually([&] { return failed_rows(*one.engine).empty(); }));

@@ -69,8 +69,6 @@ class MailboxBackend : public IntakeBackend {
   }
 
   EngineStatus status() const override { return {}; }
-  bool live() const override { return true; }
-  bool ready() const override { return true; }
   std::vector<TargetStatus> targets(std::size_t) const override {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return !holds_targets_; });

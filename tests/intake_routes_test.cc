@@ -85,11 +85,33 @@ TEST_F(IntakeTest, Health) {
   start();
   EXPECT_EQ(ask(get("/healthz/live")).status, 200);
   EXPECT_EQ(ask(get("/healthz/ready")).status, 200);
-  backend_.is_ready = false;
+  backend_.engine_status.recovering = true;
   EXPECT_EQ(ask(get("/healthz/ready")).status, 503);
   EXPECT_EQ(ask(get("/healthz/live")).status, 200);
-  backend_.is_live = false;
+  backend_.engine_status.recovering = false;
+  backend_.engine_status.healthy = false;
+  EXPECT_EQ(ask(get("/healthz/ready")).status, 503);
   EXPECT_EQ(ask(get("/healthz/live")).status, 503);
+}
+
+// It said "not ready", whatever the reason.
+TEST_F(IntakeTest, ReadinessAndStatusSayWhyNothingIsAccepted) {
+  start();
+  const auto expect_state = [&](const std::string& state) {
+    EXPECT_THAT(ask(get("/healthz/ready")).body,
+                HasSubstr(R"("code":"not_ready","message":"not ready: )" + state));
+    EXPECT_THAT(ask(get("/v1/status")).body, HasSubstr(R"("state":")" + state + '"'));
+  };
+  EXPECT_THAT(ask(get("/v1/status")).body, HasSubstr(R"("state":"running")"));
+  EXPECT_THAT(ask(get("/metrics")).body, HasSubstr("\npostbag_recovering 0\n"));
+  backend_.engine_status.recovering = true;
+  expect_state("recovering");
+  EXPECT_THAT(ask(get("/metrics")).body, HasSubstr("\npostbag_recovering 1\n"));
+  server_->stop_accepting();  // the engine does not drain yet
+  expect_state("draining");
+  EXPECT_THAT(ask(get("/metrics")).body, HasSubstr("\npostbag_draining 1\n"));
+  backend_.engine_status.healthy = false;
+  expect_state("failed");
 }
 
 // What asks through a proxy on this machine names the daemon as the public does.

@@ -140,7 +140,7 @@ TEST_F(ShardCorePackTest, OrderIsKeptAndIdsAreTheSame) {
   make();
   give(0, 3000);
   EXPECT_LT(world_->memory_bytes(), 3000u * 40);  // an object takes five times as much
-  EXPECT_EQ(world_->core().bags(), 3000u);
+  EXPECT_EQ(world_->core().batches_held(), 3000u);
   std::vector<TargetStatus> status;
   world_->core().collect_targets(status);
   EXPECT_EQ(status.at(0).waiting, 2999u);
@@ -256,10 +256,10 @@ TEST_F(ShardCorePackTest, ACancelThatKeepsNoRowsEndsAPartAtATimeToo) {
   give(0, 3500);
   bool is_over = false;
   EXPECT_EQ(world_->core().cancel("*", world_->now()), 3499u);
-  EXPECT_GE(world_->core().bags(), 2400u);
+  EXPECT_GE(world_->core().batches_held(), 2400u);
   world_->core().add_barrier([&] {
     is_over = true;
-    EXPECT_EQ(world_->core().bags(), 1u);
+    EXPECT_EQ(world_->core().batches_held(), 1u);
   });
   world_->touch();
   world_->run_for(seconds(1));

@@ -150,7 +150,7 @@ TEST_F(ShardCoreRetryTest, AStoppedRunWaitsForNoRetry) {
   world_->run_for(seconds(1));
   EXPECT_THAT(bodies(), ElementsAre("[0]", "[1]", "[9]"));
   EXPECT_EQ(world_->core().batches_retrying(), 0u);
-  EXPECT_EQ(world_->core().bags(), 0u);
+  EXPECT_EQ(world_->core().batches_held(), 0u);
 }
 
 TEST_F(ShardCoreRetryTest, AStoppedRunTakesADueRetryBack) {

@@ -137,7 +137,7 @@ TEST_F(ShardCoreSpillTest, OrderIsKeptHoweverTheyWereDropped) {
   give(3000, 3500);  // behind hooks on disk only: goes there, too
   EXPECT_EQ(world_->core().counters().shed, 3499u);
   EXPECT_LT(world_->memory_bytes(), 40'000u);
-  EXPECT_EQ(world_->core().bags(), 3500u);
+  EXPECT_EQ(world_->core().batches_held(), 3500u);
   std::vector<TargetStatus> status;
   world_->core().collect_targets(status);
   EXPECT_EQ(status.at(0).waiting, 3499u);
@@ -158,7 +158,7 @@ TEST_F(ShardCoreSpillTest, ABatchCutByItsTimeBehindDroppedOnesMayEndThere) {
   const std::uint64_t before = world_->memory_bytes();
   world_->run_for(seconds(2));
   EXPECT_LT(world_->memory_bytes(), before);
-  EXPECT_EQ(world_->core().bags(), 5u);
+  EXPECT_EQ(world_->core().batches_held(), 5u);
   let_go();
   world_->run_idle();
   EXPECT_THAT(bodies(), ElementsAre("[0,1]", "[2,3]", "[4,5]", "[6]", "[7]"));
@@ -168,7 +168,7 @@ TEST_F(ShardCoreSpillTest, ABatchCutByItsTimeBehindDroppedOnesMayEndThere) {
 TEST_F(ShardCoreSpillTest, BatchesOfSeveralChunksComeBackWhole) {
   make_waiting(plain(3));
   for (int number = 0; number < 30; ++number) give(number, number + 1);  // a chunk each
-  EXPECT_EQ(world_->core().bags(), 10u);
+  EXPECT_EQ(world_->core().batches_held(), 10u);
   world_->shed(1 << 30);
   let_go();
   world_->run_idle();
@@ -321,7 +321,7 @@ TEST_F(ShardCoreSpillTest, AbandonLeavesRunsInTheStore) {
   // Two are on the wire, a thousand are being read.
   EXPECT_GE(left, 99u + 1400u);
   EXPECT_EQ(failed, 0u);
-  EXPECT_LE(world_->core().bags(), 1100u);
+  EXPECT_LE(world_->core().batches_held(), 1100u);
   world_->touch();
   world_->run_for(seconds(1));
   EXPECT_TRUE(is_over);
@@ -332,7 +332,7 @@ TEST_F(ShardCoreSpillTest, ACrashFindsRunsAgain) {
   give(0, 500);
   give(500, 520, url_b);
   world_->crash();
-  EXPECT_EQ(world_->core().bags(), 520u);
+  EXPECT_EQ(world_->core().batches_held(), 520u);
   EXPECT_LT(world_->memory_bytes(), 20'000u);
   give(520, 530);
   let_go();
@@ -361,7 +361,7 @@ TEST_F(ShardCoreSpillTest, ACrashFindsBatchesOfManyChunksAgain) {
   EXPECT_EQ(world_->durable().chunks.size(), 200u);
   world_->crash();
   EXPECT_EQ(world_->hooks_held(), 200u);
-  EXPECT_EQ(world_->core().bags(), 68u);
+  EXPECT_EQ(world_->core().batches_held(), 68u);
   std::vector<TargetStatus> targets;
   world_->core().collect_targets(targets);
   for (const TargetStatus& target : targets) {
@@ -448,7 +448,7 @@ TEST_F(ShardCoreSpillTest, AMillionDroppedBatchesTakeAFewBytesEach) {
     core.shed(1 << 30);
   }
   EXPECT_EQ(core.hooks_held(), many);
-  EXPECT_EQ(core.bags(), many);
+  EXPECT_EQ(core.batches_held(), many);
   EXPECT_EQ(core.counters().shed, many);
   RecordProperty("bytes", std::to_string(core.memory_bytes()));
   EXPECT_LT(core.memory_bytes(), many_bytes_max);
@@ -477,7 +477,7 @@ TEST_F(ShardCoreSpillTest, AMillionRecoveredBatchesTakeAFewBytesEach) {
   }
   core.end_recovery();
   EXPECT_EQ(core.hooks_held(), many);
-  EXPECT_EQ(core.bags(), many);
+  EXPECT_EQ(core.batches_held(), many);
   RecordProperty("bytes", std::to_string(core.memory_bytes()));
   EXPECT_LT(core.memory_bytes(), many_bytes_max);
   EXPECT_EQ(core.find_hook(many / 2, 0, many / 2)->state, "waiting");

@@ -429,7 +429,7 @@ TEST_F(ShardCoreStoreTest, DrainLeavesTheRestInTheStore) {
   EXPECT_EQ(world_->abandon(), (std::pair<std::uint64_t, std::uint64_t>{2, 0}));
   EXPECT_THAT(failed_bodies(), IsEmpty());
   EXPECT_EQ(world_->durable().pending_hooks(), 2u);
-  EXPECT_EQ(world_->core().bags(), 0u);
+  EXPECT_EQ(world_->core().batches_held(), 0u);
   world_->crash();
   always(answer(200));
   world_->run_idle();
@@ -473,6 +473,37 @@ TEST_F(ShardCoreStoreTest, AMemoryEngineSettlesWhatItFoundInItsStore) {
   EXPECT_EQ(world_->durable().chunks.begin()->second.attempts, 1u);
   world_->drain();
   EXPECT_EQ(world_->abandon().first, 1u);
+}
+
+// --- Counting
+
+// Status and metrics called everything a bag that had no outcome yet.
+TEST_F(ShardCoreStoreTest, OpenBagsAreCountedApartFromWhatWasCut) {
+  make(plain(2));
+  always(answer(500));
+  const auto expect_counts = [&](std::uint64_t open_bags, std::uint64_t batches) {
+    world_->run_for(milliseconds(30));
+    EXPECT_EQ(world_->core().open_bags(), open_bags);
+    EXPECT_EQ(world_->core().batches_held(), batches);
+  };
+  give("1");
+  expect_counts(1, 1);
+  give("2");  // full: sent, and waits for its retry
+  expect_counts(0, 1);
+  give("3");
+  give("4", url_b);
+  expect_counts(2, 3);
+  EXPECT_EQ(world_->cancel(url_b), 1u);
+  expect_counts(1, 2);
+  disk_ = StoreFault::disk_low;
+  give("5", url_b);  // refused: its bag goes
+  expect_counts(1, 2);
+  disk_ = StoreFault::none;
+  world_->run_for(seconds(5));
+  give("6", url_b);
+  expect_counts(2, 3);
+  EXPECT_EQ(world_->flush(), 2u);
+  expect_counts(0, 3);
 }
 
 // --- Numbers

@@ -134,7 +134,7 @@ TEST_F(ShardCoreTest, GroupsAndHeadersNeverShareABatch) {
   hook.body = "4";
   world_->submit({hook});
   EXPECT_THAT(bodies(), IsEmpty());
-  EXPECT_EQ(world_->core().bags(), 4u);
+  EXPECT_EQ(world_->core().batches_held(), 4u);
   world_->run_idle();
   EXPECT_THAT(bodies(), ElementsAre("[1]", "[2]", "[3]", "[4]"));
   EXPECT_THAT(world_->requests()[0].head, Not(HasSubstr("X-Tenant")));
@@ -525,7 +525,7 @@ TEST_F(ShardCoreTest, CancelOfTheNextInTurnLeavesNoTrace) {
     world_->run_idle();
   }
   EXPECT_THAT(bodies(), ElementsAre("[1]", "[4]", "[1]", "[4]"));
-  EXPECT_EQ(world_->core().bags(), 0u);
+  EXPECT_EQ(world_->core().batches_held(), 0u);
 }
 
 TEST_F(ShardCoreTest, ReloadHoldsForOpenBags) {
@@ -654,7 +654,7 @@ TEST_F(ShardCoreTest, MemoryReturnsToNothing) {
     if (hook % 10 == 0) world_->run_for(milliseconds(20));
   }
   world_->run_idle();
-  EXPECT_EQ(world_->core().bags(), 0u);
+  EXPECT_EQ(world_->core().batches_held(), 0u);
   EXPECT_EQ(world_->core().targets(), 1u);
   EXPECT_LE(world_->memory_bytes(), sizeof(TargetState) + 200);
 }

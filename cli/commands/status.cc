@@ -1,9 +1,11 @@
 #include <cstdio>
+#include <variant>
 
 #include "cli/commands/commands.h"
 #include "cli/daemon_answers.h"
 #include "cli/exit_codes.h"
 #include "cli/progress.h"
+#include "cli/status_table.h"
 #include "cli/store_access.h"
 #include "cli/table.h"
 #include "cli/text/json_writer.h"
@@ -29,25 +31,31 @@ std::string of_limit(std::uint64_t bytes, std::uint64_t limit) {
   return mib(bytes) + (limit > 0 ? " of " + mib(limit) : "");
 }
 
+std::string shown(const EngineStatus& status, const StatusMember& one, double number) {
+  switch (one.unit) {
+    case StatusMember::Unit::count:
+      break;
+    case StatusMember::Unit::per_second:
+      return per_second(number);
+    case StatusMember::Unit::seconds:
+      return short_duration(std::chrono::seconds(static_cast<std::int64_t>(number)));
+    case StatusMember::Unit::bytes:
+      return of_limit(static_cast<std::uint64_t>(number),
+                      one.limit != nullptr ? status.*one.limit : 0);
+  }
+  return std::to_string(static_cast<std::uint64_t>(number));
+}
+std::string shown(const EngineStatus&, const StatusMember&, Durability level) {
+  return std::string(durability_name(level));
+}
+
 void print_daemon(const EngineStatus& status, Console& console) {
-  std::vector<std::vector<std::string>> rows;
-  const auto add = [&](const char* name, std::string value) {
-    rows.push_back({name, std::move(value)});
-  };
-  add("daemon", !status.healthy ? "not healthy" : status.draining ? "draining" : "running");
-  add("up", short_duration(std::chrono::seconds(static_cast<std::int64_t>(status.uptime_seconds))));
-  add("pending", std::to_string(status.pending));
-  add("in flight", std::to_string(status.in_flight));
-  add("retrying", std::to_string(status.retrying));
-  add("failed", std::to_string(status.failed));
-  add("delivered", std::to_string(status.delivered));
-  add("accepted", std::to_string(status.accepted));
-  add("rate in", per_second(status.accepted_per_second));
-  add("rate out", per_second(status.delivered_per_second));
-  add("targets", std::to_string(status.targets));
-  add("connections", std::to_string(status.connections));
-  add("memory", of_limit(status.memory_bytes, status.memory_limit));
-  add("store", of_limit(status.store_bytes, status.store_limit));
+  std::vector<std::vector<std::string>> rows = {{"daemon", std::string(state_name(status))}};
+  for (const StatusMember& one : status_table()) {
+    if (one.row.empty()) continue;
+    const auto text = [&](auto member) { return shown(status, one, status.*member); };
+    rows.push_back({std::string(one.row), std::visit(text, one.member)});
+  }
   console.print(render_table(rows));
 }
 

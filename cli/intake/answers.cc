@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <utility>
+#include <variant>
 
+#include "cli/status_table.h"
 #include "cli/text/json_writer.h"
 #include "cli/text/utf8.h"
 
@@ -94,6 +96,13 @@ void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row
     json.member("response_excerpt", row.response_excerpt);
   }
   json.end_object();
+}
+
+void write_member(JsonWriter& json, std::string_view name, const auto& value) {
+  json.member(name, value);
+}
+void write_member(JsonWriter& json, std::string_view name, Durability value) {
+  json.member(name, durability_name(value));
 }
 
 void write_progress(JsonWriter& json, const RetryProgress& progress) {
@@ -237,34 +246,10 @@ Answer status_answer(const EngineStatus& status) {
   Answer answer;
   JsonWriter json(answer.body);
   json.begin_object();
-  json.member("pending", status.pending);
-  json.member("failed", status.failed);
-  json.member("delivered", status.delivered);
-  json.member("given_up", status.given_up);
-  json.member("retention_purged", status.retention_purged);
-  json.member("discarded", status.discarded);
-  json.member("accepted", status.accepted);
-  json.member("duplicates", status.duplicates);
-  json.member("ids_forgotten", status.ids_forgotten);
-  json.member("refused", status.refused);
-  json.member("attempts", status.attempts);
-  json.member("attempts_failed", status.attempts_failed);
-  json.member("batches", status.batches);
-  json.member("targets", status.targets);
-  json.member("bags", status.bags);
-  json.member("in_flight", status.in_flight);
-  json.member("retrying", status.retrying);
-  json.member("memory_bytes", status.memory_bytes);
-  json.member("memory_limit", status.memory_limit);
-  json.member("store_bytes", status.store_bytes);
-  json.member("store_limit", status.store_limit);
-  json.member("connections", status.connections);
-  json.member("accepted_per_second", status.accepted_per_second);
-  json.member("delivered_per_second", status.delivered_per_second);
-  json.member("durability", durability_name(status.durability));
-  json.member("uptime_seconds", status.uptime_seconds);
-  json.member("draining", status.draining);
-  json.member("healthy", status.healthy);
+  for (const StatusMember& one : status_table()) {
+    std::visit([&](auto member) { write_member(json, one.json, status.*member); }, one.member);
+  }
+  json.member("state", state_name(status));
   json.member("version", version());
   json.end_object();
   return answer;

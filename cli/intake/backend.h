@@ -22,10 +22,6 @@ class IntakeBackend {
   // IntakeServer is gone.
   virtual void submit(HookList hooks, SubmitOptions options, SubmitHandler done) = 0;
   virtual EngineStatus status() const = 0;
-  // Liveness and readiness (/healthz): live = the process is worth keeping, ready = it accepts
-  // hooks.
-  virtual bool live() const = 0;
-  virtual bool ready() const = 0;
 
   // All of these block.
   virtual std::vector<TargetStatus> targets(std::size_t limit) const = 0;

@@ -12,15 +12,6 @@ EngineStatus EngineBackend::status() const {
   return engine_.status();
 }
 
-bool EngineBackend::live() const {
-  return engine_.status().healthy;
-}
-
-bool EngineBackend::ready() const {
-  const EngineStatus status = engine_.status();
-  return status.healthy && !status.draining && !status.recovering;
-}
-
 std::vector<TargetStatus> EngineBackend::targets(std::size_t limit) const {
   return engine_.targets(limit);
 }

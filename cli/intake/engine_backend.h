@@ -12,8 +12,6 @@ class EngineBackend : public IntakeBackend {
 
   void submit(HookList hooks, SubmitOptions options, SubmitHandler done) override;
   EngineStatus status() const override;
-  bool live() const override;
-  bool ready() const override;
   std::vector<TargetStatus> targets(std::size_t limit) const override;
   std::optional<HookStatus> find_hook(std::string_view id) const override;
   std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,

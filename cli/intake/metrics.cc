@@ -1,7 +1,9 @@
 #include "cli/intake/metrics.h"
 
 #include <string_view>
+#include <variant>
 
+#include "cli/status_table.h"
 #include "cli/text/json_writer.h"
 
 namespace postbag {
@@ -11,14 +13,8 @@ class MetricsWriter {
  public:
   explicit MetricsWriter(std::string& out) : out_(out) {}
 
-  template <typename Number>
-  void counter(std::string_view name, std::string_view help, Number number) {
+  void counter(std::string_view name, std::string_view help, std::uint64_t number) {
     describe(name, help, "counter");
-    sample(name, "", number);
-  }
-  template <typename Number>
-  void gauge(std::string_view name, std::string_view help, Number number) {
-    describe(name, help, "gauge");
     sample(name, "", number);
   }
   void describe(std::string_view name, std::string_view help, std::string_view type) {
@@ -32,6 +28,10 @@ class MetricsWriter {
     JsonWriter(out_).value(number);
     out_ += '\n';
   }
+  void sample(std::string_view name, std::string_view labels, bool flag) {
+    sample(name, labels, flag ? 1 : 0);
+  }
+  void sample(std::string_view, std::string_view, Durability) {}  // a label of `info`
 
  private:
   std::string& out_;
@@ -42,40 +42,19 @@ class MetricsWriter {
 std::string prometheus_text(const EngineStatus& status, const IntakeCounts& intake) {
   std::string out;
   MetricsWriter metrics(out);
-  metrics.counter("accepted_total", "Hooks accepted since the start.", status.accepted);
-  metrics.counter("duplicates_total", "Hooks known by id, since the start.", status.duplicates);
-  metrics.counter("refused_total", "Hooks refused since the start.", status.refused);
-  metrics.counter("intake_dropped_total", "Requests dropped without an answer: no memory.",
+  for (const StatusMember& one : status_table()) {
+    if (one.metric.empty()) continue;
+    metrics.describe(one.metric, one.help,
+                     one.type == StatusMember::Type::counter ? "counter" : "gauge");
+    std::visit([&](auto member) { metrics.sample(one.metric, "", status.*member); }, one.member);
+  }
+  metrics.counter("intake_dropped_total",
+                  "Requests dropped without an answer, for want of memory, since the start.",
                   intake.dropped);
-  metrics.counter("intake_turned_away_total", "Connections answered full: all are in use.",
+  metrics.counter("intake_turned_away_total",
+                  "Connections answered full and closed since the start, as all were in use.",
                   intake.turned_away);
-  metrics.counter("delivered_total", "Hooks delivered since the start.", status.delivered);
-  metrics.counter("given_up_total", "Hooks whose batch used up its attempts.", status.given_up);
-  metrics.counter("retention_purged_total", "Failed hooks deleted by age or bytes.",
-                  status.retention_purged);
-  metrics.counter("discarded_total", "Hooks given up and not kept.", status.discarded);
-  metrics.counter("ids_forgotten_total", "Ids of producers forgotten before id_window, for room.",
-                  status.ids_forgotten);
-  metrics.counter("attempts_total", "Requests to targets since the start.", status.attempts);
-  metrics.counter("attempts_failed_total", "Of those, not delivered.", status.attempts_failed);
-  metrics.counter("batches_total", "Batches cut since the start.", status.batches);
-  metrics.gauge("pending_hooks", "Hooks accepted that have no outcome yet.", status.pending);
-  metrics.gauge("failed_hooks", "Failed hooks in the store.", status.failed);
-  metrics.gauge("targets", "Targets known.", status.targets);
-  metrics.gauge("bags", "Open bags.", status.bags);
-  metrics.gauge("in_flight_batches", "Batches on the wire.", status.in_flight);
-  metrics.gauge("retrying_batches", "Batches that wait for a retry.", status.retrying);
-  metrics.gauge("memory_bytes", "Bytes counted against max_memory.", status.memory_bytes);
-  metrics.gauge("memory_limit_bytes", "max_memory.", status.memory_limit);
-  metrics.gauge("store_bytes", "Bytes counted against max_bytes.", status.store_bytes);
-  metrics.gauge("store_limit_bytes", "max_bytes of the store.", status.store_limit);
-  metrics.gauge("connections", "Connections to targets.", status.connections);
-  metrics.gauge("accepted_per_second", "Over about 10 s.", status.accepted_per_second);
-  metrics.gauge("delivered_per_second", "Over about 10 s.", status.delivered_per_second);
-  metrics.gauge("uptime_seconds", "Since the start.", status.uptime_seconds);
-  metrics.gauge("draining", "1 while the engine drains.", status.draining ? 1 : 0);
-  metrics.gauge("healthy", "0 after the store failed for good.", status.healthy ? 1 : 0);
-  metrics.describe("info", "Version and durability.", "gauge");
+  metrics.describe("info", "Always 1; version and durability are its labels.", "gauge");
   std::string labels = "{version=\"";
   labels.append(version()).append("\",durability=\"");
   labels.append(durability_name(status.durability)).append("\"}");

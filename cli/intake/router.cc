@@ -7,6 +7,7 @@
 #include "cli/intake/hook_parser.h"
 #include "cli/intake/metrics.h"
 #include "cli/intake/origin_check.h"
+#include "cli/status_table.h"
 #include "cli/target_pattern.h"
 #include "engine/pure/url.h"
 #include "postbag/config.h"
@@ -288,14 +289,14 @@ void Router::handle(const SharedExchange& exchange) {
     case Route::status:
       error = query.check_all_taken();
       if (error) return exchange->answer(error_answer(*error));
-      return exchange->answer(status_answer(backend_.status()));
+      return exchange->answer(status_answer(status()));
     case Route::metrics:
       return exchange->answer(
-          text_answer(prometheus_text(backend_.status(), {dropped_.load(), turned_away_.load()})));
+          text_answer(prometheus_text(status(), {dropped_.load(), turned_away_.load()})));
     case Route::live:
-      return answer_health(exchange, backend_.live(), "live");
+      return answer_health(exchange, status(), false);
     case Route::ready:
-      return answer_health(exchange, !stopping() && backend_.ready(), "ready");
+      return answer_health(exchange, status(), true);
     case Route::submit:
     case Route::unknown:
       break;
@@ -303,13 +304,26 @@ void Router::handle(const SharedExchange& exchange) {
   exchange->answer(error_answer({404, "not_found", "there is no such route", {}}));
 }
 
-void Router::answer_health(const SharedExchange& exchange, bool good, std::string_view what) {
-  if (!good) {
+// Of the daemon, which begins to drain with its intake.
+EngineStatus Router::status() const {
+  EngineStatus status = backend_.status();
+  status.draining = status.draining || stopping();
+  return status;
+}
+
+// Live: the process is worth keeping. Ready: it accepts hooks.
+void Router::answer_health(const SharedExchange& exchange, const EngineStatus& status,
+                           bool readiness) {
+  const std::string_view state = state_name(status);
+  if (readiness ? state != "running" : !status.healthy) {
     return exchange->answer(
-        error_answer({503, "not_" + std::string(what), "not " + std::string(what), {}}));
+        error_answer({503,
+                      readiness ? "not_ready" : "not_live",
+                      (readiness ? "not ready: " : "not live: ") + std::string(state),
+                      {}}));
   }
   Answer answer;
-  answer.body = "{\"" + std::string(what) + "\":true}";
+  answer.body = readiness ? R"({"ready":true})" : R"({"live":true})";
   exchange->answer(std::move(answer));
 }
 

@@ -68,7 +68,8 @@ class Router {
   void retry_failed(const SharedExchange& exchange, Query& query);
   void plan_retry(const SharedExchange& exchange, Query& query);
   void backup(const SharedExchange& exchange, Query& query);
-  void answer_health(const SharedExchange& exchange, bool good, std::string_view what);
+  EngineStatus status() const;
+  void answer_health(const SharedExchange& exchange, const EngineStatus& status, bool readiness);
   std::optional<ApiError> take_retry_options(Query& query, RetryOptions& options) const;
   // Runs an engine call that blocks on a worker; what it returns is the answer.
   void run_blocking(const SharedExchange& exchange, Job job);

@@ -281,6 +281,7 @@ void ShardCore::open_batch(Bag& bag, const Now& now) {
   batch.chunk.accepted_ms = now.wall_ms;
   batch.chunk.number = batch.number;
   bag.open = &batch;
+  open_bags_ += 1;
   if (is_stored(bag)) {
     enter_batch(batch);
     batch.stored = true;
@@ -303,6 +304,7 @@ void ShardCore::open_chunk(Batch& batch, const Now& now) {
 void ShardCore::cut(Bag& bag, Cut why) {
   Batch& batch = *bag.open;
   bag.open = nullptr;
+  open_bags_ -= 1;
   deadlines_.disarm(batch.deadline);
   batch.state = BatchState::queued;
   bag.size_hint = static_cast<std::uint32_t>(

@@ -212,7 +212,8 @@ class ShardCore {
   std::uint64_t memory_bytes() const { return pool_.live_bytes() + overhead_bytes_; }
   std::uint64_t batches_in_flight() const { return in_flight_; }
   std::uint64_t batches_retrying() const { return retrying_; }
-  std::uint64_t bags() const { return batches_live_; }
+  std::uint64_t open_bags() const { return open_bags_; }
+  std::uint64_t batches_held() const { return batches_live_; }  // the open ones included
   std::size_t targets() const { return targets_.size(); }
   std::uint64_t hooks_held() const { return hooks_held_; }
   bool drained()
@@ -461,7 +462,7 @@ class ShardCore {
   std::deque<NumberRange> numbers_;
   std::uint64_t numbers_left_ = 0;
   std::uint64_t overhead_bytes_ = 0;
-  std::uint64_t batches_live_ = 0, in_flight_ = 0, retrying_ = 0, hooks_held_ = 0;
+  std::uint64_t batches_live_ = 0, open_bags_ = 0, in_flight_ = 0, retrying_ = 0, hooks_held_ = 0;
   bool draining_ = false;
   bool stopped_sending_ = false;
   using RecoveredBags = boost::unordered_flat_map<Bag*, RecoveredBag>;

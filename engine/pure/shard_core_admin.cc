@@ -71,6 +71,7 @@ void ShardCore::take_out(Batch& batch) {
   switch (batch.state) {
     case BatchState::open:
       bag.open = nullptr;
+      open_bags_ -= 1;
       break;
     case BatchState::queued:
       queue_remove(batch);

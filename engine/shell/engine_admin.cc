@@ -284,6 +284,7 @@ EngineStatus Engine::Impl::status() const {
     status.in_flight += stats.in_flight;
     status.retrying += stats.retrying;
     status.bags += stats.bags;
+    status.batches_held += stats.batches_held;
     status.targets += stats.targets;
     status.connections += stats.connections;
     shard->rates().read(now, accepted, delivered);

@@ -374,7 +374,8 @@ void Shard::publish(const Now& now) {
   raise(stats_.memory_bytes, core_.memory_bytes());
   raise(stats_.in_flight, core_.batches_in_flight());
   raise(stats_.retrying, core_.batches_retrying());
-  raise(stats_.bags, core_.bags());
+  raise(stats_.bags, core_.open_bags());
+  raise(stats_.batches_held, core_.batches_held());
   raise(stats_.targets, core_.targets());
   raise(stats_.connections, transport_->stats().connections_open);
   rates_.add(now.steady, counters.accepted - published_.accepted,

@@ -105,7 +105,7 @@ class BacklogFixture : public CoreFixture {
   }
   void expect_all_gone() const {
     EXPECT_EQ(world_->hooks_held(), 0u);
-    EXPECT_EQ(world_->core().bags(), 0u);
+    EXPECT_EQ(world_->core().batches_held(), 0u);
     EXPECT_THAT(world_->durable().chunks, ::testing::IsEmpty());
     EXPECT_LE(world_->memory_bytes(), world_->core().targets() * (sizeof(TargetState) + 200));
   }

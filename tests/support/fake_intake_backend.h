@@ -25,7 +25,6 @@ class FakeIntakeBackend : public IntakeBackend {
  public:
   // What it answers. Set before the request is sent.
   EngineStatus engine_status;
-  bool is_live = true, is_ready = true;
   std::vector<TargetStatus> target_list;
   std::optional<HookStatus> hook;
   std::vector<FailedHook> rows;   // ascending keys
@@ -62,8 +61,6 @@ class FakeIntakeBackend : public IntakeBackend {
 
   void submit(HookList hooks, SubmitOptions options, SubmitHandler done) override;
   EngineStatus status() const override { return engine_status; }
-  bool live() const override { return is_live; }
-  bool ready() const override { return is_ready; }
   std::vector<TargetStatus> targets(std::size_t limit) const override;
   std::optional<HookStatus> find_hook(std::string_view id) const override;
   std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,

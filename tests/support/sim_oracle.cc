@@ -343,7 +343,7 @@ void SimOracle::check_end() {
   std::uint64_t delivered = 0, bags = 0, targets_known = 0;
   for (std::uint32_t shard = 0; shard < world_.shards(); ++shard) {
     delivered += world_.core(shard).counters().delivered;
-    bags += world_.core(shard).bags();
+    bags += world_.core(shard).batches_held() + world_.core(shard).open_bags();
     targets_known += world_.core(shard).targets();
   }
   if (delivered != delivered_in_life_) wrong("counters.delivered");

@@ -80,7 +80,10 @@ struct EngineStatus {
   std::uint64_t accepted = 0, duplicates = 0, refused = 0;
   std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
   std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_order = 0;
-  std::uint64_t targets = 0, bags = 0, in_flight = 0, retrying = 0;
+  std::uint64_t targets = 0;
+  std::uint64_t bags = 0;          // open: not cut yet
+  std::uint64_t batches_held = 0;  // open, cut, on the wire or waiting for a retry
+  std::uint64_t in_flight = 0, retrying = 0;
   std::uint64_t memory_bytes = 0, memory_limit = 0;
   std::uint64_t store_bytes = 0, store_limit = 0;
   std::uint64_t connections = 0;
