@@ -12,6 +12,7 @@
 #include "cli/daemon_answers.h"
 #include "cli/demo/ledger.h"
 #include "tests/support/binary_support.h"
+#include "tests/support/eventually.h"
 
 namespace postbag::test {
 namespace {
@@ -471,8 +472,7 @@ TEST_F(BinaryTest, OneLineSaysThatItIsReady) {
     ControlClient client = control();
     ASSERT_EQ(post_hooks(client, hook(target.url(), "1")).status, 202);
   }
-  for (int looks = 0; looks < 1'000 && number(run({"status", "--json"}), "failed") == 0; ++looks) {
-  }
+  EXPECT_TRUE(eventually([&] { return number(run({"status", "--json"}), "failed") > 0; }));
   stop(*daemon);
   daemon = serve();
   daemon->signal(SIGTERM);

@@ -12,6 +12,7 @@
 namespace postbag::test {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -521,23 +522,11 @@ class EngineStoreEnd : public EngineStore {
   EngineStoreEnd() {
     options.defaults.retry.retries = 5;
     options.defaults.retry.retry_interval = hours(1);
-    logger.level = LogLevel::error;
-    logger.write = [this](LogLevel, std::string_view line) {
-      const std::lock_guard lock(mutex_);
-      log_ += std::string(line) + "\n";
-    };
   }
   ~EngineStoreEnd() override { engine.reset(); }
-  std::string log() {
-    const std::lock_guard lock(mutex_);
-    return log_;
-  }
 
+  LoggedLines lines{logger, LogLevel::error};
   FaultReceiver sick{always(503)};
-
- private:
-  std::mutex mutex_;
-  std::string log_;
 };
 
 // It said that they are stored.
@@ -551,7 +540,7 @@ TEST_F(EngineStoreEnd, SaysWhatAMemoryEngineHasLost) {
   EXPECT_EQ(report.lost, 3u);
   EXPECT_EQ(report.stored_failed, 0u);
   EXPECT_EQ(report.left, 0u);
-  EXPECT_THAT(log(), HasSubstr("3 hooks are lost"));
+  EXPECT_THAT(lines.all(), Contains(HasSubstr("3 hooks are lost")));
 }
 
 // A durable run left them; a memory one that ends takes nothing away.

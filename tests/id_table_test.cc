@@ -73,7 +73,7 @@ TEST(IdTable, WhatExpiresBeforeItIsSettledIsForgottenToo) {
 
 // Each left its age behind, 24 bytes for as long as the window, and nobody counted them.
 TEST(IdTable, ReleasedIdsLeaveNothing) {
-  constexpr std::uint64_t rounds = 100;
+  constexpr std::uint64_t rounds = 20;
   constexpr WallMs window_ms = 1'000'000;
   IdTable table(1'000'000, milliseconds(window_ms));
   const auto call = make_call();

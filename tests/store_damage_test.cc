@@ -247,7 +247,7 @@ TEST(StorePermission, AFileThatMayOnlyBeReadIsNoFailureOfTheDisk) {
   const bool is_root = geteuid() == 0;  // whom no mode keeps out
   if (is_root) {
     for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
-      ASSERT_EQ(chown(entry.path().c_str(), nobody, nobody), 0);
+      if (chown(entry.path().c_str(), nobody, nobody) != 0) GTEST_SKIP() << "no other user here";
     }
     ASSERT_EQ(chmod(folder.path().c_str(), 0777), 0);
     ASSERT_EQ(seteuid(nobody), 0);

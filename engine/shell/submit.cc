@@ -189,8 +189,11 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
     return refuse(Errc::bad_hook, "the engine's durability is memory: it stores failed hooks only");
   }
   if (!check_hooks(hooks, *policies(), refused)) return nullptr;
-  if (store_thread_->failed()) return refuse(Errc::store_failed, "the store failed");
-  if (stopping_.load()) return refuse(Errc::stopping, "the engine is stopping");
+  if (stopping_.load()) {
+    // It stops because the store fails, right now.
+    if (store_thread_->failed()) return refuse(Errc::store_failed, "the store failed");
+    return refuse(Errc::stopping, "the engine is stopping");
+  }
   if (store_thread_->disk_is_low()) return refuse(Errc::disk_low, "the store has no room");
 
   if (options.listener) {
