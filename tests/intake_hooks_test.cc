@@ -264,6 +264,7 @@ TEST_F(IntakeTest, BodiesInFlightAreBounded) {
   const Response refused = ask(post("/v1/hooks", body));
   EXPECT_EQ(refused.status, 503);
   EXPECT_THAT(refused.body, HasSubstr(R"("code":"full")"));
+  EXPECT_THAT(refused.body, HasSubstr(" bytes that they may have at a time"));
   backend_.release_all();
   EXPECT_EQ(first.read_response().status, 202);
   EXPECT_EQ(second.read_response().status, 202);

@@ -1,17 +1,22 @@
 // Intake as an HTTP server: framing, limits, who may come in, sockets, start and end.
 #include <sys/stat.h>
 
+#include <mutex>
 #include <string>
 #include <system_error>
 #include <vector>
 
+#include "cli/intake/api_error.h"
+#include "cli/intake/full_watch.h"
 #include "postbag/outcome.h"
+#include "tests/support/eventually.h"
 #include "tests/support/intake_fixture.h"
 #include "tests/support/temp_directory.h"
 
 namespace postbag {
 namespace {
 
+using test::eventually;
 using test::get;
 using test::IntakeClient;
 using test::IntakeTest;
@@ -21,6 +26,7 @@ using test::post;
 using test::request;
 using test::Response;
 using test::TempDirectory;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 // Framing
@@ -144,12 +150,98 @@ TEST_F(IntakeTest, WithEveryConnectionBusyANewOneIsAnsweredFull) {
   const Response full = ask(post("/v1/hooks", one_hook));
   EXPECT_EQ(full.status, 503);
   EXPECT_THAT(full.body, HasSubstr("\"full\""));
+  EXPECT_THAT(full.body, HasSubstr("all 2 connections"));
   EXPECT_EQ(full.field("Retry-After"), "1");
   EXPECT_EQ(backend_.calls(), 0u);
   first.send("Host: a\r\n\r\n");
   EXPECT_EQ(first.read_response().status, 200);
   second.send("ET /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
   EXPECT_THAT(second.read_response().body, HasSubstr("postbag_intake_turned_away_total 1\n"));
+}
+
+// At night "503s: why?" had no answer: nothing was logged, and what did not reach the engine was
+// not counted.
+TEST_F(IntakeTest, FullIsLoggedWithItsCauseWhenItBegins) {
+  options_.sweep_interval = std::chrono::milliseconds(1);
+  std::mutex mutex;
+  std::vector<std::string> lines;
+  const Logger logger{LogLevel::warning, [&](LogLevel, std::string_view line) {
+                        const std::lock_guard lock(mutex);
+                        lines.emplace_back(line);
+                      }};
+  server_ = std::make_unique<IntakeServer>(backend_, options_, logger);
+  server_->start();
+  SubmitResult full;
+  full.error = Errc::full;
+  full.message = "max_memory is reached";
+  for (int i = 0; i < 2; ++i) {
+    backend_.answer_next_with(full);
+    EXPECT_EQ(ask(post("/v1/hooks", one_hook)).status, 503);
+    EXPECT_TRUE(eventually([&] {
+      const std::lock_guard lock(mutex);
+      return !lines.empty();
+    }));
+  }
+  EXPECT_THAT(ask(get("/metrics")).body,
+              HasSubstr("\npostbag_intake_errors_total{code=\"full\"} 2\n"));
+  server_->stop();
+  EXPECT_THAT(lines, ElementsAre("requests are answered 503 full: max_memory is reached"));
+}
+
+TEST(FullWatch, SaysThatItBeganAndThatItEnded) {
+  const TimePoint start{};
+  const auto at = [&](int seconds) { return start + std::chrono::seconds(seconds); };
+  const char* cause = R"({"error":{"code":"full","message":"no room for \"x\""}})";
+  FullWatch watch(std::chrono::seconds(10));
+  EXPECT_EQ(watch.look(at(0), 0, ""), std::nullopt);
+  EXPECT_EQ(watch.look(at(1), 3, cause), "requests are answered 503 full: no room for \"x\"");
+  EXPECT_EQ(watch.look(at(2), 3, cause), std::nullopt);
+  EXPECT_EQ(watch.look(at(5), 5, cause), std::nullopt);
+  EXPECT_EQ(watch.look(at(14), 5, cause), std::nullopt);
+  EXPECT_EQ(watch.look(at(15), 5, cause), "no request is answered 503 full any more; 5 were");
+  EXPECT_EQ(watch.look(at(99), 5, cause), std::nullopt);
+  EXPECT_EQ(watch.look(at(100), 6, "{"), "requests are answered 503 full: ");
+  EXPECT_EQ(watch.look(at(110), 6, "{"), "no request is answered 503 full any more; 1 were");
+}
+
+TEST(ErrorCode, EveryErrorOfTheEngineHasOne) {
+  for (int value = 1; value < 256; ++value) {
+    const std::string_view token = error_token(static_cast<Errc>(value));
+    const bool is_known =
+        make_error_code(static_cast<Errc>(value)).message().find("unknown") == std::string::npos;
+    if (is_known) {
+      EXPECT_EQ(ErrorCode(static_cast<Errc>(value)).name(), token);
+    }
+  }
+  EXPECT_EQ(ErrorCode(static_cast<Errc>(255)).name(), "internal");
+}
+
+TEST_F(IntakeTest, ErrorsAreCountedByTheirCodes) {
+  start();
+  const auto counted = [&](const std::string& code) {
+    const std::string metrics = ask(get("/metrics")).body;
+    const std::string name = "\npostbag_intake_errors_total{code=\"" + code + "\"} ";
+    const std::size_t at = metrics.find(name);
+    return at == std::string::npos ? -1 : std::stoi(metrics.substr(at + name.size()));
+  };
+  EXPECT_EQ(counted("bad_json"), 0);
+  for (int i = 0; i < 2; ++i) ask(post("/v1/hooks", "{"));
+  EXPECT_EQ(counted("bad_json"), 2);
+  ask("GET /v1/status HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(counted("bad_request"), 1);
+  ask(get("/nothing"));
+  EXPECT_EQ(counted("not_found"), 1);
+  ask(request("POST", "/v1/store/backup?path=/x"));
+  EXPECT_EQ(counted("not_found"), 2);
+  ask(post("/v1/hooks", one_hook, "application/json", "Origin: https://evil.example\r\n"));
+  EXPECT_EQ(counted("origin"), 1);
+  backend_.throw_next = true;
+  ask(request("POST", "/v1/flush"));
+  EXPECT_EQ(counted("bad_argument"), 1);
+  backend_.engine_status.healthy = false;
+  ask(get("/healthz/live"));
+  EXPECT_EQ(counted("not_live"), 1);
+  EXPECT_EQ(counted("internal"), 0);
 }
 
 // Tokens, routes

@@ -150,7 +150,7 @@ int http_status(Errc error) {
 void append_error(std::string& out, const ApiError& error) {
   JsonWriter json(out);
   json.begin_object();
-  json.member("code", error.code);
+  json.member("code", error.code.name());
   json.member("message", error.message);
   if (error.index) json.member("index", *error.index);
   json.end_object();
@@ -159,6 +159,7 @@ void append_error(std::string& out, const ApiError& error) {
 Answer error_answer(const ApiError& error) {
   Answer answer;
   answer.status = error.status;
+  answer.error = error.code;
   answer.body = "{\"error\":";
   append_error(answer.body, error);
   answer.body += '}';
@@ -166,10 +167,29 @@ Answer error_answer(const ApiError& error) {
   return answer;
 }
 
+ApiError out_of_memory() {
+  return {503, "full", "out of memory", {}};
+}
+
+ApiError bodies_full(const ByteBudget& budget) {
+  return {503,
+          "full",
+          "the bodies of requests have the " + std::to_string(budget.limit_bytes()) +
+              " bytes that they may have at a time (of max_memory a quarter, or two of max_body)",
+          {}};
+}
+
+ApiError body_too_large(std::uint64_t bytes_max) {
+  return {413,
+          "too_large",
+          "the body has more than the " + std::to_string(bytes_max) + " bytes that are taken here",
+          {}};
+}
+
 ApiError to_api_error(const SubmitResult& result) {
   ApiError error;
   error.status = http_status(result.error);
-  error.code = error_token(result.error);
+  error.code = ErrorCode(result.error);
   error.message = result.message;
   if (result.error < Errc::full && result.error != Errc::empty) error.index = result.index;
   return error;
@@ -178,7 +198,7 @@ ApiError to_api_error(const SubmitResult& result) {
 ApiError to_api_error(std::error_code code) {
   if (code.category() != postbag_category()) return {500, "internal", code.message(), {}};
   const auto errc = static_cast<Errc>(code.value());
-  return {http_status(errc), std::string(error_token(errc)), code.message(), {}};
+  return {http_status(errc), ErrorCode(errc), code.message(), {}};
 }
 
 Answer accepted_answer(const SubmitResult& result, std::span<const std::string_view> own_ids,
@@ -207,20 +227,22 @@ Answer waited_answer(const SubmitResult& result, std::span<const std::string_vie
   JsonWriter json(out);
   json.begin_object();
   if (answer.status != 200) {
+    const std::string of_all = " of " + std::to_string(hooks.size()) + " hooks ";
+    ApiError error{
+        504,
+        "timeout",
+        std::to_string(hooks.size() - known) + of_all + "have no outcome yet; they stay accepted",
+        {}};
+    if (answer.status == 502) {
+      error = {502,
+               "not_delivered",
+               std::to_string(failed) + of_all + "could not be delivered; they are not kept",
+               {}};
+    }
+    answer.error = error.code;
     json.key("error");
     std::string text;
-    const std::string of_all = " of " + std::to_string(hooks.size()) + " hooks ";
-    append_error(text, answer.status == 504
-                           ? ApiError{504,
-                                      "timeout",
-                                      std::to_string(hooks.size() - known) + of_all +
-                                          "have no outcome yet; they stay accepted",
-                                      {}}
-                           : ApiError{502,
-                                      "not_delivered",
-                                      std::to_string(failed) + of_all +
-                                          "could not be delivered; they are not kept",
-                                      {}});
+    append_error(text, error);
     json.raw(text);
   }
   write_accepted(json, out, result, own_ids, durability);

@@ -19,6 +19,11 @@ void append_error(std::string& out, const ApiError& error);
 // {"error": {...}}; 503 comes with Retry-After.
 Answer error_answer(const ApiError& error);
 ApiError to_api_error(const SubmitResult& result);
+// Where the system has no memory. Short enough to need none itself.
+ApiError out_of_memory();
+// The bodies that are being read have no room for one more.
+ApiError bodies_full(const ByteBudget& budget);
+ApiError body_too_large(std::uint64_t bytes_max);
 ApiError to_api_error(std::error_code code);
 
 // 202 {"accepted", "duplicates", "ids", "durability"}. `own_ids` as in ParsedCall: where a hook has

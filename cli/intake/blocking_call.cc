@@ -7,11 +7,19 @@
 
 namespace postbag {
 
+ApiError workers_busy(const WorkerPool& pool) {
+  return {503,
+          "full",
+          "all " + std::to_string(pool.threads()) + " workers of intake are busy and " +
+              std::to_string(pool.queue_max()) + " requests wait for one, which is the most",
+          {}};
+}
+
 Answer guarded(const std::function<Answer()>& job) {
   try {
     return job();
   } catch (const std::bad_alloc&) {
-    return error_answer({503, "full", "no room for the request", {}});
+    return error_answer(out_of_memory());
   } catch (const std::system_error& error) {
     return error_answer(to_api_error(error.code()));
   } catch (const std::invalid_argument& error) {

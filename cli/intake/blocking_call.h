@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "cli/intake/api_error.h"
 #include "cli/intake/exchange.h"
 #include "cli/intake/loop.h"
 #include "cli/intake/worker_pool.h"
@@ -14,6 +15,9 @@ namespace postbag {
 
 // Exceptions of an engine call as an answer. Throws std::bad_alloc where there is no room for one.
 Answer guarded(const std::function<Answer()>& job);
+
+// The answer where BlockingCall::start() says no.
+ApiError workers_busy(const WorkerPool& pool);
 
 // An engine call that blocks: runs on a worker, its answer is given on intake's thread. All that
 // the way back needs is made before: without memory for the answer the connection ends without one.

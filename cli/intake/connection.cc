@@ -72,7 +72,7 @@ void IntakeConnection::check_deadline(TimePoint now) {
     case State::reading_body: {
       error_code ignored;
       socket_.cancel(ignored);
-      return guard([this] { refuse(408, "timeout", "the request did not arrive in time"); });
+      return guard([this] { refuse({408, "timeout", "the request did not arrive in time", {}}); });
     }
     case State::handling:
     case State::streaming:
@@ -147,10 +147,12 @@ void IntakeConnection::process_input() {
   if (input().empty() || input() == "\r") return read_more();
   const HeadEnd end = find_head_end(input(), scanned_);
   if (end.state == HeadEnd::State::bad) {
-    return refuse(400, "bad_request", "the request head has a line that does not end with CRLF");
+    return refuse(
+        {400, "bad_request", "the request head has a line that does not end with CRLF", {}});
   }
   const std::size_t bytes = end.state == HeadEnd::State::complete ? end.bytes : in_end_ - in_begin_;
-  if (bytes > head_bytes_max) return refuse(431, "head_too_large", "the request head is too large");
+  if (bytes > head_bytes_max)
+    return refuse({431, "head_too_large", "the request head is too large", {}});
   if (end.state == HeadEnd::State::complete) return start_request(bytes);
   if (!head_begun_) {
     head_begun_ = true;
@@ -167,7 +169,7 @@ void IntakeConnection::start_request(std::size_t head_bytes) {
   ++shared_->requests;
   ++serial_;
   if (const auto error = check_request_head(head_, request_.head)) {
-    return refuse(error->status, "bad_request", error->message);
+    return refuse({error->status, "bad_request", std::string(error->message), {}});
   }
   Router::HeadVerdict verdict = shared_->router.judge_head(request_);
   if (verdict.refusal) {
@@ -178,7 +180,7 @@ void IntakeConnection::start_request(std::size_t head_bytes) {
   }
   body_max_ = verdict.body_max;
   if (request_.head.content_length.value_or(0) > body_max_) {
-    return refuse(413, "too_large", "the body is too large");
+    return refuse(body_too_large(body_max_));
   }
   if (!request_.head.has_body()) return handle();
   start_body();
@@ -196,7 +198,7 @@ void IntakeConnection::start_body() {
   const std::size_t there = std::min(body.missing(), input().size());
   std::memcpy(body.free_begin(), input().data(), there);
   consume(there);
-  if (!body.receive(there)) return refuse(503, "full", "no room for the request");
+  if (!body.receive(there)) return refuse(bodies_full(*shared_->budget));
   if (body.missing() == 0) return handle();
   return wants_continue ? send_continue() : read_sized_body();
 }
@@ -225,7 +227,7 @@ void IntakeConnection::read_sized_body() {
 void IntakeConnection::on_sized_body(error_code error, std::size_t bytes) {
   if (state_ != State::reading_body) return;
   if (error) return close();
-  if (!request_.body->receive(bytes)) return refuse(503, "full", "no room for the request");
+  if (!request_.body->receive(bytes)) return refuse(bodies_full(*shared_->budget));
   if (request_.body->missing() == 0) return handle();
   read_sized_body();
 }
@@ -235,16 +237,16 @@ void IntakeConnection::process_chunked() {
   const ChunkedBody::State state = chunked_->put(input(), used);
   consume(used);
   const std::size_t grown = chunked_->body().size() - chunked_charged_;
-  if (!shared_->budget->try_charge(grown)) return refuse(503, "full", "no room for the request");
+  if (!shared_->budget->try_charge(grown)) return refuse(bodies_full(*shared_->budget));
   chunked_charged_ += grown;
   switch (state) {
     case ChunkedBody::State::need_more:
       if (input().size() < input_bytes_max) return read_more();
       [[fallthrough]];
     case ChunkedBody::State::bad:
-      return refuse(400, "bad_request", chunked_->problem());
+      return refuse({400, "bad_request", std::string(chunked_->problem()), {}});
     case ChunkedBody::State::too_large:
-      return refuse(413, "too_large", "the body is too large");
+      return refuse(body_too_large(body_max_));
     case ChunkedBody::State::done:
       break;
   }
@@ -266,13 +268,13 @@ void IntakeConnection::handle() {
   try {
     shared_->router.handle(shared_from_this());
   } catch (const std::exception&) {  // no memory, in the main
-    answer_now(error_answer({503, "full", "no room for the request", {}}));
+    answer_now(error_answer(out_of_memory()));
   }
 }
 
-void IntakeConnection::refuse(int status, std::string_view code, std::string_view message) {
+void IntakeConnection::refuse(ApiError error) {
   enter(State::handling);
-  Answer refusal = error_answer({status, std::string(code), std::string(message), {}});
+  Answer refusal = error_answer(error);
   refusal.close = true;
   answer_now(refusal);
 }
@@ -283,6 +285,7 @@ void IntakeConnection::answer(Answer answer) {
 
 void IntakeConnection::answer_now(const Answer& answer) {
   if (state_ != State::handling) return;
+  if (answer.error) shared_->router.note_error(answer);
   if (std::exchange(watching_, false)) {
     error_code ignored;
     socket_.cancel(ignored);
@@ -296,17 +299,8 @@ void IntakeConnection::answer_now(const Answer& answer) {
 
 void IntakeConnection::write_answer(const Answer& answer) {
   out_.clear();
-  append_status_line(out_, answer.status);
-  out_ += shared_->date_line;
-  out_.append("Content-Type: ").append(answer.content_type).append("\r\n");
-  out_.append("Content-Length: ").append(std::to_string(answer.body.size())).append("\r\n");
-  out_ += answer.fields;
-  if (close_after_) {
-    out_ += "Connection: close\r\n";
-  } else if (request_.head.minor_version == 0) {
-    out_ += "Connection: keep-alive\r\n";
-  }
-  out_ += "\r\n";
+  append_answer_head(out_, answer,
+                     {shared_->date_line, close_after_, request_.head.minor_version == 0});
   if (request_.head.method != "HEAD") out_ += answer.body;
   enter(State::writing, shared_->limits.write_timeout);
   write_out();
@@ -376,12 +370,7 @@ void IntakeConnection::write_stream_head(std::string_view content_type) {
   close_after_ =
       close_after_ || !request_.head.keep_alive || !stream_chunked_ || shared_->router.stopping();
   out_.clear();
-  append_status_line(out_, 200);
-  out_ += shared_->date_line;
-  out_.append("Content-Type: ").append(content_type).append("\r\n");
-  if (stream_chunked_) out_ += "Transfer-Encoding: chunked\r\n";
-  if (close_after_) out_ += "Connection: close\r\n";
-  out_ += "\r\n";
+  append_stream_head(out_, content_type, stream_chunked_, {shared_->date_line, close_after_});
   enter(State::streaming, shared_->limits.write_timeout);
   write_out();
 }

@@ -86,7 +86,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   void on_sized_body(boost::system::error_code error, std::size_t bytes);
   void process_chunked();
   void handle();
-  void refuse(int status, std::string_view code, std::string_view message);
+  void refuse(ApiError error);
   void write_answer(const Answer& answer);
   void write_stream_head(std::string_view content_type);
   void write_out();

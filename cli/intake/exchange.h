@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "cli/intake/api_error.h"
 #include "cli/intake/request_body.h"
 #include "cli/intake/request_head.h"
 
@@ -25,8 +27,9 @@ struct Answer {
   int status = 200;
   std::string body;
   std::string_view content_type = "application/json";
-  std::string fields;  // further header lines, each with its CRLF
-  bool close = false;  // end the connection after this answer
+  std::string fields;              // further header lines, each with its CRLF
+  bool close = false;              // end the connection after this answer
+  std::optional<ErrorCode> error;  // that the body tells of; counted with the answer
 };
 
 // A request and the way back. All member functions only on intake's thread. Answer exactly once:

@@ -53,8 +53,8 @@ class HookParser {
   }
 
  private:
-  bool fail(int status, std::string_view code, std::string message) {
-    call_.error = ApiError{status, std::string(code), std::move(message), index_};
+  bool fail(int status, ErrorCode code, std::string message) {
+    call_.error = ApiError{status, code, std::move(message), index_};
     if (code == "empty") call_.error->index.reset();
     return false;
   }

@@ -53,11 +53,35 @@ std::string_view reason_phrase(int status) {
   }
 }
 
-}  // namespace
-
 void append_status_line(std::string& out, int status) {
   out.append("HTTP/1.1 ").append(std::to_string(status)).append(" ");
   out.append(reason_phrase(status)).append("\r\n");
+}
+
+}  // namespace
+
+void append_answer_head(std::string& out, const Answer& answer, const AnswerHead& head) {
+  append_status_line(out, answer.status);
+  out += head.date_line;
+  out.append("Content-Type: ").append(answer.content_type).append("\r\n");
+  out.append("Content-Length: ").append(std::to_string(answer.body.size())).append("\r\n");
+  out += answer.fields;
+  if (head.close) {
+    out += "Connection: close\r\n";
+  } else if (head.says_keep_alive) {
+    out += "Connection: keep-alive\r\n";
+  }
+  out += "\r\n";
+}
+
+void append_stream_head(std::string& out, std::string_view content_type, bool chunked,
+                        const AnswerHead& head) {
+  append_status_line(out, 200);
+  out += head.date_line;
+  out.append("Content-Type: ").append(content_type).append("\r\n");
+  if (chunked) out += "Transfer-Encoding: chunked\r\n";
+  if (head.close) out += "Connection: close\r\n";
+  out += "\r\n";
 }
 
 void append_chunk(std::string& out, std::string_view data) {

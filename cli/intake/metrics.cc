@@ -54,6 +54,12 @@ std::string prometheus_text(const EngineStatus& status, const IntakeCounts& inta
   metrics.counter("intake_turned_away_total",
                   "Connections answered full and closed since the start, as all were in use.",
                   intake.turned_away);
+  metrics.describe("intake_errors_total",
+                   "Requests answered with an error since the start, by its code.", "counter");
+  for (std::size_t i = 0; i < error_codes.size(); ++i) {
+    const std::string label = "{code=\"" + std::string(error_codes[i]) + "\"}";
+    metrics.sample("intake_errors_total", label, intake.errors[i]);
+  }
   metrics.describe("info", "Always 1; version and durability are its labels.", "gauge");
   std::string labels = "{version=\"";
   labels.append(version()).append("\",durability=\"");

@@ -15,6 +15,7 @@ class ByteBudget {
   explicit ByteBudget(std::uint64_t limit_bytes) : limit_bytes_(limit_bytes) {}
   bool try_charge(std::uint64_t bytes);
   void release(std::uint64_t bytes) { used_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
+  std::uint64_t limit_bytes() const { return limit_bytes_; }
   std::uint64_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
 
  private:

@@ -102,7 +102,7 @@ void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, 
         nullptr);
     if (!BlockingCall::start(pool, loop, std::move(call))) {
       run->end();
-      return exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));
+      return exchange->answer(error_answer(workers_busy(pool)));
     }
   } catch (...) {
     run->end();

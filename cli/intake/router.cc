@@ -191,7 +191,10 @@ Router::Router(IntakeBackend& backend, RouterOptions options, std::shared_ptr<In
       loop_(std::move(loop)),
       pool_(pool),
       stop_runs_(std::make_shared<std::atomic<bool>>(false)),
-      retry_runs_(std::make_shared<int>(0)) {}
+      retry_runs_(std::make_shared<int>(0)) {
+  constexpr std::size_t full_answer_bytes = 1024;
+  full_answer_.reserve(full_answer_bytes);
+}
 
 std::optional<Answer> Router::check_token(const Request& request) const {
   if (!options_.tokens || request.local || request.path.starts_with("/healthz/")) return {};
@@ -291,8 +294,7 @@ void Router::handle(const SharedExchange& exchange) {
       if (error) return exchange->answer(error_answer(*error));
       return exchange->answer(status_answer(status()));
     case Route::metrics:
-      return exchange->answer(
-          text_answer(prometheus_text(status(), {dropped_.load(), turned_away_.load()})));
+      return exchange->answer(text_answer(prometheus_text(status(), counts())));
     case Route::live:
       return answer_health(exchange, status(), false);
     case Route::ready:
@@ -311,6 +313,19 @@ EngineStatus Router::status() const {
   return status;
 }
 
+void Router::note_error(const Answer& answer) noexcept {
+  errors_[answer.error->index()].fetch_add(1, std::memory_order_relaxed);
+  if (*answer.error == "full" && answer.body.size() <= full_answer_.capacity()) {
+    full_answer_ = answer.body;
+  }
+}
+
+IntakeCounts Router::counts() const {
+  IntakeCounts counts{dropped_.load(), turned_away_.load(), {}};
+  for (std::size_t i = 0; i < errors_.size(); ++i) counts.errors[i] = errors_[i].load();
+  return counts;
+}
+
 // Live: the process is worth keeping. Ready: it accepts hooks.
 void Router::answer_health(const SharedExchange& exchange, const EngineStatus& status,
                            bool readiness) {
@@ -318,7 +333,7 @@ void Router::answer_health(const SharedExchange& exchange, const EngineStatus& s
   if (readiness ? state != "running" : !status.healthy) {
     return exchange->answer(
         error_answer({503,
-                      readiness ? "not_ready" : "not_live",
+                      readiness ? ErrorCode("not_ready") : ErrorCode("not_live"),
                       (readiness ? "not ready: " : "not live: ") + std::string(state),
                       {}}));
   }
@@ -350,7 +365,7 @@ void Router::submit(const SharedExchange& exchange) {
 void Router::run_blocking(const SharedExchange& exchange, Job job) {
   auto call = std::make_shared<BlockingCall>(exchange, std::move(job));
   if (BlockingCall::start(pool_, loop_, std::move(call))) return;
-  exchange->answer(error_answer({503, "full", "too many such requests at once", {}}));
+  exchange->answer(error_answer(workers_busy(pool_)));
 }
 
 void Router::cancel(const SharedExchange& exchange, Query& query) {
@@ -481,8 +496,8 @@ void Router::retry_failed(const SharedExchange& exchange, Query& query) {
   const auto error = take_retry_options(query, options);
   if (error) return exchange->answer(error_answer(*error));
   if (*retry_runs_ >= runs_max) {
-    return exchange->answer(
-        error_answer({503, "full", "two runs of retry-failed-hooks are under way", {}}));
+    return exchange->answer(error_answer(
+        {503, "full", "two runs of retry-failed-hooks are under way, the most at a time", {}}));
   }
   run_retry(backend_, loop_, pool_, exchange, std::move(options), retry_runs_, stop_runs_);
 }

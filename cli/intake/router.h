@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -10,6 +11,7 @@
 #include "cli/intake/backend.h"
 #include "cli/intake/exchange.h"
 #include "cli/intake/loop.h"
+#include "cli/intake/metrics.h"
 #include "cli/intake/query.h"
 #include "cli/intake/tokens.h"
 #include "cli/intake/worker_pool.h"
@@ -49,6 +51,13 @@ class Router {
   void count_dropped() { dropped_.fetch_add(1, std::memory_order_relaxed); }
   // A connection was answered `full` and closed; stands in the metrics.
   void count_turned_away() { turned_away_.fetch_add(1, std::memory_order_relaxed); }
+  // `answer`, an error, is given; stands in the metrics.
+  void note_error(const Answer& answer) noexcept;
+  std::uint64_t errors(ErrorCode code) const {
+    return errors_[code.index()].load(std::memory_order_relaxed);
+  }
+  // The body of the last answer `full`, or as much of it as there is room for.
+  std::string_view full_answer() const { return full_answer_; }
   // Ends runs of retry-failed-hooks after what is in flight. Any thread.
   void stop() { stop_runs_->store(true); }
 
@@ -69,6 +78,7 @@ class Router {
   void plan_retry(const SharedExchange& exchange, Query& query);
   void backup(const SharedExchange& exchange, Query& query);
   EngineStatus status() const;
+  IntakeCounts counts() const;
   void answer_health(const SharedExchange& exchange, const EngineStatus& status, bool readiness);
   std::optional<ApiError> take_retry_options(Query& query, RetryOptions& options) const;
   // Runs an engine call that blocks on a worker; what it returns is the answer.
@@ -80,6 +90,8 @@ class Router {
   WorkerPool& pool_;
   std::atomic<bool> stopping_{false};
   std::atomic<std::uint64_t> dropped_{0}, turned_away_{0};
+  std::array<std::atomic<std::uint64_t>, error_codes.size()> errors_{};
+  std::string full_answer_;
   const std::shared_ptr<std::atomic<bool>> stop_runs_;
   const std::shared_ptr<int> retry_runs_;  // under way; intake's thread only
 };

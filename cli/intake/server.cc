@@ -17,6 +17,7 @@
 #include "cli/intake/acceptor.h"
 #include "cli/intake/answers.h"
 #include "cli/intake/connection.h"
+#include "cli/intake/full_watch.h"
 #include "cli/intake/http_text.h"
 #include "cli/intake/listener.h"
 #include "cli/intake/router.h"
@@ -33,20 +34,25 @@ constexpr std::size_t worker_threads = 4;
 constexpr std::size_t worker_queue_max = 64;
 constexpr std::size_t local_connections_max = 64;
 constexpr Duration trouble_log_interval = std::chrono::seconds(10);
+constexpr Duration full_quiet = std::chrono::seconds(10);
 // Between two tries to go on when there is no memory even for that.
 constexpr Duration revive_pause = std::chrono::milliseconds(10);
 constexpr Duration finish_grace = std::chrono::seconds(2);
 
 // For connections that there is no room for.
-std::string full_answer() {
-  const Answer answer = error_answer({503, "full", "too many connections", {}});
-  std::string out;
-  append_status_line(out, answer.status);
-  out.append("Content-Type: ").append(answer.content_type).append("\r\n");
-  out.append("Content-Length: ").append(std::to_string(answer.body.size())).append("\r\n");
-  out.append(answer.fields).append("Connection: close\r\n\r\n");
-  return out + answer.body;
-}
+struct TurnAway {
+  explicit TurnAway(std::size_t connections_max)
+      : answer(error_answer({503,
+                             "full",
+                             "all " + std::to_string(connections_max) +
+                                 " connections that intake may have are in use",
+                             {}})) {
+    append_answer_head(text, answer, {"", true});
+    text += answer.body;
+  }
+  Answer answer;
+  std::string text;  // head and body
+};
 
 RouterOptions router_options(const IntakeServerOptions& options) {
   RouterOptions out;
@@ -112,8 +118,9 @@ class IntakeServer::Impl {
   void on_connection(int fd, bool local) noexcept;
   void on_accept_failed(std::error_code error) noexcept;
   bool close_longest_idle(bool local) noexcept;
-  void turn_away(int fd) noexcept;
-  void on_full(const char* what) noexcept;
+  void turn_away(int fd, bool local) noexcept;
+  void note_idle_closed() noexcept;
+  void note_full(TimePoint now) noexcept;
   void on_closed(IntakeConnection& connection) noexcept;
   void on_gave_up(const char* what) noexcept;
   template <typename Function>
@@ -137,8 +144,9 @@ class IntakeServer::Impl {
   std::size_t local_connections_ = 0;
   std::unique_ptr<IntakeAcceptor> tcp_, unix_;
   tcp::endpoint endpoint_;
-  const std::string full_answer_ = full_answer();
-  TimePoint next_accept_log_{}, next_trouble_log_{}, next_full_log_{};
+  const TurnAway tcp_full_{options_.connections_max}, local_full_{local_connections_max};
+  FullWatch full_watch_{full_quiet};
+  TimePoint next_accept_log_{}, next_trouble_log_{}, next_idle_log_{};
   HandlerMemory sweep_memory_, grace_memory_;  // before the timers
   asio::steady_timer sweep_timer_, grace_timer_;
   bool sweep_armed_ = false;
@@ -209,7 +217,7 @@ void IntakeServer::Impl::on_connection(int fd, bool local) noexcept {
   const std::size_t others = connections_.size() - local_connections_;
   const bool full =
       local ? local_connections_ >= local_connections_max : others >= options_.connections_max;
-  if (full && !close_longest_idle(local)) return turn_away(fd);
+  if (full && !close_longest_idle(local)) return turn_away(fd, local);
   bool is_ours = true;
   try {
     IntakeConnection::Socket socket(loop_->context());
@@ -241,30 +249,41 @@ bool IntakeServer::Impl::close_longest_idle(bool local) noexcept {
     if (connection->is_idle()) longest = connection;
   }
   if (!longest) return false;
-  on_full("idle ones are closed for new ones");
+  note_idle_closed();
   longest->close();
   return true;
 }
 
 // One write and no wait, as there is no room for more; what the peer has sent so far is read, for
 // unread bytes would make the close a reset that takes the answer with it.
-void IntakeServer::Impl::turn_away(int fd) noexcept {
+void IntakeServer::Impl::turn_away(int fd, bool local) noexcept {
+  const TurnAway& full = local ? local_full_ : tcp_full_;
   router_.count_turned_away();
-  on_full("new ones are answered 503");
-  ::send(fd, full_answer_.data(), full_answer_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  router_.note_error(full.answer);
+  ::send(fd, full.text.data(), full.text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   ::shutdown(fd, SHUT_WR);
   char unread[4096];
   for (int i = 0; i < 16 && ::recv(fd, unread, sizeof unread, MSG_DONTWAIT) > 0; ++i) continue;
   ::close(fd);
 }
 
-void IntakeServer::Impl::on_full(const char* what) noexcept {
-  if (!may_log(next_full_log_)) return;
+void IntakeServer::Impl::note_idle_closed() noexcept {
+  if (!may_log(next_idle_log_)) return;
   try {
-    logger_.log(LogLevel::warning,
-                std::string("intake has all the connections that it may have: ") + what);
+    logger_.log(
+        LogLevel::warning,
+        "intake has all the connections that it may have: idle ones are closed for new ones");
   } catch (const std::exception&) {
     return;
+  }
+}
+
+void IntakeServer::Impl::note_full(TimePoint now) noexcept {
+  try {
+    const auto line = full_watch_.look(now, router_.errors("full"), router_.full_answer());
+    if (line) logger_.log(LogLevel::warning, *line);
+  } catch (const std::exception&) {
+    return;  // no memory for the line
   }
 }
 
@@ -326,6 +345,7 @@ void IntakeServer::Impl::sweep() {
   const TimePoint now = steady_now();
   for_each_connection([now](IntakeConnection& connection) { connection.check_deadline(now); });
   date_line_ = date_line(wall_now_ms());
+  note_full(now);
 }
 
 void IntakeServer::Impl::finish() {

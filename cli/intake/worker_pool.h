@@ -22,6 +22,8 @@ class WorkerPool {
   // False: the queue is full or the pool is stopping; `job` was not taken. Throws std::bad_alloc.
   // Jobs must not throw.
   bool try_run(std::function<void()> job);
+  std::size_t threads() const { return threads_.size(); }
+  std::size_t queue_max() const { return queue_max_; }
   // Waits for the jobs that run; those still in the queue are dropped. Idempotent.
   void stop();
 
