@@ -14,8 +14,8 @@ constexpr std::uint64_t page_rows = 500;
 }
 
 FailedPages::FailedPages(StoreHolder& holder, FailedFilter filter,
-                         std::optional<std::uint64_t> limit)
-    : holder_(holder), filter_(std::move(filter)), left_(limit) {
+                         std::optional<std::uint64_t> limit, bool header_values)
+    : holder_(holder), filter_(std::move(filter)), left_(limit), header_values_(header_values) {
   ended_ = left_ == 0u;
 }
 
@@ -47,6 +47,7 @@ bool FailedPages::next_of_daemon(std::vector<FailedHook>& rows) {
   ControlRequest request;
   std::string query = "limit=" + std::to_string(std::min(page_rows, left_.value_or(page_rows)));
   if (const std::string filter = filter_query(filter_); !filter.empty()) query += "&" + filter;
+  if (header_values_) query += "&header_values=true";
   if (!cursor_.empty()) query += "&after=" + query_escape(cursor_);
   set_query(request, "/v1/failed", query);
   request.may_take_long = true;  // few of very many rows may match

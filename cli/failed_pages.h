@@ -13,7 +13,9 @@ namespace postbag {
 // the store. The holder must outlive it. Failures are CommandErrors.
 class FailedPages {
  public:
-  FailedPages(StoreHolder& holder, FailedFilter filter, std::optional<std::uint64_t> limit);
+  // `header_values`: rows of a daemon have those of their headers, else "***".
+  FailedPages(StoreHolder& holder, FailedFilter filter, std::optional<std::uint64_t> limit,
+              bool header_values = false);
 
   // The next rows; false at the end. A page may be empty.
   bool next(std::vector<FailedHook>& rows);
@@ -28,6 +30,7 @@ class FailedPages {
   std::optional<FailedKey> after_;
   std::string cursor_;
   bool ended_ = false;
+  const bool header_values_;
 };
 
 }  // namespace postbag

@@ -59,7 +59,7 @@ std::string failed_json(const FailedHook& row) {
   constexpr std::string_view before = R"({"failed":[)", after = R"(],"next":null})";
   FailedPage page;
   page.rows.push_back(row);
-  const std::string text = failed_answer(page, true).body;
+  const std::string text = failed_answer(page, {}).body;
   return text.substr(before.size(), text.size() - before.size() - after.size());
 }
 

@@ -85,7 +85,7 @@ TEST(FailedText, JsonIsOneElementOfTheRoutesArrayAndReadsBack) {
   FailedPage page;
   page.rows = {row, row};
   page.next = 12345;
-  const auto answer = parse_failed_page(failed_answer(page, true).body);
+  const auto answer = parse_failed_page(failed_answer(page, {.header_values = true}).body);
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->next, "12345");
   ASSERT_EQ(answer->rows.size(), 2u);
@@ -106,7 +106,7 @@ TEST(FailedText, BytesThatAreNotUtf8ComeThrough) {
   FailedPage page;
   page.rows = {sample_row()};
   page.rows[0].body = std::string("\xff\x00\x01 x", 5);
-  const auto answer = parse_failed_page(failed_answer(page, true).body);
+  const auto answer = parse_failed_page(failed_answer(page, {.header_values = true}).body);
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->rows.at(0).body, page.rows[0].body);
 }

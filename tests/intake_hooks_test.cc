@@ -305,6 +305,18 @@ TEST_F(IntakeTest, WaitUntilAllAreDelivered) {
                 fake_id(1) + R"(","state":"delivered","reason":"","status":204}]})");
 }
 
+// Of a repeat whose hook was delivered before: its answer is not remembered, and was not 0.
+TEST_F(IntakeTest, ARepeatThatWasDeliveredBeforeHasNoStatus) {
+  start();
+  IntakeClient client = connect();
+  client.send(post("/v1/hooks?wait=delivered", R"({"target":"t","data":1,"id":"a"})"));
+  backend_.wait_for_calls(1);
+  EXPECT_TRUE(backend_.listener()->hook_done(0, {true, Reason::none, 0}));
+  EXPECT_THAT(
+      client.read_response().body,
+      HasSubstr(R"("outcomes":[{"id":"a","state":"delivered","reason":"","status":null}])"));
+}
+
 TEST_F(IntakeTest, WaitTakesOverWhatFails) {
   start();
   backend_.hold_submits();  // outcomes may come before the answer to submit()

@@ -140,6 +140,12 @@ TEST_F(IntakeTest, HooksAndTargets) {
             R"({"id":"abc","target":"https://a/","state":"retrying","attempts":2,)"
             R"("reason":"status_503","status":503})");
   EXPECT_EQ(ask(get("/v1/hooks/abd")).status, 404);
+  // It said that there were 0 attempts and the answer was 0.
+  HookStatus gone;
+  gone.id = "abc";
+  gone.state = "delivered";
+  backend_.hook = gone;
+  EXPECT_EQ(ask(get("/v1/hooks/abc")).body, R"({"id":"abc","state":"delivered"})");
 
   TargetStatus target;
   target.url = "https://a/b";
@@ -196,7 +202,7 @@ TEST_F(IntakeTest, ListsFailedHooks) {
   start();
   backend_.rows = {failed_row(1), failed_row(2), failed_row(3)};
   backend_.rows[1].body = "\xff";
-  const Response response = ask(get("/v1/failed"));
+  const Response response = ask(get("/v1/failed?header_values=true"));
   EXPECT_EQ(response.status, 200);
   const std::string begin = R"("target":"https://a/","group":"","event":"","content_type":"",)"
                             R"("reason":"status_503","status":503,"attempts":6,)"
@@ -208,6 +214,38 @@ TEST_F(IntakeTest, ListsFailedHooks) {
                                R"(,{"id":"id-2",)" + begin + R"("body_base64":"/w==",)" + end +
                                R"(,{"id":"id-3",)" + begin + R"("body":"{}",)" + end +
                                R"(],"next":null})");
+  // A token to a target is no business of whoever may look.
+  EXPECT_THAT(ask(get("/v1/failed")).body, HasSubstr(R"("headers":{"X-A":"***","X-B":"***"},)"));
+}
+
+// {"event": "y"} in the body of a retry was passed over: every failed hook was sent again.
+TEST_F(IntakeTest, ABodyWhereTheQueryIsMeantIsRefused) {
+  start();
+  backend_.retry_steps = {{1, 0, 0, 1}};
+  const std::string form = "application/x-www-form-urlencoded";
+  for (const std::string path :
+       {"/v1/failed/retry", "/v1/failed/plan", "/v1/flush", "/v1/failed/retry?event=x"}) {
+    const Response response = ask(post(path, R"({"event":"y"})"));
+    EXPECT_EQ(response.status, 400) << path;
+    EXPECT_THAT(response.body, HasSubstr(R"("code":"bad_query")")) << path;
+    EXPECT_EQ(ask(post(path, "")).status, 200) << path;
+  }
+  EXPECT_EQ(ask(post("/v1/flush", "target=https://a/", form)).status, 400);
+  EXPECT_EQ(ask(post("/v1/failed/retry", "event=y", form)).status, 200);
+  EXPECT_EQ(backend_.last_filter.event, "y");
+}
+
+TEST_F(IntakeTest, IdsOfAQueryAreIdsAndNotTooMany) {
+  start();
+  std::string form;
+  for (int i = 0; i < 30'000; ++i) form += "id=a" + std::to_string(i) + "&";
+  const auto plan = [&](const std::string& ids) {
+    return ask(post("/v1/failed/plan", ids, "application/x-www-form-urlencoded"));
+  };
+  EXPECT_EQ(plan(form).status, 200);
+  EXPECT_EQ(backend_.last_filter.ids.size(), 30'000u);
+  EXPECT_THAT(plan(form + "id=b").body, HasSubstr("more than 30000 ids"));
+  EXPECT_EQ(plan("id=a%20b").status, 400);
 }
 
 TEST_F(IntakeTest, ListsInPages) {

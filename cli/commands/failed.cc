@@ -144,7 +144,7 @@ int run_failed_export(const FailedExportArguments& arguments, Console& console) 
   const FailedFilter filter = to_failed_filter(arguments.filter, wall_now_ms());
   const Options options = load_command_options(arguments).options;
   StoreHolder holder = open_daemon_or_store(options, false);
-  FailedPages pages(holder, filter, arguments.filter.limit);
+  FailedPages pages(holder, filter, arguments.filter.limit, true);
   ExportFile file(arguments.file, console);
   ProgressBar bar(console, "export");
   std::vector<FailedHook> rows;

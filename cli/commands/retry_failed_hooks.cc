@@ -164,11 +164,11 @@ int dry_run(StoreHolder& holder, Options options, const RetryOptions& retry, boo
 int run_retry(const RetryArguments& arguments, Console& console) {
   RetryOptions retry = to_retry_options(arguments);
   const Options options = load_command_options(arguments).options;
+  // `leave`: the second signal of one who does not want to wait for what is on the wire either.
+  std::stop_source stop, leave;  // outlive the thread of `signals`
   SignalWatch signals({SIGINT, SIGTERM});
   StoreHolder holder = open_daemon_or_store(options, false);
   if (arguments.dry_run) return dry_run(holder, options, retry, arguments.json, console);
-  // The second signal of one who does not want to wait for what is on the wire either.
-  std::stop_source stop, leave;
   retry.stop = stop.get_token();
   retry.leave = leave.get_token();
   signals.start([&](int) {

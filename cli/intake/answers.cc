@@ -49,7 +49,8 @@ void write_id(JsonWriter& json, std::string& out, const SubmitResult& result,
 
 // "Name: value\r\n"... as an object; a name that stands twice keeps its place twice, as JSON
 // allows.
-void write_header_lines(JsonWriter& json, std::string& out, std::string_view lines) {
+void write_header_lines(JsonWriter& json, std::string& out, std::string_view lines,
+                        bool has_values) {
   json.begin_object();
   while (!lines.empty()) {
     const std::size_t end = lines.find("\r\n");
@@ -61,7 +62,7 @@ void write_header_lines(JsonWriter& json, std::string& out, std::string_view lin
       json.value(line.substr(0, colon));
       out += ':';
       std::string text;
-      append_json_string(text, value);
+      append_json_string(text, has_values ? value : "***");
       out += text;
     }
     if (end == std::string_view::npos) break;
@@ -70,7 +71,8 @@ void write_header_lines(JsonWriter& json, std::string& out, std::string_view lin
   json.end_object();
 }
 
-void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row, bool bodies) {
+void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row,
+                       FailedParts parts) {
   json.begin_object();
   json.member("id", row.id);
   json.member("target", row.target);
@@ -82,10 +84,10 @@ void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row
   json.member("attempts", row.attempts);
   json.time_member("first_at", row.first_at);
   json.time_member("last_at", row.last_at);
-  if (bodies) {
+  if (parts.bodies) {
     if (!row.headers.empty()) {
       json.key("headers");
-      write_header_lines(json, out, row.headers);
+      write_header_lines(json, out, row.headers, parts.header_values);
     }
     if (is_valid_utf8(row.body)) {
       json.member("body", row.body);
@@ -256,7 +258,12 @@ Answer waited_answer(const SubmitResult& result, std::span<const std::string_vie
     json.member("state", outcome.delivered ? "delivered" : "failed");
     json.member("reason",
                 outcome.delivered ? std::string() : reason_token(outcome.reason, outcome.status));
-    json.member("status", outcome.status);
+    json.key("status");
+    if (outcome.delivered && outcome.status == 0) {
+      json.null();  // delivered before this call came: the answer is not remembered
+    } else {
+      json.value(outcome.status);
+    }
     json.end_object();
   }
   json.end_array();
@@ -310,20 +317,23 @@ Answer hook_answer(const HookStatus& hook) {
   json.member("id", hook.id);
   if (!hook.target.empty()) json.member("target", hook.target);
   json.member("state", hook.state);
-  json.member("attempts", hook.attempts);
-  json.member("reason", hook.reason);
-  json.member("status", hook.status);
+  // Of a delivered hook no more is remembered.
+  if (hook.state != "delivered") {
+    json.member("attempts", hook.attempts);
+    json.member("reason", hook.reason);
+    json.member("status", hook.status);
+  }
   json.end_object();
   return answer;
 }
 
-Answer failed_answer(const FailedPage& page, bool bodies) {
+Answer failed_answer(const FailedPage& page, FailedParts parts) {
   Answer answer;
   JsonWriter json(answer.body);
   json.begin_object();
   json.key("failed");
   json.begin_array();
-  for (const FailedHook& row : page.rows) write_failed_hook(json, answer.body, row, bodies);
+  for (const FailedHook& row : page.rows) write_failed_hook(json, answer.body, row, parts);
   json.end_array();
   json.key("next");
   if (page.next) {

@@ -43,8 +43,13 @@ Answer waited_answer(const SubmitResult& result, std::span<const std::string_vie
 Answer status_answer(const EngineStatus& status);
 Answer targets_answer(const std::vector<TargetStatus>& targets);
 Answer hook_answer(const HookStatus& hook);
-// `bodies` false: body and response fields are left out.
-Answer failed_answer(const FailedPage& page, bool bodies);
+// What rows show: `bodies` false: body, headers and response fields are left out. Header values are
+// often secrets: only who sends them again needs them, for others they are masked.
+struct FailedParts {
+  bool bodies = true;
+  bool header_values = false;
+};
+Answer failed_answer(const FailedPage& page, FailedParts parts);
 // {"delivered", "failed", "skipped"}; a line of progress has "total" and "done" too.
 void append_progress(std::string& out, const RetryProgress& progress);
 void append_progress_line(std::string& out, const RetryProgress& progress, bool done);

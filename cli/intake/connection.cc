@@ -479,15 +479,19 @@ void IntakeConnection::on_peer_finished() {
 
 void IntakeConnection::watch_reset() {
   watching_ = true;
-  socket_.async_wait(
-      Socket::wait_error, HandlerIn(read_memory_, [self = shared_from_this()](error_code error) {
-        if (error || !self->watching_) return;
-        self->watching_ = false;
-        if (self->state_ != State::handling) return;
-        pollfd look{self->socket_.native_handle(), 0, 0};
-        if (::poll(&look, 1, 0) > 0) return self->close();
-        self->guard([&] { self->watch_reset(); });  // urgent data, which means nothing here
-      }));
+  socket_.async_wait(Socket::wait_error,
+                     HandlerIn(read_memory_, [self = shared_from_this()](error_code error) {
+                       if (error || !self->watching_) return;
+                       self->watching_ = false;
+                       if (self->state_ != State::handling) return;
+                       pollfd look{self->socket_.native_handle(), 0, 0};
+                       if (::poll(&look, 1, 0) > 0) return self->close();
+                       // Urgent data, which means nothing here; unread it would wake this again at
+                       // once.
+                       char urgent;
+                       ::recv(self->socket_.native_handle(), &urgent, 1, MSG_OOB | MSG_DONTWAIT);
+                       self->guard([&] { self->watch_reset(); });
+                     }));
 }
 
 }  // namespace postbag

@@ -6,12 +6,15 @@
 
 #include "cli/target_pattern.h"
 #include "cli/text/rfc3339.h"
+#include "engine/pure/header_rules.h"
 
 namespace postbag {
 namespace {
 
 // More than any route takes: each is compared with all others.
 constexpr std::size_t keys_max = 32;
+// As many of the engine's own as a form has room for. Each slice of the store looks for them anew.
+constexpr std::size_t ids_max = 30'000;
 
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -68,6 +71,10 @@ std::optional<ApiError> Query::parse(std::string_view text, Query& out) {
       return bad_query("a key of the query has no value");
     }
     if (*key == "id") {  // there may be many
+      if (!is_valid_hook_id(*value)) return bad_query("an 'id' of the query is no id of a hook");
+      if (out.ids_.size() == ids_max) {
+        return bad_query("the query has more than " + std::to_string(ids_max) + " ids");
+      }
       out.ids_.push_back(std::move(*value));
       continue;
     }
@@ -134,7 +141,7 @@ std::optional<ApiError> take_filter(Query& query, WallMs now_ms, FailedFilter& f
     return bad_query("'reason' is not a reason that Postbag knows");
   }
   std::optional<std::uint64_t> status;
-  if (auto error = take_number(query, "status", 0, 999, status)) return error;
+  if (auto error = take_number(query, "status", 100, 999, status)) return error;
   if (status) filter.status = static_cast<int>(*status);
   if (auto error = take_time(query, "since", now_ms, filter.since)) return error;
   if (auto error = take_time(query, "until", now_ms, filter.until)) return error;

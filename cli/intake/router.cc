@@ -7,6 +7,7 @@
 #include "cli/intake/hook_parser.h"
 #include "cli/intake/metrics.h"
 #include "cli/intake/origin_check.h"
+#include "cli/intake/routes.h"
 #include "cli/status_table.h"
 #include "cli/target_pattern.h"
 #include "engine/pure/url.h"
@@ -15,48 +16,6 @@
 namespace postbag {
 namespace {
 
-enum class Route : unsigned {
-  unknown,
-  submit,
-  cancel,
-  show_hook,
-  status,
-  targets,
-  list_failed,
-  purge_failed,
-  retry_failed,
-  plan_retry,
-  flush,
-  backup,
-  live,
-  ready,
-  metrics,
-};
-
-struct RouteEntry {
-  std::string_view path;
-  std::string_view method;
-  Route route;
-  bool local_only = false;
-};
-
-constexpr std::array route_table = {
-    RouteEntry{"/v1/hooks", "POST", Route::submit},
-    RouteEntry{"/v1/hooks", "DELETE", Route::cancel},
-    RouteEntry{"/v1/status", "GET", Route::status},
-    RouteEntry{"/v1/targets", "GET", Route::targets},
-    RouteEntry{"/v1/failed", "GET", Route::list_failed},
-    RouteEntry{"/v1/failed", "DELETE", Route::purge_failed},
-    RouteEntry{"/v1/failed/retry", "POST", Route::retry_failed},
-    RouteEntry{"/v1/failed/plan", "POST", Route::plan_retry},
-    RouteEntry{"/v1/flush", "POST", Route::flush},
-    RouteEntry{"/v1/store/backup", "POST", Route::backup, true},
-    RouteEntry{"/healthz/live", "GET", Route::live},
-    RouteEntry{"/healthz/ready", "GET", Route::ready},
-    RouteEntry{"/metrics", "GET", Route::metrics},
-};
-
-constexpr std::string_view hook_prefix = "/v1/hooks/";
 // Only POST /v1/hooks has a body worth reading.
 constexpr std::uint64_t other_body_max = 64 * 1024;
 constexpr std::uint64_t filter_body_max = 1024 * 1024;
@@ -65,27 +24,6 @@ constexpr std::uint64_t failed_limit_max = 10'000;
 constexpr std::size_t failed_answer_bytes = 4 << 20;
 constexpr Duration wait_default = std::chrono::seconds(30);
 constexpr Duration wait_max = std::chrono::minutes(10);
-
-struct RouteMatch {
-  Route route = Route::unknown;
-  std::string allow;  // methods of the path, where the method is not one of them
-};
-
-RouteMatch find_route(std::string_view method, std::string_view path, bool local) {
-  RouteMatch match;
-  if (method == "HEAD") method = "GET";  // the connection leaves the body out
-  for (const RouteEntry& entry : route_table) {
-    if (entry.path != path || (entry.local_only && !local)) continue;
-    if (entry.method == method) return {entry.route, {}};
-    match.allow += (match.allow.empty() ? "" : ", ") + std::string(entry.method);
-    if (entry.method == "GET") match.allow += ", HEAD";
-  }
-  if (path.starts_with(hook_prefix) && path.size() > hook_prefix.size()) {
-    if (method == "GET") return {Route::show_hook, {}};
-    match.allow = "GET, HEAD";
-  }
-  return match;
-}
 
 std::string_view media_type(std::string_view content_type) {
   std::string_view type = content_type.substr(0, content_type.find(';'));
@@ -126,17 +64,19 @@ std::optional<ApiError> take_raw_fields(const RequestHead& head, RawHookFields& 
   return ApiError{422, "bad_hook", "a Postbag-* or Idempotency-Key header stands twice", 0};
 }
 
-bool takes_filter(Route route) {
-  return route == Route::list_failed || route == Route::purge_failed ||
-         route == Route::retry_failed || route == Route::plan_retry;
-}
-
-// A filter of many ids is too long for a head: a form in the body is more of the query.
-std::optional<ApiError> parse_form(const Request& request, Query& query) {
-  if (request.body == nullptr) return {};
+// A filter of many ids is too long for a head: a form in the body is more of the query. Any other
+// body was meant to say something, and a route that passed over it would do more than was asked.
+std::optional<ApiError> take_body(const Request& request, Query& query) {
+  if (request.body == nullptr || request.body->view().empty()) return {};
   const std::string_view type = request.head.find("content-type").value_or("");
-  if (!equal_ignoring_case(media_type(type), "application/x-www-form-urlencoded")) return {};
-  return Query::parse(request.body->view(), query);
+  const bool is_form = equal_ignoring_case(media_type(type), "application/x-www-form-urlencoded");
+  if (!takes_filter(static_cast<Route>(request.route))) {
+    return bad_query("this route takes no body; what it takes stands in the query");
+  }
+  if (is_form) return Query::parse(request.body->view(), query);
+  return bad_query(
+      "the filters of this route stand in the query, or in an application/x-www-form-urlencoded "
+      "body");
 }
 
 ParsedCall parse_body(const Request& request) {
@@ -268,7 +208,7 @@ void Router::handle(const SharedExchange& exchange) {
 
   Query query;
   auto error = Query::parse(request.query, query);
-  if (!error && takes_filter(route)) error = parse_form(request, query);
+  if (!error) error = take_body(request, query);
   if (error) return exchange->answer(error_answer(*error));
   switch (route) {
     case Route::cancel:
@@ -417,16 +357,17 @@ void Router::list_failed(const SharedExchange& exchange, Query& query) {
   FailedFilter filter;
   std::optional<std::uint64_t> limit;
   std::optional<std::uint64_t> after;
-  bool bodies = true;
+  FailedParts parts;
   auto error = take_filter(query, options_.wall_now(), filter);
   if (!error) error = take_number(query, "limit", 1, failed_limit_max, limit);
   if (!error) error = take_number(query, "after", 0, UINT64_MAX, after);
-  if (!error) error = take_bool(query, "bodies", bodies);
+  if (!error) error = take_bool(query, "bodies", parts.bodies);
+  if (!error) error = take_bool(query, "header_values", parts.header_values);
   if (!error) error = query.check_all_taken();
   if (error) return exchange->answer(error_answer(*error));
 
   const std::size_t rows_max = limit.value_or(failed_limit_default);
-  run_blocking(exchange, [this, filter, rows_max, after, bodies]() -> Answer {
+  run_blocking(exchange, [this, filter, rows_max, after, parts]() -> Answer {
     FailedPage all;
     all.next = after;
     std::size_t bytes = 0;
@@ -434,7 +375,7 @@ void Router::list_failed(const SharedExchange& exchange, Query& query) {
       SliceLimits limits;
       limits.rows = rows_max - all.rows.size();
       limits.bytes = failed_answer_bytes - bytes;
-      limits.bodies = bodies;
+      limits.bodies = parts.bodies;
       FailedPage page;
       const auto problem = backend_.list_failed(filter, all.next, limits, page);
       if (problem) return error_answer(to_api_error(problem));
@@ -445,7 +386,7 @@ void Router::list_failed(const SharedExchange& exchange, Query& query) {
       all.next = page.next;
     } while (all.next && all.rows.size() < rows_max && bytes < failed_answer_bytes &&
              !stop_runs_->load());
-    return failed_answer(all, bodies);
+    return failed_answer(all, parts);
   });
 }
 
