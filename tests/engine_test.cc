@@ -494,6 +494,11 @@ TEST(EngineReload, HoldsForWhatIsCutLater) {
   EXPECT_THROW(engine->reload(options), std::invalid_argument);
 }
 
+// Review C13: it was a segmentation fault.
+TEST(EngineStart, AnEngineWithoutAStoreIsRefused) {
+  EXPECT_THROW(Engine(loopback_options(), nullptr), std::invalid_argument);
+}
+
 TEST(EngineStart, RefusesBadOptions) {
   Options options = loopback_options();
   options.defaults.batch.size = 0;

@@ -11,6 +11,10 @@ using Answer = IdTable::Answer;
 
 constexpr Hash128 one{1, 1}, two{2, 2}, content{7, 7};
 
+TimePoint at(std::int64_t ms) {
+  return TimePoint(milliseconds(ms));
+}
+
 IdTable::Call make_call() {
   return std::make_shared<int>();
 }
@@ -18,32 +22,32 @@ IdTable::Call make_call() {
 TEST(IdTable, ACallTouchesNoIdThatIsAnotherCalls) {
   IdTable table(10, milliseconds(100));
   const auto first = make_call(), second = make_call();
-  EXPECT_EQ(table.take(one, content, first, 0).answer, Answer::fresh);
+  EXPECT_EQ(table.take(one, content, first, at(0)).answer, Answer::fresh);
   table.release(one, second.get());
   table.settle(one, second.get(), 5);
-  EXPECT_EQ(table.take(one, content, second, 0).call, first);
+  EXPECT_EQ(table.take(one, content, second, at(0)).call, first);
   table.settle(one, first.get(), 6);
-  EXPECT_EQ(table.find(one, 0), 6u);
+  EXPECT_EQ(table.find(one, at(0)), 6u);
   table.release(one, first.get());  // accepted: not to be refused any more
   table.left(one, second.get(), 5);
-  EXPECT_EQ(table.find(one, 0), 6u);
-  EXPECT_EQ(table.take(one, content, second, 100).answer, Answer::fresh);
+  EXPECT_EQ(table.find(one, at(0)), 6u);
+  EXPECT_EQ(table.take(one, content, second, at(100)).answer, Answer::fresh);
   EXPECT_FALSE(table.leave(one, first.get(), 6));
   table.left(one, first.get(), 6);  // its hook failed late
-  EXPECT_EQ(table.take(one, content, first, 100).answer, Answer::pending);
+  EXPECT_EQ(table.take(one, content, first, at(100)).answer, Answer::pending);
 }
 
 TEST(IdTable, AnIdThatLeavesIsNeitherFreeNorKnown) {
   IdTable table(10, milliseconds(100));
   const auto call = make_call();
-  EXPECT_EQ(table.take(one, content, call, 0).answer, Answer::fresh);
-  EXPECT_EQ(table.take(one, content, make_call(), 0, false).answer, Answer::pending);
+  EXPECT_EQ(table.take(one, content, call, at(0)).answer, Answer::fresh);
+  EXPECT_EQ(table.take(one, content, make_call(), at(0), false).answer, Answer::pending);
   EXPECT_TRUE(table.leave(one, call.get(), 0));  // before its call is answered
-  EXPECT_EQ(table.take(one, content, make_call(), 0).answer, Answer::leaving);
+  EXPECT_EQ(table.take(one, content, make_call(), at(0)).answer, Answer::leaving);
   table.settle(one, call.get(), 5);
-  EXPECT_EQ(table.take(one, content, make_call(), 0).answer, Answer::leaving);
+  EXPECT_EQ(table.take(one, content, make_call(), at(0)).answer, Answer::leaving);
   table.left(one, call.get(), 5);
-  EXPECT_EQ(table.take(one, content, make_call(), 0).answer, Answer::fresh);
+  EXPECT_EQ(table.take(one, content, make_call(), at(0)).answer, Answer::fresh);
 }
 
 TEST(IdTable, AnIdThatSomebodyReliesOnDoesNotLeave) {
@@ -51,21 +55,36 @@ TEST(IdTable, AnIdThatSomebodyReliesOnDoesNotLeave) {
   for (const bool is_settled : {false, true}) {
     const Hash128& id = is_settled ? one : two;
     const auto call = make_call();
-    EXPECT_EQ(table.take(id, content, call, 0).answer, Answer::fresh);
+    EXPECT_EQ(table.take(id, content, call, at(0)).answer, Answer::fresh);
     if (is_settled) table.settle(id, call.get(), 5);
-    EXPECT_NE(table.take(id, content, make_call(), 0, true).answer, Answer::fresh);
+    EXPECT_NE(table.take(id, content, make_call(), at(0), true).answer, Answer::fresh);
     EXPECT_FALSE(table.leave(id, call.get(), 5));
   }
+}
+
+// Review B3: a wall clock that was set forgot ids, or kept them for ever. What is left of a window
+// is read off it once; then time only passes.
+TEST(IdTable, TheWallClockCountsOnlyForWhatIsRestored) {
+  IdTable table(10, milliseconds(100));
+  const Now now{at(1'000), 5'000'000};
+  table.restore({one, content, 5, now.wall_ms + 50}, now);
+  table.restore({two, content, 6, now.wall_ms + 400LL * 86'400'000}, now);  // it was set back since
+  EXPECT_EQ(table.find(one, at(1'049)), 5u);
+  EXPECT_EQ(table.find(one, at(1'050)), std::nullopt);
+  EXPECT_EQ(table.taken_at(one, 5), at(950));
+  EXPECT_EQ(table.find(two, at(1'099)), 6u);
+  EXPECT_EQ(table.take(two, content, make_call(), at(1'100)).answer, Answer::fresh);
 }
 
 // An id whose window ended before its call did was kept for ever.
 TEST(IdTable, WhatExpiresBeforeItIsSettledIsForgottenToo) {
   IdTable table(1'000'000, milliseconds(0));
   IdTable::Call before;
-  for (std::uint64_t at = 1; at <= 1'000; ++at) {
+  for (std::uint64_t ms = 1; ms <= 1'000; ++ms) {
     const auto call = make_call();
-    EXPECT_EQ(table.take({at, at}, content, call, static_cast<WallMs>(at)).answer, Answer::fresh);
-    if (before) table.settle({at - 1, at - 1}, before.get(), 5);
+    EXPECT_EQ(table.take({ms, ms}, content, call, at(static_cast<std::int64_t>(ms))).answer,
+              Answer::fresh);
+    if (before) table.settle({ms - 1, ms - 1}, before.get(), 5);
     before = call;
     ASSERT_LE(table.size(), 2u);
   }
@@ -74,11 +93,11 @@ TEST(IdTable, WhatExpiresBeforeItIsSettledIsForgottenToo) {
 // Each left its age behind, 24 bytes for as long as the window, and nobody counted them.
 TEST(IdTable, ReleasedIdsLeaveNothing) {
   constexpr std::uint64_t rounds = 20;
-  constexpr WallMs window_ms = 1'000'000;
+  constexpr std::int64_t window_ms = 1'000'000;
   IdTable table(1'000'000, milliseconds(window_ms));
   const auto call = make_call();
-  const auto take = [&](std::uint64_t id, WallMs at) {
-    EXPECT_EQ(table.take({id, id}, content, call, at).answer, Answer::fresh);
+  const auto take = [&](std::uint64_t id, std::int64_t ms) {
+    EXPECT_EQ(table.take({id, id}, content, call, at(ms)).answer, Answer::fresh);
   };
   const auto give_back = [&](std::uint64_t id) {
     table.settle({id, id}, call.get(), 5);
@@ -88,7 +107,7 @@ TEST(IdTable, ReleasedIdsLeaveNothing) {
   take(0, 0);  // stays
   table.settle({0, 0}, call.get(), 5);
   for (std::uint64_t round = 0; round < rounds; ++round) {
-    for (std::uint64_t id = 1; id <= 1'000; ++id) take(id, static_cast<WallMs>(round));
+    for (std::uint64_t id = 1; id <= 1'000; ++id) take(id, static_cast<std::int64_t>(round));
     for (std::uint64_t id = 1; id <= 1'000; ++id) table.release({id, id}, call.get());
     EXPECT_EQ(table.ages(), 1u);
     EXPECT_EQ(table.memory_bytes(), IdTable::id_bytes);

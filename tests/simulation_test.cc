@@ -23,7 +23,7 @@ std::uint64_t environment(const char* name, std::uint64_t otherwise) {
 
 struct SimResult {
   std::uint64_t trace = 0, events = 0, hooks = 0, requests = 0, repeats = 0, rows = 0, crashes = 0;
-  std::uint64_t shed = 0, looked_up = 0;
+  std::uint64_t shed = 0, looked_up = 0, cut_early = 0;
   std::vector<std::string> violations;
 };
 
@@ -69,7 +69,7 @@ class Simulation {
   bool is_faulty_ = true, is_producing_ = true, has_disk_faults_ = false, has_load_faults_ = false;
   bool has_finals_ = false;
   StoreFault disk_ = StoreFault::none;
-  std::uint64_t crashes_ = 0, shed_ = 0, looked_up_ = 0;
+  std::uint64_t crashes_ = 0, shed_ = 0, looked_up_ = 0, cut_early_ = 0;
 };
 
 TargetPolicy Simulation::random_policy() {
@@ -195,12 +195,18 @@ void Simulation::reload() {
   world_->reload(config_.options);
 }
 
-// Half of the durable runs are short of memory all the time: hooks are dropped again and again, now
-// all, now few.
+// Half of the runs are short of memory all the time: hooks are dropped again and again, now all,
+// now few, those of open bags too, and in memory mode bags are cut early.
 void Simulation::spill() {
   if (!is_faulty_) return;
-  oracle_->has_shed = true;
-  world_->shed(spill_random_() % 3 == 0 ? 1 << 20 : spill_random_() % 4000);
+  const std::uint64_t bytes = spill_random_() % 3 == 0 ? 1 << 20 : spill_random_() % 4000;
+  oracle_->has_shed = oracle_->has_shed || config_.durable;
+  if (!config_.durable || spill_random_() % 8 == 0) {
+    for (SimTarget& one : oracle_->targets) one.disturbed = world_->now().steady;
+    cut_early_ += world_->make_room(bytes);
+  } else {
+    world_->shed(bytes);
+  }
   look_up();
   world_->after(milliseconds(20 + spill_random_() % 400), [this] { spill(); });
 }
@@ -340,7 +346,7 @@ SimResult Simulation::run() {
   for (std::size_t producer = 0; producer < producers; ++producer) produce();
   change_moods();
   disturb();
-  if (config_.durable && seed_ % 2 == 0) spill();
+  if (seed_ % 2 == 0) spill();
   run_events(std::chrono::seconds(10 + upto(20)));
   if (oracle_->violations().empty() && chance(40)) end_by_drain();
   stop_faults();
@@ -358,6 +364,7 @@ SimResult Simulation::run() {
   end_life();
   result.shed = shed_;
   result.looked_up = looked_up_;
+  result.cut_early = cut_early_;
   result.violations = oracle_->violations();
   return result;
 }
@@ -383,6 +390,7 @@ TEST(Simulation, KeepsItsPromises) {
     sum.crashes += result.crashes;
     sum.shed += result.shed;
     sum.looked_up += result.looked_up;
+    sum.cut_early += result.cut_early;
     if (result.violations.empty()) continue;
     failures += 1;
     std::string all;
@@ -392,12 +400,14 @@ TEST(Simulation, KeepsItsPromises) {
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
   std::printf(
       "%llu seeds, %llu events (%.0f a second), %llu hooks, %llu requests, %llu repeats, "
-      "%llu failed rows, %llu crashes, %llu hooks dropped from memory, %llu looked up\n",
+      "%llu failed rows, %llu crashes, %llu hooks dropped from memory, %llu looked up, "
+      "%llu bags cut early\n",
       static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(sum.events),
       static_cast<double>(sum.events) / took.count(), static_cast<unsigned long long>(sum.hooks),
       static_cast<unsigned long long>(sum.requests), static_cast<unsigned long long>(sum.repeats),
       static_cast<unsigned long long>(sum.rows), static_cast<unsigned long long>(sum.crashes),
-      static_cast<unsigned long long>(sum.shed), static_cast<unsigned long long>(sum.looked_up));
+      static_cast<unsigned long long>(sum.shed), static_cast<unsigned long long>(sum.looked_up),
+      static_cast<unsigned long long>(sum.cut_early));
   // The run must have met what it is about.
   if (seeds >= 100) {
     EXPECT_GT(sum.repeats, 1000u);
@@ -405,6 +415,7 @@ TEST(Simulation, KeepsItsPromises) {
     EXPECT_GT(sum.crashes, 100u);
     EXPECT_GT(sum.shed, 1000u);
     EXPECT_GT(sum.looked_up, 1000u);
+    EXPECT_GT(sum.cut_early, 1000u);
   }
 }
 

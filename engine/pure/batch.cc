@@ -24,6 +24,11 @@ std::size_t next_segment_bytes(const Batch& batch, std::size_t expected_bytes) {
   constexpr std::size_t step_bytes_min = 2048;
   const std::size_t body_bytes = batch.body_bytes;
   constexpr std::size_t bytes_max = segment_bytes_max - sizeof(Segment);
+  if (batch.dropped_hooks > 0) {  // memory is scarce
+    return batch.last_segment != nullptr
+               ? std::min<std::size_t>(2 * batch.last_segment->capacity, bytes_max)
+               : 0;
+  }
   if (body_bytes < expected_bytes) {
     const std::size_t left = expected_bytes - body_bytes;
     return std::min({left, std::max(expected_bytes / 4 + 1, whole_bytes_max), bytes_max});
@@ -137,7 +142,7 @@ void for_each_hook(const Batch& batch, const std::function<void(const BatchedHoo
   std::size_t offset = 0;
   std::string_view meta = batch.meta;
   std::string_view event;
-  for (std::uint32_t index = 0; index < batch.hooks; ++index) {
+  for (std::uint32_t index = batch.dropped_hooks; index < batch.hooks; ++index) {
     BatchedHook hook;
     hook.index = index;
     check(!meta.empty());

@@ -40,7 +40,10 @@ enum class RowsOutcome : std::uint8_t {
 // shard's thread, once for each row.
 class RetrySink {
  public:
+  // `run`: no other one that lives has it.
+  explicit RetrySink(std::uint64_t run) : number(run) {}
   virtual ~RetrySink() = default;
+  const std::uint64_t number;
   // `body_bytes`: of their bodies, a byte for the bracket or comma before each included.
   virtual void rows_done(std::span<const FailedKey> keys, std::uint64_t body_bytes,
                          RowsOutcome outcome) = 0;
@@ -100,7 +103,8 @@ struct Batch {
   Segment* first_segment = nullptr;
   Segment* last_segment = nullptr;
   std::string meta;
-  // Without the closing bracket. While it is being read back: what it may become at most.
+  // Without the closing bracket, what is dropped included. While it is being read back: what it may
+  // become at most.
   std::uint64_t body_bytes = 0;
   std::uint32_t hooks = 0;
 
@@ -114,16 +118,20 @@ struct Batch {
   bool corrupt = false;  // the store could not give them back
   bool dirty = false;    // its last chunk is not handed to the store yet
   bool attempted = false;
-  bool is_retry : 1 = false;   // the attempt that is under way
-  bool read_back : 1 = false;  // counts as read from the store
-  bool cancelled = false;      // by an operator, before its commit
-  bool stored = false;         // its chunks are, or will be, rows of the store
-  bool name_event = false;     // the next hook is the first of a chunk
-  ChunkInfo chunk;             // the first one; the only one of nearly every batch
+  bool is_retry : 1 = false;      // the attempt that is under way
+  bool read_back : 1 = false;     // counts as read from the store
+  bool is_droppable : 1 = false;  // the shard has noted it, see shard_core_room.cc
+  bool cancelled = false;         // by an operator, before its commit
+  bool stored = false;            // its chunks are, or will be, rows of the store
+  bool name_event = false;        // the next hook is the first of a chunk
+  ChunkInfo chunk;                // the first one; the only one of nearly every batch
   std::unique_ptr<std::vector<ChunkInfo>> more_chunks;
   // The meta repeats an event only when it changes, and for the first hook of a chunk, which is
   // read back on its own. The last event is where the meta has it.
   std::uint32_t event_at = 0, event_bytes = 0;
+  // Of a resident one, the first so many hooks are in the store only: it was open then. It may not
+  // be sent before all of it is, and has been read back.
+  std::uint32_t dropped_hooks = 0;
 
   // Who wants to know what becomes of single hooks.
   struct Watcher {
@@ -181,8 +189,8 @@ void truncate_to(Batch& batch, SegmentPool& pool, const BatchMark& mark);
 // Frees the hooks' memory; counts and chunks stay.
 void drop_hooks(Batch& batch, SegmentPool& pool);
 
-// Every hook in order. Reads frozen memory only, so any thread may do it while `uses` holds the
-// batch.
+// Every hook that is in memory, in order. Reads frozen memory only, so any thread may do it while
+// `uses` holds the batch.
 void for_each_hook(const Batch& batch, const std::function<void(const BatchedHook&)>& each);
 
 // The body as the wire wants it: pieces with the closing bracket.

@@ -1,11 +1,21 @@
 #include "engine/pure/id_table.h"
 
+#include <algorithm>
+
 namespace postbag {
+namespace {
+
+std::int64_t milliseconds_of(Duration duration) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
+}
+
+}  // namespace
 
 IdTable::Found IdTable::take(const Hash128& id, const Hash128& content, const Call& call,
-                             WallMs now_ms, bool relies) {
+                             TimePoint now, bool relies) {
+  const SteadyMs now_ms = milliseconds_of(now.time_since_epoch());
   forget_old(now_ms);
-  const auto window_ms = std::chrono::duration_cast<std::chrono::milliseconds>(window_).count();
+  const SteadyMs window_ms = milliseconds_of(window_);
   auto [place, is_new] = entries_.try_emplace(id);
   Entry& entry = place->second;
   if (!is_new && (entry.call || entry.expires_ms > now_ms)) {
@@ -61,30 +71,28 @@ void IdTable::left(const Hash128& id, const void* call, FailedKey location) {
   if (find_of(id, call, location) != nullptr) entries_.erase(id);
 }
 
-void IdTable::restore(const RememberedId& remembered) {
-  entries_[remembered.id_hash] = {remembered.content_hash,
-                                  remembered.location,
-                                  remembered.expires_ms,
-                                  false,
-                                  false,
-                                  false,
-                                  nullptr};
-  by_age_.push_back({remembered.expires_ms, remembered.id_hash});
+void IdTable::restore(const RememberedId& remembered, const Now& now) {
+  const SteadyMs left_ms = std::min(remembered.expires_ms - now.wall_ms, milliseconds_of(window_));
+  const SteadyMs expires_ms = milliseconds_of(now.steady.time_since_epoch()) + left_ms;
+  entries_[remembered.id_hash] = {
+      remembered.content_hash, remembered.location, expires_ms, false, false, false, nullptr};
+  by_age_.push_back({expires_ms, remembered.id_hash});
   while (entries_.size() > capacity_ && !by_age_.empty()) {
     forgotten_early_ += entries_.erase(by_age_.front().id);
     by_age_.pop_front();
   }
 }
 
-std::optional<WallMs> IdTable::taken_ms(const Hash128& id, FailedKey location) const {
+std::optional<TimePoint> IdTable::taken_at(const Hash128& id, FailedKey location) const {
   const auto found = entries_.find(id);
   if (found == entries_.end()) return std::nullopt;
   const Entry& entry = found->second;
   if (entry.call || entry.leaving || entry.location != location) return std::nullopt;
-  return entry.expires_ms - std::chrono::duration_cast<std::chrono::milliseconds>(window_).count();
+  return TimePoint(std::chrono::milliseconds(entry.expires_ms - milliseconds_of(window_)));
 }
 
-std::optional<FailedKey> IdTable::find(const Hash128& id, WallMs now_ms) const {
+std::optional<FailedKey> IdTable::find(const Hash128& id, TimePoint now) const {
+  const SteadyMs now_ms = milliseconds_of(now.time_since_epoch());
   const auto found = entries_.find(id);
   if (found == entries_.end() || found->second.call || found->second.expires_ms <= now_ms) {
     return std::nullopt;
@@ -112,7 +120,7 @@ void IdTable::forget_dead_ages() {
   for (const Age& age : by_age_) entry_of(age)->has_age = false;
 }
 
-void IdTable::forget_old(WallMs now_ms) {
+void IdTable::forget_old(SteadyMs now_ms) {
   while (!by_age_.empty()) {
     const Age& oldest = by_age_.front();
     const bool expired = oldest.expires_ms <= now_ms;

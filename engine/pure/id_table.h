@@ -12,8 +12,9 @@
 
 namespace postbag {
 
-// The ids that producers gave lately, as hashes: at most `capacity`, the oldest
-// forgotten first. Makes a call repeatable. Not thread-safe; whoever owns it locks.
+// The ids that producers gave lately, as hashes: at most `capacity`, the oldest forgotten first.
+// Makes a call repeatable. The window is an interval, so whoever sets the wall clock makes no id
+// new and keeps none. Not thread-safe; whoever owns it locks.
 class IdTable {
  public:
   // The call that brought an id first and is not accepted yet; the table never looks into it.
@@ -32,7 +33,7 @@ class IdTable {
   };
   // Looks the id up; a fresh one is taken for `call` until settle() or release(). `relies`: whoever
   // asks is told that the hook is accepted, and hears no more of it.
-  Found take(const Hash128& id, const Hash128& content, const Call& call, WallMs now_ms,
+  Found take(const Hash128& id, const Hash128& content, const Call& call, TimePoint now,
              bool relies = true);
   // Accepted: from now on it is known at `location` for the window. Here and below an id that is
   // not this call's (any more) is left alone.
@@ -45,12 +46,13 @@ class IdTable {
   bool leave(const Hash128& id, const void* call, FailedKey location);
   // The id is free again.
   void left(const Hash128& id, const void* call, FailedKey location);
-  // From the store, at start.
-  void restore(const RememberedId& remembered);
+  // From the store, at start: known for what is left of its window by the wall clock, and for a
+  // whole window at most.
+  void restore(const RememberedId& remembered, const Now& now);
 
-  std::optional<FailedKey> find(const Hash128& id, WallMs now_ms) const;
+  std::optional<FailedKey> find(const Hash128& id, TimePoint now) const;
   // When the one that is known at `location` was taken; none if it leaves, or is known no more.
-  std::optional<WallMs> taken_ms(const Hash128& id, FailedKey location) const;
+  std::optional<TimePoint> taken_at(const Hash128& id, FailedKey location) const;
 
   std::size_t size() const { return entries_.size(); }
   // Of ids that are known, and of some that are not any more.
@@ -62,10 +64,11 @@ class IdTable {
   }
 
  private:
+  using SteadyMs = std::int64_t;
   struct Entry {
     Hash128 content{};
     FailedKey location = 0;
-    WallMs expires_ms : 56 = 0;
+    SteadyMs expires_ms : 56 = 0;
     bool relied_on : 1 = false;
     bool leaving : 1 = false;
     bool has_age : 1 = false;  // while ages are looked through
@@ -75,14 +78,14 @@ class IdTable {
     std::size_t operator()(const Hash128& hash) const { return hash[0] ^ hash[1]; }
   };
   struct Age {
-    WallMs expires_ms = 0;
+    SteadyMs expires_ms = 0;
     Hash128 id{};
   };
   static_assert(sizeof(Entry) + sizeof(Hash128) + sizeof(Age) == id_bytes);
   static constexpr std::size_t dead_ages_min = 4'096;
   Entry* entry_of(const Age& age);
   void forget_dead_ages();
-  void forget_old(WallMs now_ms);
+  void forget_old(SteadyMs now_ms);
   Entry* find_of(const Hash128& id, const void* call, FailedKey location);
 
   std::size_t capacity_;

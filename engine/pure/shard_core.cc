@@ -171,7 +171,7 @@ Bag& ShardCore::bag_of(TargetState& target, std::string_view group, const std::s
   key += headers;
   if (parcel.retry != nullptr) {
     key += '\n';
-    key += std::to_string(reinterpret_cast<std::uintptr_t>(parcel.retry.get()));
+    key += std::to_string(parcel.retry->number);
   }
   if (!target.other_bags) {
     target.other_bags = std::make_unique<std::unordered_map<std::string, std::unique_ptr<Bag>>>();
@@ -307,8 +307,10 @@ void ShardCore::cut(Bag& bag, Cut why) {
   open_bags_ -= 1;
   deadlines_.disarm(batch.deadline);
   batch.state = BatchState::queued;
+  // Where memory is scarce, the next one gets no more than it needs.
+  const std::uint64_t hint = batch.dropped_hooks == 0 ? batch.body_bytes : 0;
   bag.size_hint = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(batch.body_bytes, std::numeric_limits<std::uint32_t>::max()));
+      std::min<std::uint64_t>(hint, std::numeric_limits<std::uint32_t>::max()));
   queue_insert(bag, bag.queue_tail, batch);
   counters_.batches += 1;
   counters_.cut_by_size += why == Cut::size;

@@ -174,6 +174,10 @@ class ShardCore {
   // Drops about so many bytes of waiting hooks that the store has; they are read back when their
   // turn comes. Returns how many there were to drop.
   std::uint64_t shed(std::uint64_t bytes);
+  // A call was refused for want of so many bytes. Drops them where it can; if that and what is cut
+  // already, and so will leave, are fewer, cuts the fullest open bags. Returns how many. Goes
+  // through all batches.
+  std::uint64_t make_room(std::uint64_t bytes, const Now& now);
   // Tells `listener` the outcome of a hook that is here already, as its call's `call_index`. False:
   // it is not here. `batch`: the one that the chunk belongs to, where that is known; without it the
   // later chunks of a batch are not found.
@@ -338,6 +342,12 @@ class ShardCore {
   void cancel_more();
   std::uint64_t leave_runs();
 
+  // shard_core_room.cc
+  static bool can_drop_front(const Batch& batch);
+  void note_droppable(Batch& batch);
+  void drop_front(Batch& batch);
+  void shed_open(std::uint64_t bytes);
+
   // shard_core_recovery.cc
   struct RecoveredBag {
     Batch* tail = nullptr;   // the last batch found that is in the bag's queue, maybe with a run
@@ -434,6 +444,7 @@ class ShardCore {
   std::vector<const StorePart*> parts_out_;               // oldest first; answered in this order
   std::uint32_t epoch_ = 0;
   std::vector<BatchNumber> sheddable_;  // in the order they began to wait; may have gone since
+  std::deque<BatchNumber> droppable_;   // open, in the order of their commits; may be cut since
   TimePoint store_pause_until_{};
   bool store_failed_ = false;
   std::uint64_t cancels_open_ = 0;  // batches that wait for their commit or their hooks

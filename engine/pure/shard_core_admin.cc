@@ -96,6 +96,7 @@ void ShardCore::note_cancelled(Batch& batch) {
 
 void ShardCore::cancel_batch(Batch& batch, const Now& now) {
   take_out(batch);
+  if (batch.dropped_hooks > 0) drop_resident(batch);
   if (!batch.resident) {  // failed rows want the hooks: loaded() goes on with it
     set_state(batch, BatchState::failing);
     note_cancelled(batch);

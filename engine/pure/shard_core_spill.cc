@@ -45,8 +45,9 @@ bool ShardCore::can_shed(const Batch& batch) const {
 void ShardCore::note_sheddable(Batch& batch) {
   if (!can_shed(batch)) return;
   // Behind hooks on disk only all goes there, until the bag has caught up (contract, decision 11).
-  if (!recovered_ && batch.state == BatchState::queued && batch.before != nullptr &&
-      !batch.before->resident) {
+  const bool is_behind_dropped = !recovered_ && batch.state == BatchState::queued &&
+                                 batch.before != nullptr && !batch.before->resident;
+  if (is_behind_dropped || batch.dropped_hooks > 0) {
     drop_resident(batch);
     fold(batch);
     return;
@@ -70,6 +71,7 @@ std::uint64_t ShardCore::shed(std::uint64_t bytes) {
     drop_resident(*found->second);
     fold(*found->second);
   }
+  if (before - memory_bytes() < bytes) shed_open(bytes - (before - memory_bytes()));
   // What was read ahead is needed first. Where even that must go nothing is read ahead for a while.
   if (before - memory_bytes() < bytes && ahead_bytes_ > 0) {
     drop_ahead(0);
@@ -85,7 +87,8 @@ void ShardCore::drop_resident(Batch& batch) {
   overhead_bytes_ += batch.meta.capacity();
   batch.body_bytes = 0;
   batch.resident = false;
-  counters_.shed += batch.hooks;
+  counters_.shed += batch.hooks - batch.dropped_hooks;
+  batch.dropped_hooks = 0;
 }
 
 // Behind `before`; null: at the head.

@@ -208,6 +208,7 @@ void ShardCore::after_cut_back(Batch& batch, const Now& now) {
 void ShardCore::all_committed(Batch& batch, const Now& now) {
   if (!batch.cancelled) {
     Bag& bag = *batch.bag;
+    note_droppable(batch);
     note_sheddable(batch);  // may be the end of it
     bag_changed(bag);
     return;

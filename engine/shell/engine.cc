@@ -1,7 +1,6 @@
 #include "postbag/engine.h"
 
 #include <algorithm>
-#include <limits>
 #include <random>
 #include <stdexcept>
 #include <thread>
@@ -38,6 +37,11 @@ Options checked(Options options) {
   return options;
 }
 
+std::unique_ptr<Store> checked(std::unique_ptr<Store> store) {
+  if (store == nullptr) throw std::invalid_argument("an engine needs a store");
+  return store;
+}
+
 }  // namespace
 
 std::string_view version() {
@@ -47,13 +51,14 @@ std::string_view version() {
 Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
     : options_(checked(std::move(options))),
       logger_(std::move(logger)),
-      store_(std::move(store)),
+      store_(checked(std::move(store))),
       store_info_(store_->info()),
       policies_(std::make_shared<const PolicyTable>(options_, next_policy_generation())),
       ids_{{}, IdTable(ids_max(options_.engine), options_.intake.id_window), logger_} {
   if (options_.store.durability != Durability::memory) {
+    const Now now = clock_now();
     const std::error_code error =
-        store_->load_ids(wall_now_ms(), [this](const RememberedId& id) { ids_.table.restore(id); });
+        store_->load_ids(now.wall_ms, [&](const RememberedId& id) { ids_.table.restore(id, now); });
     // Without them every repeated call would be taken for a new one.
     if (error) throw std::system_error(error, "the remembered ids cannot be read");
     ids_.publish();
@@ -192,7 +197,7 @@ std::vector<std::string> Engine::Impl::reload(Options options) {
     options_.store.keep_failed = options.store.keep_failed;
   }
   // Shards discard failed hooks until they have the new policies.
-  if (dropped) dropped_ms_ = std::numeric_limits<WallMs>::max();
+  if (dropped) dropped_at_ = TimePoint::max();
   {
     const std::lock_guard lock(policies_mutex_);
     policies_ = table;
@@ -201,7 +206,7 @@ std::vector<std::string> Engine::Impl::reload(Options options) {
     core.set_policies(table, now);
     return true;
   });
-  if (dropped) dropped_ms_ = wall_now_ms();
+  if (dropped) dropped_at_ = steady_now();
   for (auto& shard : shards_) shard->forget_connections();
   return restart;
 }

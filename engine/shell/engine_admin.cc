@@ -219,7 +219,7 @@ PurgeResult Engine::Impl::purge_failed(const FailedFilter& filter,
         purge_error = store.commit(StoreGroup{}, CommitLevel::sync);
       }
       store_thread_->refresh_stats();  // whoever hears of the end finds them gone
-      if (slice > 0) dropped_ms_ = wall_now_ms();
+      if (slice > 0) dropped_at_ = steady_now();
       return purge_error;
     });
     result.purged += slice;
@@ -368,11 +368,11 @@ bool Engine::Impl::was_delivered(const Hash128& id, FailedKey location, Store& s
   if (chunk < store_info_.next_number || !policies()->keep_failed()) return false;
   if (store_thread_->failed() || has_failed()) return false;  // its rows cannot be read
   if (store.find_chunk(chunk)) return false;
-  const WallMs dropped_ms = std::max(dropped_ms_.load(), store_thread_->retention_purged_ms());
+  const TimePoint dropped_at = std::max(dropped_at_.load(), store_thread_->retention_purged_at());
   const std::lock_guard lock(ids_.mutex);
   // Now, as it leaves before its shard lets go of it.
-  const auto taken_ms = ids_.table.taken_ms(id, location);
-  return taken_ms && *taken_ms > dropped_ms;
+  const auto taken_at = ids_.table.taken_at(id, location);
+  return taken_at && *taken_at > dropped_at;
 }
 
 std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
@@ -380,7 +380,7 @@ std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
   std::optional<FailedKey> location;
   {
     const std::lock_guard lock(ids_.mutex);
-    location = ids_.table.find(hash, wall_now_ms());
+    location = ids_.table.find(hash, steady_now());
   }
   std::optional<HookStatus> status;
   const auto show_failed = [&](const FailedHook& failed) {

@@ -23,6 +23,7 @@ class RetryJob;
 struct RetryClaims {
   std::mutex mutex;
   std::unordered_set<FailedKey> keys;
+  std::atomic<std::uint64_t> runs{0};  // so far
 };
 
 class Engine::Impl : public ShardHost {
@@ -128,6 +129,9 @@ class Engine::Impl : public ShardHost {
   bool check_hooks(HookList& hooks, const PolicyTable& policies, SubmitResult& result) const;
   bool reserve(std::uint64_t bytes, SubmitResult& result);
   std::uint64_t memory_used() const;
+  void ask_for_room(std::uint64_t bytes);
+  void make_room(ShardCore& core, std::uint64_t shown, std::uint64_t bytes, const Now& now);
+  void note_cut_early(std::uint64_t bags);
   bool take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call, Admission& admission,
                 SubmitResult& refused);
   void watch_duplicate(const HookView& hook, std::uint32_t index,
@@ -170,11 +174,13 @@ class Engine::Impl : public ShardHost {
   std::unique_ptr<StoreThread> store_thread_;  // after the shards: it answers to them
 
   std::atomic<std::uint64_t> reserved_bytes_{0};  // handed over, not in a bag yet
+  std::atomic<TimePoint> room_asked_{TimePoint::min()}, cut_early_said_{TimePoint::min()};
+  std::atomic<std::uint64_t> cut_early_{0};  // bags, not said yet
   std::atomic<std::uint64_t> pending_{0};
   std::atomic<std::uint64_t> duplicates_{0}, refused_{0};
   // When a failed hook was last dropped, or may have been: of those taken before, one that is
   // nowhere need not have been delivered. What retention drops counts apart.
-  std::atomic<WallMs> dropped_ms_{0};
+  std::atomic<TimePoint> dropped_at_{TimePoint::min()};
   std::atomic<std::uint64_t> entering_{0};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> hurried_{false};

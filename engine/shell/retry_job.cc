@@ -76,7 +76,8 @@ struct ClaimedRows {
 }  // namespace
 
 RetryJob::RetryJob(Engine::Impl& engine, const RetryOptions& options)
-    : engine_(engine),
+    : RetrySink(engine.claims().runs.fetch_add(1)),
+      engine_(engine),
       options_(options),
       load_max_{rows_under_way_max, engine.max_memory() / memory_share},
       last_report_(steady_now()) {}

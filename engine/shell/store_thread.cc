@@ -384,7 +384,7 @@ void StoreThread::run_retention() {
   note_error(slice.error);
   if (slice.purged > 0) {
     retention_purged_.fetch_add(slice.purged, std::memory_order_relaxed);
-    retention_purged_ms_ = now.wall_ms;
+    retention_purged_at_ = now.steady;
     maintenance_left_ = true;
     refresh_stats();
   }

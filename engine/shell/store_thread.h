@@ -64,7 +64,7 @@ class StoreThread {
     return retention_purged_.load(std::memory_order_relaxed);
   }
   // When the latest of them was.
-  WallMs retention_purged_ms() const { return retention_purged_ms_.load(); }
+  TimePoint retention_purged_at() const { return retention_purged_at_.load(); }
 
   // A range of chunk numbers that nobody else gets. The reservation behind it is persisted in time:
   // before any chunk with such a number is.
@@ -140,7 +140,7 @@ class StoreThread {
   Retention retention_{RetentionLimits{}};
   std::function<std::vector<FailedKey>()> claimed_;
   std::atomic<std::uint64_t> retention_purged_{0};
-  std::atomic<WallMs> retention_purged_ms_{0};
+  std::atomic<TimePoint> retention_purged_at_{TimePoint::min()};
   bool room_is_low_ = false;  // as was logged
   TimePoint last_room_line_ = TimePoint::min();
 

@@ -4,6 +4,7 @@
 
 #include "engine/pure/hook_check.h"
 #include "engine/pure/url_hash.h"
+#include "engine/shell/clock.h"
 #include "engine/shell/engine_impl.h"
 #include "engine/shell/guarded.h"
 #include "postbag/store.h"
@@ -13,6 +14,17 @@ namespace {
 
 // What a waiting hook takes beside its payload: meta, comma, its share of a batch.
 constexpr std::uint64_t hook_overhead_bytes = 32;
+// To look for room goes through all batches of a shard.
+constexpr Duration room_interval = std::chrono::milliseconds(100);
+constexpr Duration cut_early_interval = std::chrono::minutes(1);
+
+// True for one caller in so much time.
+bool is_time(std::atomic<TimePoint>& last, Duration interval) {
+  const TimePoint now = steady_now();
+  TimePoint seen = last.load(std::memory_order_relaxed);
+  if (seen != TimePoint::min() && now - seen < interval) return false;
+  return last.compare_exchange_strong(seen, now);
+}
 
 bool is_given(const HookList& hooks) {
   for (std::size_t index = 0; index < hooks.size(); ++index) {
@@ -99,14 +111,48 @@ bool Engine::Impl::reserve(std::uint64_t bytes, SubmitResult& result) {
   }
   result.error = Errc::full;
   result.message = "max_memory is reached; repeat the call later";
+  ask_for_room(bytes);
   return false;
+}
+
+// What is on the wire or waits for it makes room by itself. What stands in open bags may not, and a
+// shard that has nothing to do drops nothing.
+void Engine::Impl::ask_for_room(std::uint64_t bytes) {
+  if (!is_time(room_asked_, room_interval)) return;
+  for (auto& shard : shards_) {
+    shard->post([this, bytes, &shown = shard->stats().memory_bytes](
+                    ShardCore& core, const Now& now) { make_room(core, shown, bytes, now); });
+  }
+}
+
+// On a shard's thread: what it shows was true when its last turn ended. What calls have reserved is
+// in bags in a moment.
+void Engine::Impl::make_room(ShardCore& core, std::uint64_t shown, std::uint64_t bytes,
+                             const Now& now) {
+  const std::uint64_t limit = options_.engine.max_memory;
+  const std::uint64_t wanted = std::min(limit / 8 * 5, limit - bytes);
+  const std::uint64_t others = reserved_bytes_.load(std::memory_order_relaxed) + shown;
+  const std::uint64_t used = memory_used() + core.memory_bytes();
+  const std::uint64_t held = used - std::min(used, others);
+  if (held > wanted) {
+    note_cut_early(core.make_room((held - wanted) / shards_.size() + 1, now));
+  }
+}
+
+void Engine::Impl::note_cut_early(std::uint64_t bags) {
+  if (bags == 0) return;
+  cut_early_.fetch_add(bags, std::memory_order_relaxed);
+  if (!is_time(cut_early_said_, cut_early_interval)) return;
+  logger_.log(LogLevel::warning,
+              "max_memory is reached and open bags hold most of it: the fullest are cut early, " +
+                  std::to_string(cut_early_.exchange(0)) + " of them by now");
 }
 
 // Finds out which hooks are new. False: an id conflict, written into `refused`; nothing is taken
 // then. Throws std::bad_alloc with what is taken noted in the call: it is to be abandoned.
 bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call,
                             Admission& admission, SubmitResult& refused) {
-  const WallMs now_ms = wall_now_ms();
+  const Now now = clock_now();
   const auto window_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(ids_.table.window()).count();
   SubmitResult& result = call->result();
@@ -124,11 +170,11 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
     }
     const Hash128 id = id_hash(hook.id);
     const Hash128 content = content_hash(hook);
-    const IdTable::Found found = ids_.table.take(id, content, call, now_ms, admission.relies);
+    const IdTable::Found found = ids_.table.take(id, content, call, now.steady, admission.relies);
     if (found.answer == IdTable::Answer::fresh) {
       admission.fresh.push_back(index);
       call->given().push_back({id, index, 0, 0});
-      admission.remember.push_back({id, content, 0, now_ms + window_ms});
+      admission.remember.push_back({id, content, 0, now.wall_ms + window_ms});
       continue;
     }
     const bool is_leaving = found.answer == IdTable::Answer::leaving;
@@ -262,7 +308,7 @@ void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
   std::optional<FailedKey> location;
   {
     const std::lock_guard lock(ids_.mutex);
-    location = ids_.table.find(id, wall_now_ms());
+    location = ids_.table.find(id, steady_now());
   }
   // Forgotten in this moment: it was accepted long ago and has no outcome that is still known.
   if (!location) return;

@@ -435,7 +435,7 @@ std::shared_ptr<WorldCall> CoreWorld::submit(const std::string& target, const st
 std::shared_ptr<WorldRetry> CoreWorld::retry_failed(
     const std::function<bool(const FailedHook&)>& wanted, std::optional<std::uint32_t> retries,
     std::size_t most) {
-  auto run = std::make_shared<WorldRetry>();
+  auto run = std::make_shared<WorldRetry>(retries_.size());
   std::map<std::uint32_t, Parcel> parcels;
   std::map<std::uint32_t, std::shared_ptr<HookList>> lists;
   for (const auto& [key, row] : durable_.failed) {
@@ -498,6 +498,15 @@ std::uint64_t CoreWorld::shed(std::uint64_t bytes) {
   std::uint64_t dropped = 0;
   for (auto& core : cores_) dropped += core->shed(bytes);
   return dropped;
+}
+
+std::uint64_t CoreWorld::make_room(std::uint64_t bytes) {
+  std::uint64_t bags = 0;
+  for (std::uint32_t shard = 0; shard < shards(); ++shard) {
+    bags += cores_[shard]->make_room(bytes, now());
+    touch(shard);
+  }
+  return bags;
 }
 
 void CoreWorld::drain() {

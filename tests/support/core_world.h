@@ -62,6 +62,7 @@ class WorldCall : public CallSink {
 // A run of retry-failed-hooks.
 class WorldRetry : public RetrySink {
  public:
+  using RetrySink::RetrySink;
   void rows_done(std::span<const FailedKey> keys, std::uint64_t body_bytes,
                  RowsOutcome outcome) override;
   std::set<FailedKey> claimed;
@@ -142,6 +143,8 @@ class CoreWorld {
   std::uint64_t cancel(std::string_view glob);
   // Drops waiting hooks of the store from memory.
   std::uint64_t shed(std::uint64_t bytes);
+  // As for a call that was refused: of each shard. Returns how many bags were cut early.
+  std::uint64_t make_room(std::uint64_t bytes);
   void drain();
   bool drained() const;
   std::pair<std::uint64_t, std::uint64_t> abandon();

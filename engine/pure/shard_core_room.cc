@@ -1,0 +1,99 @@
+// Want of memory, and bags that are open. In the durable modes what is committed of an open bag
+// leaves memory where nothing that is cut is left to drop: count and bytes stay, so the batch is
+// cut where it would have been anyway, and from its cut on it is one on disk only. Where even that
+// makes no room, and in memory mode, where nothing can be dropped, the fullest bags are cut early:
+// what is cut leaves some day, and a bag without a time may never be.
+#include <algorithm>
+#include <utility>
+
+#include "engine/pure/check.h"
+#include "engine/pure/shard_core.h"
+
+namespace postbag {
+namespace {
+
+std::uint64_t hooks_bytes(const Batch& batch) {
+  std::uint64_t bytes = batch.meta.capacity();
+  for (const Segment* segment = batch.first_segment; segment != nullptr; segment = segment->next) {
+    bytes += sizeof(Segment) + segment->capacity;
+  }
+  return bytes;
+}
+
+// Beside its hooks.
+std::uint64_t object_bytes(const Batch& batch) {
+  return sizeof(Batch) + (batch.more_chunks ? batch.more_chunks->size() * sizeof(ChunkInfo) : 0);
+}
+
+}  // namespace
+
+// The store has all that an open bag has in memory, and reads none of it any more.
+bool ShardCore::can_drop_front(const Batch& batch) {
+  return batch.state == BatchState::open && batch.stored && batch.uses == 0 &&
+         batch.uncommitted == 0 && batch.hooks > batch.dropped_hooks;
+}
+
+void ShardCore::note_droppable(Batch& batch) {
+  if (batch.is_droppable || !can_drop_front(batch)) return;
+  batch.is_droppable = true;
+  droppable_.push_back(batch.number);
+  if (droppable_.size() < 2 * by_number_.size() + 4096) return;
+  // Most of these have been cut since: forget them.
+  std::erase_if(droppable_, [&](BatchNumber number) {
+    const auto found = by_number_.find(number);
+    return found == by_number_.end() || found->second->state != BatchState::open;
+  });
+}
+
+// What comes next begins a chunk, and memory of its own.
+void ShardCore::drop_front(Batch& batch) {
+  check(!batch.dirty);
+  counters_.shed += batch.hooks - batch.dropped_hooks;
+  batch.dropped_hooks = batch.hooks;
+  overhead_bytes_ -= batch.meta.capacity();
+  drop_hooks(batch, pool_);
+  overhead_bytes_ += batch.meta.capacity();
+}
+
+// Those that have been waiting longest first: who gets hooks all the time is cut soonest.
+void ShardCore::shed_open(std::uint64_t bytes) {
+  const std::uint64_t before = memory_bytes();
+  while (!droppable_.empty() && before - memory_bytes() < bytes) {
+    const auto found = by_number_.find(droppable_.front());
+    droppable_.pop_front();
+    if (found == by_number_.end()) continue;
+    Batch& batch = *found->second;
+    batch.is_droppable = false;  // where a commit is under way, that notes it again
+    if (can_drop_front(batch)) drop_front(batch);
+  }
+}
+
+std::uint64_t ShardCore::make_room(std::uint64_t bytes, const Now& now) {
+  std::uint64_t leaving = shed(bytes);  // this has, and what is cut will
+  std::vector<std::pair<std::uint64_t, Batch*>> open;
+  for (const auto& [number, batch] : by_number_) {
+    const bool is_open = batch->state == BatchState::open && !batch->bag->is_retry();
+    // What is stored can be dropped as soon as it is committed.
+    std::uint64_t stays = is_open ? object_bytes(*batch) : 0;
+    if (is_open && !batch->stored) stays += hooks_bytes(*batch);
+    leaving += object_bytes(*batch) + hooks_bytes(*batch) - stays;
+    if (is_open) open.emplace_back(stays, batch);
+  }
+  for (const PackedRun* run : packed_) leaving += run->capacity();
+  for (const CancelledPacked& cancelled : cancelled_packed_) leaving += cancelled.run->capacity();
+  if (leaving >= bytes) return 0;
+  std::sort(open.begin(), open.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second->number < b.second->number;
+  });
+  std::uint64_t bags = 0;
+  for (const auto& [stays, batch] : open) {
+    if (leaving >= bytes) break;
+    leaving += stays;
+    bags += 1;
+    cut(*batch->bag, Cut::order);
+  }
+  advance(now);
+  return bags;
+}
+
+}  // namespace postbag
