@@ -278,12 +278,18 @@ void ArgumentTree::add_store_commands() {
   CLI::App* sub =
       command(*store, "salvage", "Copy what can be read of a damaged store to a new file",
               "  postbag store salvage rescued.db", salvage);
-  sub->add_option("FILE", salvage->file, "The new file")->required()->type_name("FILE");
+  sub->add_option("FILE", salvage->file, "The new file")
+      ->required()
+      ->check(not_empty())
+      ->type_name("FILE");
 
   std::shared_ptr<StoreBackupArguments> backup;
   sub = command(*store, "backup", "Copy the store to a new file, also while the daemon runs",
                 "  postbag store backup postbag-$(date +%F).db", backup);
-  sub->add_option("FILE", backup->file, "The new file")->required()->type_name("FILE");
+  sub->add_option("FILE", backup->file, "The new file")
+      ->required()
+      ->check(not_empty())
+      ->type_name("FILE");
 }
 
 void ArgumentTree::add_config_commands() {

@@ -60,7 +60,7 @@ std::optional<std::string> config_file_of(const CommonArguments& arguments) {
 LoadedOptions load_command_options(const CommonArguments& arguments) {
   const auto file = config_file_of(arguments);
   if (file) return load_options(*file);
-  return LoadedOptions{default_options(), {}};
+  return LoadedOptions{default_options(), {}, {}};
 }
 
 std::string control_socket_path(const Options& options) {

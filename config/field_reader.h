@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <map>
 #include <optional>
 #include <string>
@@ -32,7 +33,9 @@ inline std::string show_number(const TomlNode& node) {
   if (const auto* integer = std::get_if<std::int64_t>(&node.value)) {
     return std::to_string(*integer);
   }
-  return std::to_string(std::get<double>(node.value));
+  char text[32];  // as it may have been written, and not 300 digits
+  std::snprintf(text, sizeof text, "%.15g", std::get<double>(node.value));
+  return text;
 }
 
 // A key as it stands in a path: bare where TOML takes it so.

@@ -241,12 +241,30 @@ class Reader {
     const std::string& listen = options.intake.listen;
     if (options.intake.token_file.empty() && !listen.starts_with("127.") &&
         !listen.starts_with("[::1]:")) {
-      notes.push_back("intake.listen: " + listen +
-                      " is not loopback and no token_file is set: whoever reaches it may use it");
+      loaded_.warnings.push_back(
+          "intake.listen: " + listen +
+          " is not loopback and no token_file is set: whoever reaches it may use it");
     }
     if (!options.intake.token_file.empty() && is_readable_by_others(options.intake.token_file)) {
-      notes.push_back("intake.token_file: others may read the file; chmod 600");
+      loaded_.warnings.push_back("intake.token_file: others may read the file; chmod 600");
     }
+    note_sizes();
+  }
+
+  // Each is good alone, and cannot be reached beside the other.
+  void note_sizes() {
+    const Options& options = loaded_.options;
+    const auto note = [&](const char* key, std::uint64_t bytes, const char* other,
+                          std::uint64_t limit) {
+      if (bytes <= limit) return;
+      loaded_.notes.push_back(std::string(key) + ": " + format_size(bytes) + " is more than " +
+                              other + " (" + format_size(limit) + ") lets in");
+    };
+    note("intake.max_hook", options.intake.max_hook, "intake.max_body", options.intake.max_body);
+    note("intake.max_body", options.intake.max_body, "engine.max_memory",
+         options.engine.max_memory);
+    note("batch.bytes", options.defaults.batch.bytes, "engine.max_memory",
+         options.engine.max_memory);
   }
 
   Source source_;
@@ -280,8 +298,8 @@ LoadedOptions load_options(const std::string& path) {
   }
   LoadedOptions loaded = parse_options(*text, path);
   if (has_headers(loaded.options) && is_readable_by_others(path)) {
-    loaded.notes.push_back("delivery.headers: others may read the values in " + path +
-                           "; chmod 600");
+    loaded.warnings.push_back("delivery.headers: others may read the values in " + path +
+                              "; chmod 600");
   }
   return loaded;
 }

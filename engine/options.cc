@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <exception>
 #include <map>
 #include <span>
@@ -24,10 +25,12 @@ std::string to_text(std::uint64_t value) {
   return std::to_string(value);
 }
 std::string to_text(double value) {
-  return std::to_string(value);
+  char text[32];
+  std::snprintf(text, sizeof text, "%.15g", value);
+  return text;
 }
 std::string to_text(Duration value) {
-  return std::to_string(std::chrono::duration<double>(value).count()) + " s";
+  return to_text(std::chrono::duration<double>(value).count()) + " s";
 }
 
 // Keeps the first problem; "key: what; what is allowed".

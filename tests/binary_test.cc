@@ -266,6 +266,9 @@ TEST_F(BinaryTest, OneProcessHoldsTheStore) {
   EXPECT_EQ(run({"store", "salvage", "x.db"}).exit_code, 75);
   EXPECT_EQ(run({"store", "backup", "copy.db"}).exit_code, 0);
   EXPECT_EQ(run({"store", "backup", "copy.db"}).exit_code, 73);
+  const ProcessResult nowhere = run({"store", "backup", "no/copy.db"});
+  EXPECT_EQ(nowhere.exit_code, 73);
+  EXPECT_THAT(nowhere.err, HasSubstr("/no/copy.db: "));
   stop(*daemon);
   EXPECT_EQ(run({"store", "check"}).exit_code, 0);
   write_file("copy.toml", "[store]\npath = \"copy.db\"\n");

@@ -77,6 +77,8 @@ TEST(Arguments, WhatIsWrongIsUsage) {
       {"failed", "purge", "--group", "g", "--reason", ""},
       {"retry-failed-hooks", "--id", ""},
       {"flush", "--target", ""},
+      {"store", "backup", ""},
+      {"store", "salvage", ""},
       {"send", "--target", ""},
       {"listen", "--port", "65536"},
       {"failed", "list", "--limit", "0"},

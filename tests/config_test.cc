@@ -346,27 +346,47 @@ TEST(ConfigNotes, WhatMayNotBeMeant) {
               ElementsAre(StartsWith("store.durability: ")));
   EXPECT_THAT(notes("[store]\nkeep_failed = false\n"),
               ElementsAre(StartsWith("store.keep_failed: ")));
-  EXPECT_THAT(notes("[intake]\nlisten = \"0.0.0.0:8420\"\n"),
+}
+
+TEST(ConfigNotes, SizesThatCannotBeReached) {
+  EXPECT_THAT(
+      notes("[intake]\nmax_body = \"64KiB\"\n"),
+      ElementsAre(StartsWith("intake.max_hook: 1MiB is more than intake.max_body (64KiB)")));
+  EXPECT_THAT(notes("[batch]\nbytes = \"4MiB\"\n[engine]\nmax_memory = \"2MiB\"\n"),
+              ElementsAre(StartsWith("intake.max_body: "), StartsWith("batch.bytes: 4MiB ")));
+}
+
+TEST(ConfigErrors, NumbersAreShownAsTheyMayHaveBeenWritten) {
+  EXPECT_THAT(refusal("[batch]\ntime = 1e300\n"), HasSubstr("batch.time: 1e+300 is out of range"));
+  EXPECT_THAT(refusal("[retry]\njitter = 1.1\n"), HasSubstr("retry.jitter: 1.1 is out of range"));
+  EXPECT_THAT(
+      refusal("[retry]\nbackoff = \"exponential\"\nmax_interval = 1\nretry_interval = 2.5\n"),
+      HasSubstr("max_interval: 1 s is less than retry_interval (2.5 s)"));
+}
+
+// An intake that is open to everybody was a line of level info.
+TEST(ConfigWarnings, WhatIsOpenToStrangers) {
+  EXPECT_THAT(warnings("[intake]\nlisten = \"0.0.0.0:8420\"\n"),
               ElementsAre(StartsWith("intake.listen: ")));
-  EXPECT_THAT(notes("[intake]\nlisten = \"[::1]:8420\"\n"), IsEmpty());
+  EXPECT_THAT(warnings("[intake]\nlisten = \"[::1]:8420\"\n"), IsEmpty());
   const TempFile hidden("t\n", 0600);
   EXPECT_THAT(
-      notes("[intake]\nlisten = \"0.0.0.0:8420\"\ntoken_file = " + quote_toml(hidden.path())),
+      warnings("[intake]\nlisten = \"0.0.0.0:8420\"\ntoken_file = " + quote_toml(hidden.path())),
       IsEmpty());
   const TempFile open("t\n", 0644);
-  EXPECT_THAT(notes("[intake]\ntoken_file = " + quote_toml(open.path())),
+  EXPECT_THAT(warnings("[intake]\ntoken_file = " + quote_toml(open.path())),
               ElementsAre(StartsWith("intake.token_file: ")));
 }
 
-TEST(ConfigNotes, HeadersInAFileThatOthersMayRead) {
+TEST(ConfigWarnings, HeadersInAFileThatOthersMayRead) {
   const std::string text =
       "[[target]]\nurl = \"https://example.com/\"\nheaders = { X-Key = \"hunter2\" }\n";
   const TempFile open(text, 0644);
-  EXPECT_THAT(load_options(open.path()).notes, ElementsAre(StartsWith("delivery.headers: ")));
+  EXPECT_THAT(load_options(open.path()).warnings, ElementsAre(StartsWith("delivery.headers: ")));
   const TempFile hidden(text, 0600);
-  EXPECT_THAT(load_options(hidden.path()).notes, IsEmpty());
+  EXPECT_THAT(load_options(hidden.path()).warnings, IsEmpty());
   const TempFile without("[retry]\nretries = 1\n", 0644);
-  EXPECT_THAT(load_options(without.path()).notes, IsEmpty());
+  EXPECT_THAT(load_options(without.path()).warnings, IsEmpty());
 }
 
 TEST(ConfigInit, HasEveryKeyWithItsDefaultAndAComment) {

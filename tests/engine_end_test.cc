@@ -98,6 +98,18 @@ TEST(EngineDrain, HurriesWhenToldAgain) {
   EXPECT_EQ(world.rows().size(), 1u);
 }
 
+// Two signals at once, as a supervisor of a group gives them: an idle daemon said that it had
+// stopped early.
+TEST(EngineDrain, AnIdleEngineIsInTimeHoweverHurried) {
+  Options options = loopback_options();
+  options.engine.threads = 4;
+  for (int round = 0; round < 100; ++round) {
+    World world(options);
+    world.engine->hurry();
+    EXPECT_FALSE(world.engine->drain(Duration::zero()).timed_out);
+  }
+}
+
 TEST(EngineDrain, ManyAtOnceGetTheSameAnswer) {
   FaultReceiver bad(always(500));
   Options options = loopback_options();

@@ -82,6 +82,10 @@ int run_config_check(const ConfigCheckArguments& arguments, Console& console) {
     json.begin_array();
     for (const std::string& note : loaded.notes) json.value(note);
     json.end_array();
+    json.key("warnings");
+    json.begin_array();
+    for (const std::string& warning : loaded.warnings) json.value(warning);
+    json.end_array();
     json.key("error");
     if (wrong.empty()) {
       json.null();
@@ -92,6 +96,7 @@ int run_config_check(const ConfigCheckArguments& arguments, Console& console) {
     console.print_line(out);
   }
   if (!wrong.empty()) throw CommandError(exit_config, wrong);
+  for (const std::string& warning : loaded.warnings) console.say("warning: " + warning);
   for (const std::string& note : loaded.notes) console.say("note: " + note);
   console.say(file ? *file + " is good" : "no file: the built-in defaults hold");
   return exit_ok;

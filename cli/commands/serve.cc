@@ -103,6 +103,11 @@ void check_socket_path(const Options& options) {
                                       " bytes that are allowed; use a shorter or a relative path");
 }
 
+void log_notes(const LoadedOptions& loaded, const Log& log) {
+  for (const std::string& warning : loaded.warnings) log.warning(warning);
+  for (const std::string& note : loaded.notes) log.info("note: " + note);
+}
+
 class Daemon {
  public:
   Daemon(const ServeArguments& arguments, Options options, DaemonEvents& events, const Log& log,
@@ -233,7 +238,7 @@ class Daemon {
         throw CommandError(exit_no_input, "./postbag.toml is gone");
       }
       LoadedOptions loaded = load_command_options(arguments_);
-      for (const std::string& note : loaded.notes) log_.info("note: " + note);
+      log_notes(loaded, log_);
       for (const std::string& key : engine_.reload(prepared(loaded.options))) {
         log_.warning("reload: " + key + " changes only with a restart");
       }
@@ -267,10 +272,8 @@ class Daemon {
   // Gives the exit code. What failed and what is lost the engine has said.
   int report_end(const DrainReport& report) {
     std::string said = "stopped";
-    if (!report.error && events_.hurried()) {
-      said += " by a second signal";
-    } else if (!report.error && report.timed_out) {
-      said += " at the drain timeout";
+    if (!report.error && report.timed_out) {
+      said += events_.hurried() ? " by a second signal" : " at the drain timeout";
     }
     if (report.left > 0) said += "; " + std::to_string(report.left) + " hooks stay in the store";
     if (report.stored_failed > 0) {
@@ -308,7 +311,7 @@ int run_serve(const ServeArguments& arguments, Console& console) {
   // Before any thread, as threads inherit what it blocks.
   SignalWatch signals({SIGINT, SIGTERM, SIGHUP});
   Log log(loaded.options.log);
-  for (const std::string& note : loaded.notes) log.info("note: " + note);
+  log_notes(loaded, log);
   signals.start([&events](int number) { events.on_signal(number); });
   Daemon daemon(arguments, loaded.options, events, log, console);
   return daemon.run();

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "cli/commands/commands.h"
+#include "cli/daemon_answers.h"
 #include "cli/exit_codes.h"
 #include "cli/store_access.h"
 #include "cli/text/json_writer.h"
@@ -95,7 +96,13 @@ int run_store_backup(const StoreBackupArguments& arguments, Console& console) {
     request.method = "POST";
     request.path = "/v1/store/backup?path=" + query_escape(path);
     request.may_take_long = true;
-    expect_success(holder.daemon->send(request));
+    const ControlAnswer answer = holder.daemon->send(request);
+    if (!answer.ok()) {
+      const DaemonError error = parse_daemon_error(answer.body);
+      throw CommandError(
+          exit_code_of_daemon(error.code, answer.status),
+          "the daemon cannot copy the store to " + path + ": " + printable(error.message));
+    }
   } else if (const std::error_code error = holder.store->backup(arguments.file)) {
     throw CommandError(exit_code_of(error),
                        "cannot copy the store to " + arguments.file + ": " + error.message());

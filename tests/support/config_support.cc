@@ -49,6 +49,10 @@ std::vector<std::string> notes(const std::string& toml) {
   return parse_options(toml, "t.toml").notes;
 }
 
+std::vector<std::string> warnings(const std::string& toml) {
+  return parse_options(toml, "t.toml").warnings;
+}
+
 TempFile::TempFile(const std::string& text, mode_t mode) {
   static int count = 0;
   path_ = testing::TempDir() + "postbag_config_" + std::to_string(::getpid()) + "_" +

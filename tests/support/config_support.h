@@ -17,6 +17,7 @@ Options parse(const std::string& toml);
 std::string refusal(const std::string& toml);
 
 std::vector<std::string> notes(const std::string& toml);
+std::vector<std::string> warnings(const std::string& toml);
 
 // A file that lives as long as the test.
 class TempFile {

@@ -17,10 +17,11 @@ class ConfigError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// What `config check` and the start say of options that are good.
 struct LoadedOptions {
   Options options;
-  std::vector<std::string>
-      notes;  // for `config check` and the start: "waits without limit until 500 hooks are there"
+  std::vector<std::string> notes;     // "waits without limit until 500 hooks are there"
+  std::vector<std::string> warnings;  // open to strangers: intake without a token, secrets
 };
 
 // Reads a TOML file over the daemon's built-in defaults (durability fsync). Throws ConfigError; an
