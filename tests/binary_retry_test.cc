@@ -65,6 +65,24 @@ TEST_F(BinaryRetryTest, RetryStopsOnASignalWithAndWithoutADaemon) {
   }
 }
 
+// "skipped 1", and nothing of why.
+TEST_F(BinaryRetryTest, WhatIsSkippedIsExplained) {
+  write_config(no_retries);
+  Target target;
+  target.answer_with(500);
+  EXPECT_EQ(run({"send"}, hook(target.url(), "1")).exit_code, 1);
+  EXPECT_THAT(run({"retry-failed-hooks", "--dry-run"}).err, ::testing::EndsWith("would skip 0\n"));
+  write_file("strict.toml", "");
+  for (const bool is_dry_run : {true, false}) {
+    std::vector<std::string> command = {"retry-failed-hooks", "-c", "strict.toml"};
+    if (is_dry_run) command.push_back("--dry-run");
+    const ProcessResult result = run(command);
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_THAT(result.err, HasSubstr("skip"));
+    EXPECT_THAT(result.err, HasSubstr(" 1 ([network] forbids their targets by now"));
+  }
+}
+
 // It went on for hours, through all retries of what it had read.
 TEST_F(BinaryRetryTest, RetryStopsWhileItWaitsForRetries) {
   for (const bool with_daemon : {false, true}) {

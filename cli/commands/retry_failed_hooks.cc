@@ -129,12 +129,22 @@ RetryProgress retry_alone(std::unique_ptr<Store> store, Options options, RetryOp
   return result;
 }
 
+// Nobody asks why nothing was skipped.
+std::string said_skipped(std::uint64_t skipped) {
+  std::string said = std::to_string(skipped);
+  if (skipped > 0) {
+    said +=
+        " ([network] forbids their targets by now, or they are damaged; `failed list` has them)";
+  }
+  return said;
+}
+
 int report_plan(const RetryPlan& plan, bool as_json, Console& console) {
   if (as_json) console.print_line(plan_answer(plan).body);
   console.say("would send " + std::to_string(plan.hooks) + " hooks to " +
               std::to_string(plan.targets) + " targets in " + std::to_string(plan.requests) +
               " requests, " + std::to_string(plan.bytes) + " bytes; would skip " +
-              std::to_string(plan.skipped));
+              said_skipped(plan.skipped));
   return exit_ok;
 }
 
@@ -188,7 +198,7 @@ int run_retry(const RetryArguments& arguments, Console& console) {
     console.print_line(out);
   }
   console.say("delivered " + std::to_string(result.delivered) + ", failed again " +
-              std::to_string(result.failed) + ", skipped " + std::to_string(result.skipped) +
+              std::to_string(result.failed) + ", skipped " + said_skipped(result.skipped) +
               (signals.stopped() ? "; stopped early, the rest keeps its rows" : ""));
   return result.failed == 0 ? exit_ok : exit_hooks_failed;
 }
