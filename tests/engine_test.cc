@@ -494,6 +494,21 @@ TEST(EngineReload, HoldsForWhatIsCutLater) {
   EXPECT_THROW(engine->reload(options), std::invalid_argument);
 }
 
+// Review B2: it was counted as failed and still as pending, until its shard heard of its row.
+TEST(EngineStatus, AHookIsNeverFailedAndPendingAtOnce) {
+  Options options = loopback_options();
+  options.defaults.batch.size = 1;
+  const auto engine = make_engine(options);
+  const std::string url = refusing_url();
+  for (std::uint64_t given = 1; given <= 60; ++given) {
+    ASSERT_TRUE(engine->submit(url, "1").ok());
+    EngineStatus status;
+    ASSERT_TRUE(eventually([&] { return (status = engine->status()).failed == given; }));
+    ASSERT_EQ(status.pending, 0u) << given;
+    ASSERT_EQ(status.given_up, given);
+  }
+}
+
 // Review C13: it was a segmentation fault.
 TEST(EngineStart, AnEngineWithoutAStoreIsRefused) {
   EXPECT_THROW(Engine(loopback_options(), nullptr), std::invalid_argument);

@@ -128,6 +128,12 @@ void Engine::Impl::hooks_left(std::uint64_t hooks) {
   pending_.fetch_sub(hooks);
 }
 
+std::unique_lock<std::mutex> Engine::Impl::rows_told(std::uint64_t rows) {
+  std::unique_lock lock(outcomes_mutex_);
+  rows_told_ += rows;
+  return lock;
+}
+
 void Engine::Impl::listeners_told() {
   if (pending_.load() == 0) notify();
 }

@@ -269,6 +269,7 @@ EngineStatus Engine::Impl::status() const {
   const TimePoint now = steady_now();
   std::uint64_t accepted = 0;
   std::uint64_t delivered = 0;
+  std::unique_lock lock(outcomes_mutex_);
   for (const auto& shard : shards_) {
     const ShardStats& stats = shard->stats();
     status.accepted += stats.accepted;
@@ -295,9 +296,11 @@ EngineStatus Engine::Impl::status() const {
   const double seconds = std::clamp(uptime, 1.0, double{RateMeter::window_seconds});
   status.accepted_per_second = static_cast<double>(accepted) / seconds;
   status.delivered_per_second = static_cast<double>(delivered) / seconds;
-  const StoreStats store = store_thread_->stats();
   status.pending = pending_.load();
-  status.failed = store.failed_hooks;
+  const std::uint64_t rows_told = rows_told_;
+  lock.unlock();
+  const auto [store, rows_added] = store_thread_->stats_and_rows();
+  status.failed = store.failed_hooks - std::min(store.failed_hooks, rows_added - rows_told);
   status.retention_purged = store_thread_->retention_purged();
   status.store_bytes = store.used_bytes;
   status.store_limit = options_.store.max_bytes;

@@ -53,6 +53,7 @@ class Engine::Impl : public ShardHost {
 
   // ShardHost
   void hooks_left(std::uint64_t hooks) override;
+  std::unique_lock<std::mutex> rows_told(std::uint64_t rows) override;
   void listeners_told() override;
   void memory_released(std::uint64_t reserved) override { reserved_bytes_.fetch_sub(reserved); }
   void shard_settled() override { notify(); }
@@ -176,6 +177,10 @@ class Engine::Impl : public ShardHost {
   std::atomic<std::uint64_t> reserved_bytes_{0};  // handed over, not in a bag yet
   std::atomic<TimePoint> room_asked_{TimePoint::min()}, cut_early_said_{TimePoint::min()};
   std::atomic<std::uint64_t> cut_early_{0};  // bags, not said yet
+  // A failed hook is counted in the store before its shard hears of it. So that it is pending until
+  // then, and is never seen twice.
+  mutable std::mutex outcomes_mutex_;
+  std::uint64_t rows_told_ = 0;
   std::atomic<std::uint64_t> pending_{0};
   std::atomic<std::uint64_t> duplicates_{0}, refused_{0};
   // When a failed hook was last dropped, or may have been: of those taken before, one that is

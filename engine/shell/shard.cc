@@ -12,6 +12,7 @@
 #include "engine/pure/wire.h"
 #include "engine/shell/clock.h"
 #include "engine/shell/log_text.h"
+#include "engine/shell/store_group.h"
 
 namespace postbag {
 namespace {
@@ -200,7 +201,10 @@ void Shard::on_wake() {
   const Now now = clock_now();
   std::optional<HeldWakes> held(std::in_place);  // many calls may be answered
   std::uint64_t reserved_bytes = 0;
-  for (auto& answer : taken_.answers) core_.part_done(*answer, now);
+  for (auto& answer : taken_.answers) {
+    if (answer->error == Errc::ok && !answer->fails_left) failed_rows_ += failed_rows(*answer);
+    core_.part_done(*answer, now);
+  }
   for (auto& command : taken_.recovered) command(core_, now);
   if (release != Release::none) end_recovery(release);
   std::shared_ptr<void> keep;
@@ -359,6 +363,8 @@ void Shard::arm_timer() {
 
 void Shard::publish(const Now& now) {
   const CoreCounters& counters = core_.counters();
+  std::unique_lock<std::mutex> lock;
+  if (failed_rows_ > 0) lock = host_.rows_told(std::exchange(failed_rows_, 0));
   raise(stats_.accepted, counters.accepted);
   raise(stats_.refused, counters.refused);
   raise(stats_.delivered, counters.delivered);

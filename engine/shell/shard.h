@@ -56,7 +56,10 @@ class RateMeter {
 class ShardHost {
  public:
   virtual ~ShardHost() = default;
-  virtual void hooks_left(std::uint64_t hooks) = 0;          // no longer pending
+  virtual void hooks_left(std::uint64_t hooks) = 0;  // no longer pending
+  // Of so many the failed rows are stored. Until the lock goes nobody sees them, nor what else the
+  // shard publishes.
+  virtual std::unique_lock<std::mutex> rows_told(std::uint64_t rows) = 0;
   virtual void listeners_told() = 0;                         // of hooks that left
   virtual void memory_released(std::uint64_t reserved) = 0;  // of a parcel that is in its bags now
   // Bytes that a shard should drop of what the store has: max_memory is near. 0: none.
@@ -183,6 +186,7 @@ class Shard : public AttemptSink, public Wakeable {
   std::vector<InFlight*> free_slots_;
   std::vector<InFlight*> starting_;  // scratch
   CoreCounters published_;
+  std::uint64_t failed_rows_ = 0;  // stored, not published yet
   ShardStats stats_;
   RateMeter rates_;
   std::thread thread_;

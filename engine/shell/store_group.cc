@@ -99,4 +99,14 @@ void add_to_group(const StorePart& part, PartHalf half, std::uint16_t store_tag,
   }
 }
 
+std::uint64_t failed_rows(const StorePart& part) {
+  std::uint64_t rows = 0;
+  for (const StorePart::Fail& fail : part.fail) {
+    const Batch& batch = *fail.batch;
+    if (batch.bag->is_retry()) continue;  // each has its row
+    rows += batch.hooks - (batch.taken_over && !batch.corrupt ? batch.taken_over->size() : 0);
+  }
+  return rows;
+}
+
 }  // namespace postbag

@@ -24,4 +24,8 @@ enum class PartHalf { appends, rest, rest_without_fails };
 void add_to_group(const StorePart& part, PartHalf half, std::uint16_t store_tag, StoreGroup& group,
                   StoreGroupMemory& memory);
 
+// How many failed rows there are more, once the store has what this part fails. Any thread, while
+// the part's `uses` hold its batches.
+std::uint64_t failed_rows(const StorePart& part);
+
 }  // namespace postbag

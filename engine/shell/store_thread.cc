@@ -132,6 +132,11 @@ StoreStats StoreThread::stats() const {
   return stats_;
 }
 
+std::pair<StoreStats, std::uint64_t> StoreThread::stats_and_rows() const {
+  const std::lock_guard lock(stats_mutex_);
+  return {stats_, rows_added_};
+}
+
 bool StoreThread::take_work(Work& work) {
   std::unique_lock lock(mutex_);
   const auto slice_is_due = [&] { return !slices_.empty() && (stop_ || clock_() >= next_slice_); };
@@ -300,17 +305,29 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
   }
   note_error(append_error);
   note_error(error);
+  const std::uint64_t rows_added = write_answers(parts, append_error, error, fails_left);
   // Whoever learns that a hook failed finds it counted.
-  if (!group.fail.empty() || !group.delete_failed.empty()) refresh_stats();
+  if (rows_added > 0 || !group.fail.empty() || !group.delete_failed.empty()) {
+    refresh_stats(rows_added);
+  }
+  answers_.push(parts, std::exchange(awaits_sync_, false));
+  last_group_ = clock_();
+}
+
+// Returns how many failed rows there are more.
+std::uint64_t StoreThread::write_answers(const std::vector<std::unique_ptr<StorePart>>& parts,
+                                         std::error_code append_error, std::error_code error,
+                                         bool fails_left) {
+  std::uint64_t rows_added = 0;
   for (const auto& part : parts) {
     if (part->append_error == Errc::ok) part->append_error = to_errc(append_error);
     const bool has_hooks = !part->append.empty() || !part->calls.empty();
     if (part->append_error != Errc::ok && has_hooks) poisoned_epoch_[part->shard] = part->epoch;
     part->error = to_errc(error);
-    part->fails_left = fails_left && has_fails(part);
+    part->fails_left = fails_left && !part->fail.empty();
+    if (!error && !part->fails_left) rows_added += failed_rows(*part);
   }
-  answers_.push(parts, std::exchange(awaits_sync_, false));
-  last_group_ = clock_();
+  return rows_added;
 }
 
 std::error_code StoreThread::commit_group(StoreGroup& group, bool wants_sync) {
@@ -420,10 +437,11 @@ void StoreThread::note_room(bool is_low, bool short_of_memory) {
   }
 }
 
-void StoreThread::refresh_stats() {
+void StoreThread::refresh_stats(std::uint64_t rows_added) {
   const StoreStats fresh = store_.stats();
   const std::lock_guard lock(stats_mutex_);
   stats_ = fresh;
+  rows_added_ += rows_added;
 }
 
 void StoreThread::note_error(std::error_code error) noexcept {

@@ -71,8 +71,11 @@ class StoreThread {
   ChunkNumber take_numbers(std::uint64_t count);
 
   StoreStats stats() const;
+  // With how many of its failed rows were added by parts since the start, their answers not yet
+  // taken by their shards included.
+  std::pair<StoreStats, std::uint64_t> stats_and_rows() const;
   // On this thread, by a job that changed what they say and whose end somebody waits for.
-  void refresh_stats();
+  void refresh_stats(std::uint64_t rows_added = 0);
   // Found full lately. After a pause it says no again, so that a call finds out whether there is
   // room: nothing else would while nothing is written.
   bool disk_is_low() const;
@@ -100,6 +103,8 @@ class StoreThread {
   void commit_or_refuse(std::vector<std::unique_ptr<StorePart>>& parts) noexcept;
   void commit(std::vector<std::unique_ptr<StorePart>>& parts);
   void refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts);
+  std::uint64_t write_answers(const std::vector<std::unique_ptr<StorePart>>& parts,
+                              std::error_code append_error, std::error_code error, bool fails_left);
   std::error_code commit_group(StoreGroup& group, bool wants_sync);
   CommitLevel sync_level() const;
   void housekeeping(bool is_busy);
@@ -146,6 +151,7 @@ class StoreThread {
 
   mutable std::mutex stats_mutex_;
   StoreStats stats_;
+  std::uint64_t rows_added_ = 0;
   std::atomic<TimePoint> disk_low_until_{TimePoint::min()};
   std::atomic<bool> failed_ = false;
   PartAnswers answers_;
