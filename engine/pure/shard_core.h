@@ -120,7 +120,8 @@ class ShardCore {
     // Of the bodies that were read from the store and are on the wire, or on their way back there.
     // One batch is read all the same.
     std::uint64_t read_bytes_max = 64 << 20;
-    // Of payload memory that is free at the moment.
+    // Of payload memory that is free at the moment: no number counts it, so it is small beside
+    // max_memory.
     std::size_t kept_bytes_max = std::size_t{16} << 20;
   };
   ShardCore(const Config& config, std::shared_ptr<const PolicyTable> policies);

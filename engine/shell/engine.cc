@@ -78,7 +78,7 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
     config.random_seed = seed();
     config.read_bytes_max = options_.engine.max_memory / 4 / count;
     config.kept_bytes_max =
-        std::max<std::size_t>(config.kept_bytes_max, options_.engine.max_memory / 8 / count);
+        std::min<std::size_t>(config.kept_bytes_max, options_.engine.max_memory / 8 / count);
     const std::size_t max_connections = config.max_connections;
     shards_.push_back(std::make_unique<Shard>(
         config, policies(), *this,

@@ -75,6 +75,7 @@ class Transport {
   virtual TimePoint next_deadline() const = 0;
   virtual void on_deadline(TimePoint now) = 0;
 
+  // Asked in every turn of a shard: costs the same however many connections there are.
   virtual TransportStats stats() const = 0;
 };
 

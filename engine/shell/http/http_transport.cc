@@ -133,6 +133,7 @@ bool HttpTransport::place(Attempt& attempt) {
       }
       pool.idle.pop_back();
       connection.idle_link.unlink();
+      --counters.connections_idle;
       ++counters.reused;
       connection.send(attempt);
       return true;
@@ -166,12 +167,14 @@ void HttpTransport::open_connection(Attempt& attempt) {
 void HttpTransport::became_idle(Connection& connection) {
   connection.pool().idle.push_back(&connection);
   idle_order_.push_back(connection);
+  ++counters.connections_idle;
 }
 
 void HttpTransport::closed(Connection& connection) {
   Pool& pool = connection.pool();
   if (connection.idle_link.is_linked()) {
     connection.idle_link.unlink();
+    --counters.connections_idle;
     pool.idle.erase(std::find(pool.idle.begin(), pool.idle.end(), &connection));
   }
   if (connection.lookup != 0) lookups_.erase(connection.lookup);
@@ -298,8 +301,6 @@ void HttpTransport::on_deadline(TimePoint at) {
 TransportStats HttpTransport::stats() const {
   TransportStats stats = counters;
   stats.connections_open = connections_.size();
-  stats.connections_idle =
-      static_cast<std::uint64_t>(std::distance(idle_order_.begin(), idle_order_.end()));
   return stats;
 }
 
