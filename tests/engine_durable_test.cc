@@ -14,8 +14,10 @@
 namespace postbag::test {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::StartsWith;
 
 class EngineDurable : public testing::TestWithParam<Durability> {
  protected:
@@ -27,7 +29,7 @@ class EngineDurable : public testing::TestWithParam<Durability> {
   void start() {
     SqliteStoreOptions store;
     store.path = options.store.path;
-    engine = std::make_unique<Engine>(options, open_sqlite_store(store));
+    engine = std::make_unique<Engine>(options, open_sqlite_store(store), logger);
   }
   void restart() {
     engine.reset();
@@ -41,6 +43,8 @@ class EngineDurable : public testing::TestWithParam<Durability> {
 
   TempDirectory directory;
   Options options = loopback_options();
+  Logger logger;
+  LoggedLines lines{logger, LogLevel::warning};
   std::unique_ptr<Engine> engine;
 };
 
@@ -340,6 +344,7 @@ TEST_P(EngineDurable, ADamagedNumberOfHooksIsOneFailedRow) {
   receiver.release();
   EXPECT_EQ(restart_and_recover(), 3u);
   EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_THAT(lines.all(), Contains(StartsWith("1 hooks of the store cannot be sent")));
   auto arrived = hooks_by_path(receiver);
   EXPECT_THAT(arrived["/1"], ElementsAre("1"));
   EXPECT_THAT(arrived["/3"], ElementsAre("3"));

@@ -49,5 +49,33 @@ TEST_F(EngineLog, EachAttemptIsSaidAtDebugAndWhatIsGivenUpAsAWarning) {
                                        StartsWith("given up: ")));
 }
 
+// It was called an attempt that failed, with more to come.
+TEST_F(EngineLog, WhatAStoppedRetryRunGivesUpIsSaid) {
+  FaultReceiver receiver(replying([](const FaultRequest& request) {
+    return request.index < 2 ? FaultReply::status(503)
+                             : FaultReply::hang().then(FaultReply::status(503));
+  }));
+  options.defaults.batch.size = 1;
+  options.defaults.retry.retries = 0;
+  LoggedLines lines(logger, LogLevel::warning);
+  Engine engine(options, make_memory_store(), logger);
+  ASSERT_TRUE(engine.submit(hooks_to(receiver.url(), {"1", "2"})).ok());
+  ASSERT_TRUE(engine.wait_idle(patience));
+  options.defaults.retry.retries = 5;
+  engine.reload(options);
+  std::stop_source stop;
+  RetryOptions retry;
+  retry.stop = stop.get_token();
+  auto run = std::async(std::launch::async, [&] { return engine.retry_failed(retry); });
+  ASSERT_TRUE(receiver.wait_for_requests(3));
+  ASSERT_TRUE(eventually([&] { return engine.status().batches_held == 2; }));
+  stop.request_stop();
+  EXPECT_TRUE(eventually([&] { return engine.status().batches_held == 1; }));
+  receiver.release();
+  EXPECT_EQ(run.get().failed, 1u);
+  EXPECT_THAT(lines.all(), ElementsAre(StartsWith("given up: "), StartsWith("given up: "),
+                                       StartsWith("given up: ")));
+}
+
 }  // namespace
 }  // namespace postbag::test

@@ -100,7 +100,8 @@ struct CoreCounters {
   std::uint64_t left = 0;  // hooks that got their outcome or were refused: no longer pending
   std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
   std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_order = 0;
-  std::uint64_t shed = 0;  // hooks dropped from memory, kept in the store
+  std::uint64_t shed = 0;        // hooks dropped from memory, kept in the store
+  std::uint64_t unsendable = 0;  // hooks given up unsent: damaged, or their target is no URL
 };
 
 // One shard's state machine: hooks, bags, cutting, the order of sending, retries, settling. Pure:
@@ -210,6 +211,8 @@ class ShardCore {
   const std::shared_ptr<const Destination>& destination(Batch& batch);
   HookId batch_id(const Batch& batch) const;
   std::uint32_t retries_of(const Batch& batch) const;
+  // What attempt_done() will do with a batch whose attempt failed.
+  bool gives_up(const Batch& batch, const AttemptResult& failed) const;
 
   // --- Looking
   std::uint32_t shard() const { return config_.shard; }

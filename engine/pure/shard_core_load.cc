@@ -111,6 +111,7 @@ void ShardCore::take_loaded(Batch& batch, std::error_code error, std::span<const
   AttemptResult result;
   result.reason = sound ? Reason::url_syntax : Reason::corrupt_payload;
   result.final = true;
+  counters_.unsendable += batch.hooks;
   attempt_done(batch, std::move(result), now);
 }
 

@@ -173,6 +173,12 @@ void ShardCore::start(Batch& batch) {
   }
 }
 
+bool ShardCore::gives_up(const Batch& batch, const AttemptResult& failed) const {
+  const bool is_last = batch.bag->is_stopped && failed.counted;
+  const std::uint32_t attempts = batch.attempts - (failed.counted ? 0 : 1);
+  return is_last || failed.final || attempts_used_up(retries_of(batch), attempts);
+}
+
 void ShardCore::attempt_done(Batch& batch, AttemptResult&& result, const Now& now) {
   check(batch.state == BatchState::in_flight);
   unuse(batch);
@@ -188,9 +194,9 @@ void ShardCore::attempt_done(Batch& batch, AttemptResult&& result, const Now& no
     counters_.attempts_failed += 1;
     batch.last_reason = result.reason;
     batch.last_status = static_cast<std::int16_t>(result.status);
+    const bool is_last = gives_up(batch, result);
     if (!result.counted) batch.attempts -= 1;
-    const bool is_last = batch.bag->is_stopped && result.counted;
-    if (is_last || result.final || attempts_used_up(retries_of(batch), batch.attempts)) {
+    if (is_last) {
       give_up(batch, std::move(result), now.wall_ms);
     } else if (batch.bag->is_stopped) {
       give_rows_back(batch);

@@ -168,6 +168,7 @@ void Engine::Impl::on_fatal(std::function<void(std::error_code)> handler) {
 }
 
 std::vector<std::string> Engine::Impl::reload(Options options) {
+  const std::lock_guard reloading(reload_mutex_);
   std::vector<std::string> restart;
   std::shared_ptr<const PolicyTable> table;
   bool dropped = false;

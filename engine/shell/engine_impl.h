@@ -159,6 +159,7 @@ class Engine::Impl : public ShardHost {
                                            std::optional<BatchNumber> batch);
 
   Options options_;  // what does not change at a reload
+  std::mutex reload_mutex_;  // one after the other: shards and options are of the same
   mutable std::mutex options_mutex_;
   Logger logger_;
   std::unique_ptr<Store> store_;

@@ -336,7 +336,7 @@ void Shard::log_outcome(const Batch& batch, const AttemptResult& result, TimePoi
   }
   const bool is_new = result.reason != Reason::shutdown && target.health.failed(now_s);
   const std::uint32_t retries = core_.retries_of(batch);
-  const bool gives_up = result.final || (result.counted && batch.attempts > retries);
+  const bool gives_up = core_.gives_up(batch, result);
   const LogLevel level = gives_up || is_new ? LogLevel::warning : LogLevel::debug;
   if (!logger_.enabled(level)) return;
   std::string line = gives_up ? "given up: " : is_new ? "fails: " : "attempt failed: ";
@@ -386,6 +386,11 @@ void Shard::publish(const Now& now) {
   raise(stats_.connections, transport_->stats().connections_open);
   rates_.add(now.steady, counters.accepted - published_.accepted,
              counters.delivered - published_.delivered);
+  if (const std::uint64_t hooks = counters.unsendable - published_.unsendable; hooks > 0) {
+    logger_.log(LogLevel::warning, std::to_string(hooks) +
+                                       " hooks of the store cannot be sent, as they are damaged or "
+                                       "their target is no URL: given up");
+  }
   const std::uint64_t left = counters.left - published_.left;
   published_ = counters;
   if (left == 0 && !core_.has_to_tell()) return;
