@@ -331,11 +331,24 @@ TEST_F(IntakeTest, WaitTakesOverWhatFails) {
   backend_.release_all();
   const Response response = client.read_response();
   EXPECT_EQ(response.status, 502);
-  EXPECT_THAT(response.body, StartsWith(R"({"error":{"code":"not_delivered",)"));
+  EXPECT_THAT(response.body,
+              StartsWith(R"({"error":{"code":"not_delivered","message":"1 of 2 hooks could not be )"
+                         R"(delivered; they are not kept, but for ids that another call relies)"));
   EXPECT_THAT(response.body,
               HasSubstr(R"("outcomes":[{"id":"a","state":"delivered","reason":"","status":200},)"
                         R"({"id":"b","state":"failed","reason":"status_503","status":503}])"));
   EXPECT_FALSE(listener->hook_done(1, {false, Reason::status, 503}));
+}
+
+// Only a hook with an id can be another call's too.
+TEST_F(IntakeTest, WaitSaysThatAHookWithoutAnIdIsNotKept) {
+  start();
+  IntakeClient client = connect();
+  client.send(post("/v1/hooks?wait=delivered", R"({"target":"t","data":1})"));
+  backend_.wait_for_calls(1);
+  EXPECT_TRUE(backend_.listener()->hook_done(0, {false, Reason::status, 503}));
+  backend_.listener()->hook_settled(0);
+  EXPECT_THAT(client.read_response().body, HasSubstr(R"(delivered; they are not kept"})"));
 }
 
 // "Not kept" was said before the store had let go of it.

@@ -215,13 +215,33 @@ Answer accepted_answer(const SubmitResult& result, std::span<const std::string_v
   return answer;
 }
 
+namespace {
+
+bool has_failed(const WaitedHook& hook) {
+  return hook.known && !hook.outcome.delivered;
+}
+
+// Of an id another call may have brought the hook, or have been told that it is accepted: then it
+// stays as a failed row.
+const char* what_becomes_of_failed(std::span<const std::string_view> own_ids,
+                                   std::span<const WaitedHook> hooks) {
+  for (std::size_t i = 0; i < hooks.size(); ++i) {
+    if (has_failed(hooks[i]) && i < own_ids.size() && !own_ids[i].empty()) {
+      return "they are not kept, but for ids that another call relies on";
+    }
+  }
+  return "they are not kept";
+}
+
+}  // namespace
+
 Answer waited_answer(const SubmitResult& result, std::span<const std::string_view> own_ids,
                      Durability durability, std::span<const WaitedHook> hooks) {
   std::size_t known = 0;
   std::size_t failed = 0;
   for (const WaitedHook& hook : hooks) {
     known += hook.known ? 1 : 0;
-    failed += hook.known && !hook.outcome.delivered ? 1 : 0;
+    failed += has_failed(hook) ? 1 : 0;
   }
   Answer answer;
   answer.status = known < hooks.size() ? 504 : failed > 0 ? 502 : 200;
@@ -238,7 +258,8 @@ Answer waited_answer(const SubmitResult& result, std::span<const std::string_vie
     if (answer.status == 502) {
       error = {502,
                "not_delivered",
-               std::to_string(failed) + of_all + "could not be delivered; they are not kept",
+               std::to_string(failed) + of_all + "could not be delivered; " +
+                   what_becomes_of_failed(own_ids, hooks),
                {}};
     }
     answer.error = error.code;
