@@ -10,6 +10,7 @@
 #include "postbag/error.h"
 #include "postbag/sqlite_store.h"
 #include "store/sqlite_schema.h"
+#include "store/store_file.h"
 
 namespace postbag {
 namespace {
@@ -26,16 +27,13 @@ std::error_code DatabaseCopy::begin(SQLite::Database& from, const std::string& p
   } catch (const StoreError& error) {
     return error.code();
   }
-  if (create_store_file(path)) return Errc::store_cannot_create;
-  std::unique_ptr<DatabaseCopy> made;
-  try {
-    made.reset(new DatabaseCopy(path));
-  } catch (const std::bad_alloc&) {
-    unlink(path.c_str());
-    throw;
-  }
+  if (access(path.c_str(), F_OK) == 0) return Errc::store_cannot_create;
+  std::unique_ptr<DatabaseCopy> made(new DatabaseCopy(path));
   const std::error_code error = made->guarded([&]() -> std::error_code {
-    SQLite::Database& to = made->copy_.emplace(path, SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX);
+    made->is_there_ = !create_store_file(made->part_);
+    if (!made->is_there_) return Errc::store_cannot_create;
+    SQLite::Database& to =
+        made->copy_.emplace(made->part_, SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX);
     to.exec("PRAGMA locking_mode = EXCLUSIVE");  // no shared memory file beside it
     // Half a copy is worth nothing, so it needs no journal; sync() is not on this thread.
     to.exec("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF");
@@ -47,13 +45,13 @@ std::error_code DatabaseCopy::begin(SQLite::Database& from, const std::string& p
 }
 
 DatabaseCopy::~DatabaseCopy() {
-  if (!kept_) abandon();
+  abandon();
 }
 
 void DatabaseCopy::abandon() {
   backup_.reset();
   copy_.reset();
-  if (std::exchange(is_there_, false)) unlink(path_.c_str());
+  if (std::exchange(is_there_, false)) unlink(part_.c_str());
 }
 
 std::error_code DatabaseCopy::guarded(const std::function<std::error_code()>& work) {
@@ -99,9 +97,16 @@ std::error_code DatabaseCopy::sync() {
         file->pMethods->xSync(file, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
       return Errc::store_io;
     }
-    kept_ = true;
-    return {};
+    copy_.reset();  // takes its log with it, by the old name
+    const std::error_code error = name_store_file(part_, path_);
+    is_there_ = bool(error);
+    if (!error) return {};
+    return error == std::errc::file_exists ? Errc::store_cannot_create : Errc::store_io;
   });
+}
+
+std::string part_path(const std::string& path) {
+  return path + ".part";
 }
 
 std::error_code copy_database(SQLite::Database& from, const std::string& path) {

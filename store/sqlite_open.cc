@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <new>
 #include <utility>
 
@@ -16,6 +15,7 @@
 #include "store/sqlite_backup.h"
 #include "store/sqlite_schema.h"
 #include "store/sqlite_statement.h"
+#include "store/store_file.h"
 #include "store/witness.h"
 
 namespace postbag {
@@ -154,7 +154,9 @@ void copy_before_migration(SQLite::Database& db, const std::string& path) {
   const auto newest = static_cast<std::int64_t>(schema_migrations().size());
   if (version == 0 || version >= newest) return;
   const std::string copy = path + ".before-v" + std::to_string(newest);
-  unlink(copy.c_str());  // of an attempt that did not get to the migration
+  // Of an attempt that did not get to the migration.
+  unlink(copy.c_str());
+  unlink(part_path(copy).c_str());
   if (const std::error_code error = copy_database(db, copy)) {
     throw StoreError(Errc::store_io, "store " + path + ": has to be brought to schema " +
                                          std::to_string(newest) + ", and the copy " + copy +
@@ -166,12 +168,7 @@ void create_file(const std::string& path) {
   const std::error_code error = create_store_file(path);
   if (!error) {
     // Else a power loss could take the name of the store and leave that of its witness.
-    const std::filesystem::path parent = std::filesystem::path(path).parent_path();
-    const int directory = open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY);
-    if (directory >= 0) {
-      fsync(directory);
-      close(directory);
-    }
+    sync_folder_of(path);
     return;
   }
   if (error == std::errc::file_exists) return;

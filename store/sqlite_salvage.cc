@@ -10,6 +10,7 @@
 #include "store/row_checksum.h"
 #include "store/sqlite_schema.h"
 #include "store/sqlite_store_impl.h"
+#include "store/store_file.h"
 
 namespace postbag {
 namespace {

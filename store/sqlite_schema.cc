@@ -219,11 +219,6 @@ void check_store_path(const std::string& path) {
   }
 }
 
-std::error_code create_store_file(const std::string& path) {
-  if (mknod(path.c_str(), S_IFREG | S_IRUSR | S_IWUSR, 0) == 0) return {};
-  return {errno, std::generic_category()};
-}
-
 SQLite::Database open_database(const std::string& path, OpenFor purpose) {
   try {
     // No mutex: one thread at a time is the contract of Store.

@@ -36,11 +36,6 @@ void refuse_newer_schema(SQLite::Database& db, const std::string& path);
 // Refuses paths that SQLite takes for something else than the name of a file. Throws StoreError.
 void check_store_path(const std::string& path);
 
-// Makes an empty file, mode 0600. It is made without opening it: closing a descriptor of a store
-// that this process has open would drop SQLite's locks. Errc::ok, or why not; an existing file is
-// file_exists.
-std::error_code create_store_file(const std::string& path);
-
 // Opens an existing file exclusively and refuses what is not a Postbag store. `writing` takes an
 // empty file, too (a new store); prepare_for_writing() comes next. `reading` leaves the file and
 // its log as they are, also at close. Throws StoreError.

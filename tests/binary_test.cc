@@ -274,6 +274,10 @@ TEST_F(BinaryTest, OneProcessHoldsTheStore) {
   write_file("copy.toml", "[store]\npath = \"copy.db\"\n");
   EXPECT_EQ(run({"store", "check", "-c", "copy.toml"}).exit_code, 0);
   EXPECT_EQ(run({"store", "backup", "copy2.db"}).exit_code, 0);
+  write_file("copy3.db.part", "of one that was killed");
+  const ProcessResult beside_a_part = run({"store", "backup", "copy3.db"});
+  EXPECT_EQ(beside_a_part.exit_code, 73);
+  EXPECT_THAT(beside_a_part.err, HasSubstr("copy3.db.part is there already"));
 }
 
 TEST_F(BinaryTest, AnotherOpenerWithoutASocketIsBusy) {

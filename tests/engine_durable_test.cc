@@ -35,6 +35,16 @@ class EngineDurable : public testing::TestWithParam<Durability> {
     engine.reset();
     start();
   }
+  // Again, over a store that does as it is told.
+  std::shared_ptr<StoreControl> restart_with_control() {
+    const auto control = std::make_shared<StoreControl>();
+    SqliteStoreOptions store;
+    store.path = options.store.path;
+    engine.reset();
+    engine = std::make_unique<Engine>(
+        options, std::make_unique<FailingStore>(open_sqlite_store(store), control));
+    return control;
+  }
   // Of one that was not drained.
   std::uint64_t restart_and_recover() {
     restart();
@@ -474,12 +484,7 @@ TEST_P(EngineDurable, AFailureForgetsNoIdThatAnotherCallHas) {
 
 // One slice of the store's thread was all of it, and nothing was accepted before its end.
 TEST_P(EngineDurable, AcceptsBetweenTheSlicesOfABackup) {
-  const auto control = std::make_shared<StoreControl>();
-  SqliteStoreOptions store;
-  store.path = options.store.path;
-  engine.reset();
-  engine = std::make_unique<Engine>(
-      options, std::make_unique<FailingStore>(open_sqlite_store(store), control));
+  const auto control = restart_with_control();
   FaultReceiver receiver;
   EXPECT_TRUE(engine->submit(receiver.url(), "1").ok());
   control->hold_backup();
@@ -498,22 +503,36 @@ TEST_P(EngineDurable, AcceptsBetweenTheSlicesOfABackup) {
 
 // A stop waited for all of it, and a kill left half a file of the wanted name.
 TEST_P(EngineDurable, AStopEndsABackup) {
-  const auto control = std::make_shared<StoreControl>();
-  SqliteStoreOptions store;
-  store.path = options.store.path;
-  engine.reset();
-  engine = std::make_unique<Engine>(
-      options, std::make_unique<FailingStore>(open_sqlite_store(store), control));
+  const auto control = restart_with_control();
   control->hold_backup();
   auto backup =
       std::async(std::launch::async, [&] { return engine->backup(directory.file("copy.db")); });
   ASSERT_TRUE(control->wait_backup_step());
-  EXPECT_TRUE(std::filesystem::exists(directory.file("copy.db")));
+  EXPECT_TRUE(std::filesystem::exists(directory.file("copy.db.part")));
+  EXPECT_FALSE(std::filesystem::exists(directory.file("copy.db")));
   EXPECT_FALSE(engine->drain(patience).timed_out);
   EXPECT_EQ(backup.wait_for(patience), std::future_status::ready);
   control->release_backup();
   EXPECT_EQ(backup.get(), Errc::stopping);
   EXPECT_FALSE(std::filesystem::exists(directory.file("copy.db")));
+  EXPECT_FALSE(std::filesystem::exists(directory.file("copy.db.part")));
+}
+
+// Of a client that is gone: it went on for nobody.
+TEST_P(EngineDurable, WhoeverAskedForABackupCanEndIt) {
+  const auto control = restart_with_control();
+  control->hold_backup();
+  std::stop_source gone;
+  auto backup = std::async(std::launch::async, [&] {
+    return engine->backup(directory.file("copy.db"), gone.get_token());
+  });
+  ASSERT_TRUE(control->wait_backup_step());
+  gone.request_stop();
+  EXPECT_EQ(backup.wait_for(patience), std::future_status::ready);
+  control->release_backup();
+  EXPECT_EQ(backup.get(), Errc::stopping);
+  EXPECT_FALSE(std::filesystem::exists(directory.file("copy.db.part")));
+  EXPECT_FALSE(engine->backup(directory.file("copy.db")));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EngineDurable, testing::Values(Durability::fsync, Durability::os),

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "store/sqlite_schema.h"
+#include "store/store_file.h"
 #include "tests/crash/disk_log.h"
 #include "tests/crash/fault_vfs.h"
 #include "tests/support/temp_directory.h"

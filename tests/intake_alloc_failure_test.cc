@@ -97,7 +97,7 @@ class MailboxBackend : public IntakeBackend {
   }
   std::uint64_t flush(std::optional<std::string_view>) override { return 0; }
   CancelResult cancel(std::string_view) override { return {}; }
-  std::error_code backup(const std::string&) override { return {}; }
+  std::error_code backup(const std::string&, const std::stop_token&) override { return {}; }
 
  private:
   void run() {

@@ -5,6 +5,7 @@
 
 #include "postbag/outcome.h"
 #include "tests/support/intake_fixture.h"
+#include "tests/support/temp_directory.h"
 
 namespace postbag {
 namespace {
@@ -370,6 +371,21 @@ TEST_F(IntakeTest, RetryStopsWhenTheClientGoesAway) {
     }
     EXPECT_TRUE(backend_.wait_for_retry_end());
   }
+}
+
+// It went on for nobody, and held a worker.
+TEST_F(IntakeTest, ABackupEndsWhenTheClientGoesAway) {
+  test::TempDirectory directory;
+  options_.unix_socket = directory.file("sock");
+  start();
+  backend_.hold_backup();
+  {
+    IntakeClient client(options_.unix_socket);
+    client.send(request("POST", "/v1/store/backup?path=/backup.db"));
+    backend_.wait_for_backup();
+  }
+  EXPECT_TRUE(backend_.wait_for_backup_stop());
+  backend_.release_all();
 }
 
 TEST_F(IntakeTest, BlockingCallsDoNotBlockIntake) {

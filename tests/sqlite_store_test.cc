@@ -18,6 +18,7 @@
 #include "postbag/error.h"
 #include "store/crc32c.h"
 #include "store/sqlite_schema.h"
+#include "store/store_file.h"
 #include "tests/support/file_size_limit.h"
 #include "tests/support/store_groups.h"
 #include "tests/support/temp_directory.h"
@@ -623,10 +624,37 @@ TEST_F(SqliteStoreTest, LeavesNothingOfABackupThatIsCutShort) {
   ASSERT_FALSE(store_->begin_backup(copy, backup));
   bool done = false;
   ASSERT_FALSE(backup->step(done));
-  EXPECT_TRUE(std::filesystem::exists(copy));
+  EXPECT_TRUE(std::filesystem::exists(copy + ".part"));
   backup.reset();
   EXPECT_FALSE(std::filesystem::exists(copy));
+  EXPECT_FALSE(std::filesystem::exists(copy + ".part"));
   append(65, "goes on");
+}
+
+// A kill left half a file that looked like a store.
+TEST_F(SqliteStoreTest, ABackupHasItsNameWhenItIsWhole) {
+  open();
+  append(1, "blob");
+  const std::string copy = directory_.file("copy.db");
+  const auto make = [&](std::unique_ptr<StoreBackup>& backup) {
+    std::error_code error = store_->begin_backup(copy, backup);
+    for (bool done = false; !error && !done;) error = backup->step(done);
+    return error;
+  };
+  std::unique_ptr<StoreBackup> backup, second;
+  ASSERT_FALSE(make(backup));
+  EXPECT_FALSE(std::filesystem::exists(copy));
+  EXPECT_EQ(make(second), Errc::store_cannot_create) << "one is under way";
+  ASSERT_FALSE(backup->sync());
+  EXPECT_FALSE(std::filesystem::exists(copy + ".part"));
+  EXPECT_THAT(check_sqlite_store(copy), IsEmpty());
+
+  std::filesystem::remove(copy);
+  ASSERT_FALSE(make(backup));
+  write_file(copy, "of somebody else");
+  EXPECT_EQ(backup->sync(), Errc::store_cannot_create);
+  EXPECT_EQ(read_file(copy), "of somebody else");
+  EXPECT_FALSE(std::filesystem::exists(copy + ".part"));
 }
 
 TEST_F(SqliteStoreTest, CheckChangesNothing) {

@@ -455,7 +455,9 @@ TEST_F(WitnessTest, AnOlderSchemaIsCopiedAndMigrated) {
   }
   EXPECT_THAT(check_sqlite_store(path_), IsEmpty());  // as it is
   const std::string copy = path_ + ".before-v2";
-  write_file(copy, "half a copy of an attempt that was killed");
+  for (const std::string& half : {copy, copy + ".part"}) {
+    write_file(half, "a copy of an attempt that was killed");
+  }
   open();
   EXPECT_THAT(pending(), ElementsAre(42));
   EXPECT_EQ(store_->stats().failed_bytes, bytes);

@@ -88,6 +88,12 @@ int run_store_salvage(const StoreSalvageArguments& arguments, Console& console) 
 int run_store_backup(const StoreBackupArguments& arguments, Console& console) {
   const Options options = load_command_options(arguments).options;
   refuse_existing(arguments.file);
+  const std::string part = arguments.file + ".part";
+  if (access(part.c_str(), F_OK) == 0) {
+    throw CommandError(exit_cannot_create, part +
+                                               " is there already: another copy is being made, or "
+                                               "one was killed; then delete it");
+  }
   StoreHolder holder = open_daemon_or_store(options, false);
   if (holder.daemon) {
     // The daemon writes the file: the path must mean the same in its working directory.

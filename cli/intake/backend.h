@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -34,7 +35,7 @@ class IntakeBackend {
                                    std::optional<std::uint64_t> limit) = 0;
   virtual std::uint64_t flush(std::optional<std::string_view> target) = 0;
   virtual CancelResult cancel(std::string_view target_glob) = 0;
-  virtual std::error_code backup(const std::string& path) = 0;
+  virtual std::error_code backup(const std::string& path, const std::stop_token& stop) = 0;
 };
 
 }  // namespace postbag

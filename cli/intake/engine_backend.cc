@@ -47,8 +47,8 @@ CancelResult EngineBackend::cancel(std::string_view target_glob) {
   return engine_.cancel(target_glob);
 }
 
-std::error_code EngineBackend::backup(const std::string& path) {
-  return engine_.backup(path);
+std::error_code EngineBackend::backup(const std::string& path, const std::stop_token& stop) {
+  return engine_.backup(path, stop);
 }
 
 }  // namespace postbag

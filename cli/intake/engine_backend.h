@@ -21,7 +21,7 @@ class EngineBackend : public IntakeBackend {
   PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit) override;
   std::uint64_t flush(std::optional<std::string_view> target) override;
   CancelResult cancel(std::string_view target_glob) override;
-  std::error_code backup(const std::string& path) override;
+  std::error_code backup(const std::string& path, const std::stop_token& stop) override;
 
  private:
   Engine& engine_;

@@ -449,8 +449,11 @@ void Router::backup(const SharedExchange& exchange, Query& query) {
   if (!error && (!path || !path->starts_with('/')))
     error = bad_query("'path' is not an absolute path");
   if (error) return exchange->answer(error_answer(*error));
-  run_blocking(exchange, [this, to = std::move(*path)]() -> Answer {
-    if (const auto problem = backend_.backup(to)) return error_answer(to_api_error(problem));
+  // It may take minutes: not for nobody.
+  const auto gone = std::make_shared<std::stop_source>();
+  exchange->on_peer_gone([gone] { gone->request_stop(); }, nullptr);
+  run_blocking(exchange, [this, to = std::move(*path), stop = gone->get_token()]() -> Answer {
+    if (const auto problem = backend_.backup(to, stop)) return error_answer(to_api_error(problem));
     Answer answer;
     answer.body = "{\"backup\":true}";
     return answer;

@@ -282,8 +282,8 @@ std::error_code Engine::list_failed(const FailedFilter& filter, std::optional<Fa
 PurgeResult Engine::purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit) {
   return impl_->purge_failed(filter, limit);
 }
-std::error_code Engine::backup(const std::string& path) {
-  return impl_->backup(path);
+std::error_code Engine::backup(const std::string& path, const std::stop_token& stop) {
+  return impl_->backup(path, stop);
 }
 EngineStatus Engine::status() const {
   return impl_->status();

@@ -231,16 +231,16 @@ PurgeResult Engine::Impl::purge_failed(const FailedFilter& filter,
 }
 
 // What ends the engine does not wait for the end of a copy, which may take minutes.
-std::error_code Engine::Impl::backup(const std::string& path) {
+std::error_code Engine::Impl::backup(const std::string& path, const std::stop_token& stop) {
   const bool was_stopping = is_stopping();
   std::unique_ptr<StoreBackup> copy;
   try {
     std::error_code error =
         store_thread_->run([&](Store& store) { return store.begin_backup(path, copy); });
     for (bool done = false; !error && !done;) {
-      error = is_stopping() && !was_stopping
-                  ? make_error_code(Errc::stopping)
-                  : store_thread_->run([&](Store&) { return copy->step(done); });
+      const bool is_wanted = !stop.stop_requested() && (was_stopping || !is_stopping());
+      error = is_wanted ? store_thread_->run([&](Store&) { return copy->step(done); })
+                        : make_error_code(Errc::stopping);
     }
     if (!error) return copy->sync();
     end_backup(copy);

@@ -45,7 +45,7 @@ class Engine::Impl : public ShardHost {
   DrainReport drain(Duration timeout);
   void hurry();
   PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit);
-  std::error_code backup(const std::string& path);
+  std::error_code backup(const std::string& path, const std::stop_token& stop);
   EngineStatus status() const;
   std::vector<TargetStatus> targets(std::size_t limit);
   std::optional<HookStatus> find_hook(std::string_view id);

@@ -212,7 +212,9 @@ void backup(IoBench& bench) {
         error != std::errc::not_enough_memory) {
       bench.found("backup answered " + error.message());
     }
-    if (std::filesystem::exists(copy)) bench.found("backup left half a copy");
+    for (const std::string& half : {copy, copy + ".part"}) {
+      if (std::filesystem::exists(half)) bench.found("backup left half a copy");
+    }
   } else {
     FaultVfs::disarm();
     std::string problem;
@@ -220,7 +222,8 @@ void backup(IoBench& bench) {
       bench.found("the backup is not what was copied " + problem);
     }
   }
-  for (const char* name : {"copy.db", "copy.db.witness", "copy.db-wal", "copy.db-journal"}) {
+  for (const char* name :
+       {"copy.db", "copy.db.witness", "copy.db-wal", "copy.db-journal", "copy.db.part-wal"}) {
     std::filesystem::remove(bench.file(name));
   }
 }

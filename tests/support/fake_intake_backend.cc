@@ -57,6 +57,7 @@ void FakeIntakeBackend::release_all() {
     const std::lock_guard lock(mutex_);
     hold_submits_ = false;
     hold_retry_ = false;
+    hold_backup_ = false;
     held.swap(held_);
   }
   changed_.notify_all();
@@ -201,8 +202,36 @@ CancelResult FakeIntakeBackend::cancel(std::string_view target_glob) {
   return {8, cancel_error};
 }
 
-std::error_code FakeIntakeBackend::backup(const std::string& path) {
+void FakeIntakeBackend::hold_backup() {
+  const std::lock_guard lock(mutex_);
+  hold_backup_ = true;
+}
+
+void FakeIntakeBackend::wait_for_backup() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return backup_begun_; });
+}
+
+bool FakeIntakeBackend::wait_for_backup_stop() {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return backup_stopped_; });
+}
+
+std::error_code FakeIntakeBackend::backup(const std::string& path, const std::stop_token& stop) {
   last_text = "backup " + path;
+  const std::stop_callback wake(stop, [this] {
+    { const std::lock_guard lock(mutex_); }
+    changed_.notify_all();
+  });
+  std::unique_lock lock(mutex_);
+  backup_begun_ = true;
+  changed_.notify_all();
+  changed_.wait(lock, [&] { return !hold_backup_ || stop.stop_requested(); });
+  if (stop.stop_requested()) {
+    backup_stopped_ = true;
+    changed_.notify_all();
+    return Errc::stopping;
+  }
   if (backup_error == Errc::ok) return {};
   return make_error_code(backup_error);
 }

@@ -50,6 +50,10 @@ class FakeIntakeBackend : public IntakeBackend {
   void hold_retry();
   // retry_failed() goes on until its progress function says no or it is left.
   void retry_until_stopped();
+  // backup() goes on until it is released or stopped.
+  void hold_backup();
+  void wait_for_backup();
+  bool wait_for_backup_stop();
   void release_all();
 
   std::size_t calls();  // of submit()
@@ -70,7 +74,7 @@ class FakeIntakeBackend : public IntakeBackend {
   PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit) override;
   std::uint64_t flush(std::optional<std::string_view> target) override;
   CancelResult cancel(std::string_view target_glob) override;
-  std::error_code backup(const std::string& path) override;
+  std::error_code backup(const std::string& path, const std::stop_token& stop) override;
 
  private:
   struct Held {
@@ -87,6 +91,7 @@ class FakeIntakeBackend : public IntakeBackend {
   std::optional<SubmitResult> next_result_;
   bool hold_submits_ = false;
   std::vector<Held> held_;
+  bool hold_backup_ = false, backup_begun_ = false, backup_stopped_ = false;
   bool hold_retry_ = false;
   bool until_stopped_ = false;
   std::size_t retries_begun_ = 0, retries_stopped_ = 0;

@@ -221,7 +221,11 @@ class Engine {
   // Deletes what matches, the oldest first and at most `limit`, but not what a retry has under way.
   // *Blocks.*
   PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit = {});
-  std::error_code backup(const std::string& path);
+  // Copies the store to a new file while it goes on; the file has its name once it is whole and on
+  // disk. *Blocks.* Errc::store_cannot_create if a file of that name is there, or `path`.part,
+  // which is a copy under way or one that was killed; Errc::stopping if the engine began to stop
+  // meanwhile, or `stop` was asked: nothing is left of it then, as after disk_low and store_io.
+  std::error_code backup(const std::string& path, const std::stop_token& stop = {});
 
   EngineStatus status() const;
   // The busiest first, at most `limit`. *Blocks* briefly.
