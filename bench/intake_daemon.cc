@@ -52,7 +52,7 @@ class ConstantBackend : public IntakeBackend {
   }
   std::uint64_t flush(std::optional<std::string_view>) override { return 0; }
   CancelResult cancel(std::string_view) override { return {}; }
-  std::error_code backup(const std::string&) override { return {}; }
+  std::error_code backup(const std::string&, const std::stop_token&) override { return {}; }
 };
 
 int serve_constants(int port_pipe) {

@@ -20,6 +20,7 @@
 #include "postbag/sqlite_store.h"
 #include "store/sqlite_schema.h"
 #include "store/sqlite_statement.h"
+#include "store/store_file.h"
 
 namespace postbag {
 namespace {

@@ -7,22 +7,10 @@
 #include "cli/table.h"
 #include "cli/text/json_writer.h"
 #include "cli/text/rfc3339.h"
+#include "engine/pure/header_rules.h"
 #include "engine/pure/json.h"
 
 namespace postbag {
-
-std::vector<std::pair<std::string, std::string>> split_header_lines(const std::string& headers) {
-  std::vector<std::pair<std::string, std::string>> parts;
-  for (std::size_t start = 0; start < headers.size();) {
-    const std::size_t end = std::min(headers.find("\r\n", start), headers.size());
-    const std::string line = headers.substr(start, end - start);
-    const std::size_t colon = line.find(": ");
-    if (colon != std::string::npos)
-      parts.emplace_back(line.substr(0, colon), line.substr(colon + 2));
-    start = end + 2;
-  }
-  return parts;
-}
 
 std::optional<std::string> export_line(const FailedHook& row) {
   if (check_json(row.body, false)) return std::nullopt;
@@ -40,12 +28,12 @@ std::optional<std::string> export_line(const FailedHook& row) {
   if (!row.id.empty()) json.member("id", row.id);
   if (!row.headers.empty()) {
     std::string members;
-    for (const auto& [name, value] : split_header_lines(row.headers)) {
+    for_each_header(row.headers, [&](std::string_view name, std::string_view value) {
       if (!members.empty()) members += ',';
       append_json_string(members, name);
       members += ':';
       append_json_string(members, value);
-    }
+    });
     json.key("headers");
     json.raw("{" + members + "}");
   }
@@ -54,13 +42,10 @@ std::optional<std::string> export_line(const FailedHook& row) {
 }
 
 std::string failed_json(const FailedHook& row) {
-  // The route's own writer, so that both always say the same; what is around its one row is taken
-  // off.
-  constexpr std::string_view before = R"({"failed":[)", after = R"(],"next":null})";
-  FailedPage page;
-  page.rows.push_back(row);
-  const std::string text = failed_answer(page, {}).body;
-  return text.substr(before.size(), text.size() - before.size() - after.size());
+  std::string text;
+  JsonWriter json(text);
+  write_failed_hook(json, text, row, {});
+  return text;
 }
 
 std::vector<std::string> failed_table_head() {
@@ -87,17 +72,17 @@ std::string failed_details(const FailedHook& row) {
   add("event", printable(row.event));
   add("group", printable(row.group));
   add("content type", printable(row.content_type));
-  for (const auto& [name, value] : split_header_lines(row.headers)) {
-    add("header", printable(name) + ": ***");
-  }
+  for_each_header(row.headers, [&](std::string_view name, std::string_view) {
+    add("header", printable(std::string(name)) + ": ***");
+  });
   add("reason", reason_token(row.reason, row.status));
   if (row.status != 0) add("last status", std::to_string(row.status));
   add("attempts", std::to_string(row.attempts));
   add("first at", format_rfc3339(row.first_at));
   add("last at", format_rfc3339(row.last_at));
-  for (const auto& [name, value] : split_header_lines(row.response_headers)) {
-    add("answer header", printable(name + ": " + value));
-  }
+  for_each_header(row.response_headers, [&](std::string_view name, std::string_view value) {
+    add("answer header", printable(std::string(name) + ": " + std::string(value)));
+  });
   add("answer", printable(row.response_excerpt));
   std::string text = render_table(lines);
   return text + "body (" + std::to_string(row.body.size()) + " bytes)\n" + printable(row.body) +

@@ -19,9 +19,6 @@ std::optional<std::string> export_line(const FailedHook& row);
 // One element of the array that GET /v1/failed answers.
 std::string failed_json(const FailedHook& row);
 
-// "Name: value\r\n"... in parts.
-std::vector<std::pair<std::string, std::string>> split_header_lines(const std::string& headers);
-
 // Rows of the table of `failed list`; the head is the first one.
 std::vector<std::string> failed_table_head();
 std::vector<std::string> failed_table_row(const FailedHook& row);

@@ -13,7 +13,9 @@ namespace postbag {
 //   length or synced, with which every checkpoint ends, and these tell of an error.
 //
 // A file is used by one thread, but for the xSync of a log, which syncs what has been passed on.
-// Without shared memory: for connections with exclusive locking.
+// Without shared memory: for one connection with exclusive locking. That there is no other is
+// needed for more than the locks: an error in a checkpoint's pages is told by the next call, which
+// belongs to the same checkpoint only where no other reader of the log can end it early.
 const char* gathering_vfs();
 
 }  // namespace postbag

@@ -89,17 +89,17 @@ class SqliteStore final : public Store {
   };
   static FileIdentity identity_of(const std::string& path);
 
-  // Held by each of the two threads while it syncs the log and until it has noted an error: the
-  // kernel tells of one only once. SQLite syncs it in commits with `sync`, and before the first
-  // frame of a log that begins anew.
-  class SyncHold {
+  // hold_syncs(): each of the two threads, while it syncs the log and until it has noted an error:
+  // the kernel tells of one only once. SQLite syncs it in commits with `sync`, and before the first
+  // frame of a log that begins anew. What was held is let go at the end of this.
+  class SyncRelease {
    public:
-    explicit SyncHold(SqliteStore& store) : store_(store) {}
-    ~SyncHold() {
+    explicit SyncRelease(SqliteStore& store) : store_(store) {}
+    ~SyncRelease() {
       if (store_.hold_.owns_lock()) store_.hold_.unlock();
     }
-    SyncHold(const SyncHold&) = delete;
-    SyncHold& operator=(const SyncHold&) = delete;
+    SyncRelease(const SyncRelease&) = delete;
+    SyncRelease& operator=(const SyncRelease&) = delete;
 
    private:
     SqliteStore& store_;
@@ -240,7 +240,7 @@ std::error_code SqliteStore::reading(Work work) {
 template <typename Work>
 std::error_code SqliteStore::writing(Work work) {
   if (failed_) return Errc::store_failed;
-  const SyncHold hold(*this);
+  const SyncRelease release(*this);
   try {
     work();
     return failed_ ? make_error_code(Errc::store_failed) : std::error_code();

@@ -31,7 +31,7 @@ void SqliteStore::begin_witness(const OpenedStore& opened) {
   Statement update(db_.getHandle(), "UPDATE meta SET epoch = ?1, reserved_below = ?2");
   update.bind(1, epoch_).bind(2, counts_.reserved_below).run();
   // Into the file itself: a log that is cut short later must not take the epoch with it.
-  const SyncHold hold(*this);
+  const SyncRelease release(*this);
   checkpoint();
   ledger_.begin_or_end(witness_record());
   ledger_.sync_witness();

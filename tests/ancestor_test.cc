@@ -1,6 +1,6 @@
-// The ancestor (django-rest-hooks-delivery): its 3 tests and the 16 further acceptance tests of
-// reference/seed-systems.md 1.7 and 1.8, as tests of the engine's core under a virtual clock. Its
-// defects (1.6) and where it is shown that we do not have them:
+// The ancestor (django-rest-hooks-delivery): its 3 tests and 16 further ones for what it promised,
+// as tests of the engine's core under a virtual clock. Its defects and where it is shown that we do
+// not have them:
 //
 //   - D1: one lock for all URLs, held during HTTP: Further03_TargetsAreIndependent,
 //     Further03_AHangingTargetDelaysNoOther;

@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <new>
+
 #include "tests/support/engine_support.h"
+#include "tests/support/failing_store.h"
 
 namespace postbag::test {
 namespace {
@@ -253,6 +257,37 @@ TEST(EngineListener, ThatIsGoneLeavesTheHookToTheStore) {
   EXPECT_TRUE(engine->wait_idle(patience));
   EXPECT_EQ(outcomes->calls(), 2u);
   EXPECT_THAT(bodies(failed_rows(*engine)), ElementsAre("1", "2"));
+}
+
+// Its thread finds no memory for a row that is asked for.
+class RowlessStore : public FailingStore {
+ public:
+  explicit RowlessStore(std::shared_ptr<std::atomic<int>> asked)
+      : FailingStore(make_memory_store()), asked_(std::move(asked)) {}
+  std::optional<FailedHook> find_failed(FailedKey) override {
+    *asked_ += 1;
+    throw std::bad_alloc();
+  }
+
+ private:
+  const std::shared_ptr<std::atomic<int>> asked_;
+};
+
+// It ended the engine for good, and each producer that repeats a call can ask for it.
+TEST(EngineListener, ARepeatThatFindsNoMemoryInTheStoreEndsNothing) {
+  FaultReceiver receiver;
+  const auto asked = std::make_shared<std::atomic<int>>(0);
+  Engine engine(loopback_options(), std::make_unique<RowlessStore>(asked));
+  EXPECT_EQ(engine.submit(hook_with_id(receiver.url(), "1", "one")).accepted, 1u);
+  EXPECT_EQ(engine.cancel("*").cancelled, 1u);
+  SubmitOptions listening;
+  const auto outcomes = std::make_shared<Outcomes>(true);
+  listening.listener = outcomes;
+  EXPECT_EQ(engine.submit(hook_with_id(receiver.url(), "1", "one"), listening).duplicates, 1u);
+  ASSERT_TRUE(eventually([&] { return asked->load() == 1; }));
+  EXPECT_THAT(bodies(failed_rows(engine)), ElementsAre("1"));  // behind it, on the same thread
+  EXPECT_TRUE(engine.status().healthy);
+  EXPECT_EQ(outcomes->calls(), 0u);
 }
 
 // Its repeat was called a duplicate: never sent, and with a listener said to be delivered.

@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <set>
+#include <stdexcept>
 
 #include "tests/support/engine_support.h"
 
@@ -12,6 +14,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::StartsWith;
 
 // --- Submit
 
@@ -200,6 +203,50 @@ TEST(EngineSubmit, FromACallback) {
   auto arrived = hooks_by_path(receiver)["/chain"];
   ASSERT_EQ(arrived.size(), 100u);
   for (int i = 0; i < 100; ++i) EXPECT_EQ(arrived[i], "{\"n\":" + std::to_string(99 - i) + "}");
+}
+
+// It waited for itself, for ever and without a word.
+TEST(EngineSubmit, ACallThatBlocksIsRefusedInACallback) {
+  const auto engine = make_engine();
+  using Call = std::function<void()>;
+  const std::vector<std::pair<std::string, Call>> calls = {
+      {"submit", [&] { engine->submit("http://127.0.0.1:9/", "1"); }},
+      {"recover", [&] { engine->recover(); }},
+      {"flush", [&] { engine->flush(); }},
+      {"cancel", [&] { engine->cancel("*"); }},
+      {"wait_idle", [&] { engine->wait_idle(); }},
+      {"drain", [&] { engine->drain(patience); }},
+      {"retry_failed", [&] { engine->retry_failed({}); }},
+      {"plan_retry", [&] { engine->plan_retry({}); }},
+      {"list_failed", [&] { failed_rows(*engine); }},
+      {"purge_failed", [&] { engine->purge_failed({}); }},
+      {"backup", [&] { engine->backup("unused"); }},
+      {"targets", [&] { engine->targets(); }},
+      {"find_hook", [&] { engine->find_hook("x"); }},
+      {"reload", [&] { engine->reload(loopback_options()); }},
+  };
+  std::promise<std::vector<std::string>> said;
+  HookList hooks;
+  hooks.add("http://127.0.0.1:9/", "1");
+  engine->submit(std::move(hooks), {}, [&](const SubmitResult&) {
+    std::vector<std::string> all;
+    for (const auto& [name, call] : calls) {
+      try {
+        call();
+        all.push_back(name);
+      } catch (const std::logic_error& error) {
+        all.emplace_back(error.what());
+      }
+    }
+    said.set_value(std::move(all));
+  });
+  auto future = said.get_future();
+  ASSERT_EQ(future.wait_for(patience), std::future_status::ready);
+  const std::vector<std::string> all = future.get();
+  ASSERT_EQ(all.size(), calls.size());
+  for (std::size_t at = 0; at < calls.size(); ++at) {
+    EXPECT_THAT(all[at], StartsWith("Engine::" + calls[at].first + "() blocks"));
+  }
 }
 
 // A bug: the wake of the other engine was held back until the callback had returned.
@@ -480,7 +527,7 @@ TEST(EngineReload, HoldsForWhatIsCutLater) {
   options.intake.max_hook = 1000;
   options.log.level = LogLevel::debug;
   EXPECT_THAT(engine->reload(options),
-              ElementsAre("engine.threads", "intake.max_hook", "log.level"));
+              ElementsAre("intake.max_hook", "engine.threads", "log.level"));
   ASSERT_TRUE(receiver.wait_for_requests(1));  // full by the new size
   EXPECT_TRUE(engine->submit(hooks_to(receiver.url(), {"3", "4"})).ok());
   EXPECT_TRUE(engine->wait_idle(patience));
@@ -494,7 +541,7 @@ TEST(EngineReload, HoldsForWhatIsCutLater) {
   EXPECT_THROW(engine->reload(options), std::invalid_argument);
 }
 
-// Review B2: it was counted as failed and still as pending, until its shard heard of its row.
+// It was counted as failed and still as pending, until its shard heard of its row.
 TEST(EngineStatus, AHookIsNeverFailedAndPendingAtOnce) {
   Options options = loopback_options();
   options.defaults.batch.size = 1;
@@ -509,9 +556,24 @@ TEST(EngineStatus, AHookIsNeverFailedAndPendingAtOnce) {
   }
 }
 
-// Review C13: it was a segmentation fault.
+// It was a segmentation fault.
 TEST(EngineStart, AnEngineWithoutAStoreIsRefused) {
   EXPECT_THROW(Engine(loopback_options(), nullptr), std::invalid_argument);
+}
+
+TEST(EngineReload, NamesEveryKeyThatWaitsForARestart) {
+  Options options = loopback_options();
+  const auto engine = make_engine(options);
+  options.store = {"other.db", Durability::fsync, false, 1 << 30, std::chrono::hours(1), 1 << 20};
+  options.intake = {"127.0.0.1:0", "tokens", 1 << 20, 1 << 10, std::chrono::minutes(1)};
+  options.engine = {options.engine.threads + 1, 1 << 30, 7, std::chrono::seconds(7)};
+  options.log = {LogLevel::debug, LogFormat::json};
+  EXPECT_THAT(
+      engine->reload(options),
+      ElementsAre("store.path", "store.durability", "store.max_bytes", "store.failed_max_age",
+                  "store.failed_max_bytes", "intake.listen", "intake.token_file", "intake.max_body",
+                  "intake.max_hook", "intake.id_window", "engine.threads", "engine.max_memory",
+                  "engine.max_connections", "engine.drain_timeout", "log.level", "log.format"));
 }
 
 TEST(EngineStart, RefusesBadOptions) {

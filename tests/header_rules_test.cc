@@ -196,5 +196,24 @@ TEST(Glob, ManyStarsEnd) {
   EXPECT_FALSE(glob_match(pattern + "b", std::string(2'000, 'a')));
 }
 
+TEST(HeaderRules, HeaderLinesComeBackAsTheyWere) {
+  using Pairs = std::vector<std::pair<std::string, std::string>>;
+  const auto split = [](std::string_view lines) {
+    Pairs pairs;
+    for_each_header(lines, [&](std::string_view name, std::string_view value) {
+      pairs.emplace_back(name, value);
+    });
+    return pairs;
+  };
+  const HeaderView headers[] = {{"A", "1: 2"}, {"Empty", ""}};
+  EXPECT_EQ(split(join_headers(headers)), (Pairs{{"A", "1: 2"}, {"Empty", ""}}));
+  EXPECT_EQ(split(""), Pairs());
+  // Of a receiver, or damaged: threw, or was left out.
+  EXPECT_EQ(split("A:1\r\nno colon\r\n\r\nB:  2\r\nC: cut sho"),
+            (Pairs{{"A", "1"}, {"B", "2"}, {"C", "cut sho"}}));
+  EXPECT_EQ(split("A: 1\r"), (Pairs{{"A", "1\r"}}));
+  EXPECT_EQ(split(":"), (Pairs{{"", ""}}));
+}
+
 }  // namespace
 }  // namespace postbag

@@ -1,5 +1,4 @@
-// The HTTP transport on real sockets, without TLS. Names of reference/reliability.md section 2
-// stand at the tests.
+// The HTTP transport on real sockets, without TLS.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -106,7 +105,6 @@ TEST(HttpTransport, ParallelRequestsHaveConnectionsOfTheirOwn) {
   EXPECT_EQ(receiver.connection_count(), 10u);
 }
 
-// N1
 TEST(HttpTransport, ConnectionRefused) {
   FaultReceiver receiver;
   TransportHarness harness;
@@ -119,7 +117,7 @@ TEST(HttpTransport, ConnectionRefused) {
   EXPECT_EQ(harness.stats().connections_open, 0u);
 }
 
-// N1: the next vetted address is tried.
+// The next vetted address is tried.
 TEST(HttpTransport, TriesTheNextAddress) {
   FaultReceiver receiver;
   TransportHarness harness({}, [](const std::string&) {
@@ -130,7 +128,7 @@ TEST(HttpTransport, TriesTheNextAddress) {
   EXPECT_TRUE(harness.deliver(TransportHarness::destination(receiver, "two.test")).delivered());
 }
 
-// N4: dropped while idle, before we noticed: sent again at once, once, on a new connection.
+// Dropped while idle, before we noticed: sent again at once, once, on a new connection.
 TEST(HttpTransport, AStaleConnectionIsReplacedAtOnce) {
   for (const bool with_reset : {false, true}) {
     FaultReceiver receiver;
@@ -147,7 +145,7 @@ TEST(HttpTransport, AStaleConnectionIsReplacedAtOnce) {
   }
 }
 
-// N4: the second time counts.
+// The second time counts.
 TEST(HttpTransport, AResentRequestIsNotResentAgain) {
   for (const FaultReply& ending : {FaultReply::close(), FaultReply::reset()}) {
     FaultReceiver receiver;
@@ -163,7 +161,7 @@ TEST(HttpTransport, AResentRequestIsNotResentAgain) {
   }
 }
 
-// N4: after a byte of the answer nothing is resent.
+// After a byte of the answer nothing is resent.
 TEST(HttpTransport, APartialAnswerOnAReusedConnectionIsAFailure) {
   FaultReceiver receiver;
   TransportHarness harness;
@@ -194,7 +192,6 @@ TEST(HttpTransport, BytesOnAnIdleConnectionEndIt) {
   EXPECT_TRUE(harness.deliver(destination).delivered());
 }
 
-// N10
 TEST(HttpTransport, AnIdleConnectionIsClosedAfterAWhile) {
   FaultReceiver receiver;
   TransportHarness harness;
@@ -236,7 +233,7 @@ TEST(HttpTransport, AConnectionThatIsUsedAgainIsIdleFromThenOn) {
   EXPECT_EQ(harness.transport().next_deadline(), time_point_never);
 }
 
-// N5, and an orderly close without an answer.
+// An orderly close without an answer.
 TEST(HttpTransport, AFreshConnectionThatEndsWithoutAnAnswer) {
   FaultReceiver receiver;
   TransportHarness harness;
@@ -248,7 +245,6 @@ TEST(HttpTransport, AFreshConnectionThatEndsWithoutAnAnswer) {
   EXPECT_EQ(harness.stats().resent, 0u);
 }
 
-// N6
 TEST(HttpTransport, AReceiverThatStopsReading) {
   ReceiverOptions options;
   options.receive_buffer_bytes = 4096;
@@ -263,7 +259,7 @@ TEST(HttpTransport, AReceiverThatStopsReading) {
   EXPECT_EQ(token_of(harness.wait(attempt)), "write_timeout");
 }
 
-// N7, H11: the deadline is absolute, bytes do not move it.
+// The deadline is absolute, bytes do not move it.
 TEST(HttpTransport, TheWholeAttemptHasADeadline) {
   FaultReceiver receiver;
   TransportHarness harness;
@@ -299,7 +295,6 @@ TEST(HttpTransport, TheDeadlineCountsFromTheBeginThatIsGiven) {
   EXPECT_EQ(token_of(harness.wait(later)), "timeout");
 }
 
-// N8
 TEST(HttpTransport, AnAnswerByteByByte) {
   FaultReceiver receiver;
   TransportHarness harness;
@@ -308,7 +303,6 @@ TEST(HttpTransport, AnAnswerByteByByte) {
   EXPECT_EQ(harness.stats().connections_idle, 1u);
 }
 
-// N9
 TEST(HttpTransport, CutInsideTheHead) {
   FaultReceiver receiver;
   TransportHarness harness;
@@ -316,7 +310,6 @@ TEST(HttpTransport, CutInsideTheHead) {
   EXPECT_EQ(token_of(harness.deliver(TransportHarness::destination(receiver))), "truncated_header");
 }
 
-// N11
 TEST(HttpTransport, NoDescriptorLeftIsNotTheReceiversFault) {
 #ifdef __SANITIZE_ADDRESS__
   GTEST_SKIP() << "the sanitizer's vptr check opens a pipe, which this test makes impossible";
@@ -365,7 +358,6 @@ TEST(HttpTransport, NoDescriptorLeftCostsTheLongestIdleConnection) {
   EXPECT_TRUE(first.wait_for_ended(1));
 }
 
-// H1, H3, H4
 TEST(HttpTransport, TheStatusDecides) {
   FaultReceiver receiver;
   TransportHarness harness;
@@ -389,7 +381,6 @@ TEST(HttpTransport, TheStatusDecides) {
   EXPECT_EQ(receiver.connection_count(), 1u) << "a failure is no reason to close";
 }
 
-// H2, H10, H13, H14
 TEST(HttpTransport, AnswersThatAreNoAnswers) {
   std::string flood;
   for (int i = 0; i < 9; ++i) flood += "HTTP/1.1 100 Continue\r\n\r\n";
@@ -416,7 +407,6 @@ TEST(HttpTransport, AnswersThatAreNoAnswers) {
   EXPECT_TRUE(harness.deliver(destination).delivered());
 }
 
-// H8
 TEST(HttpTransport, ABodyIsReadForALittleWhileOnly) {
   for (const int status : {200, 500}) {
     FaultReceiver receiver;
@@ -469,7 +459,6 @@ TEST(HttpTransport, ChunkedAndCloseDelimitedAnswers) {
   EXPECT_EQ(harness.stats().connections_open, 0u);
 }
 
-// H15
 TEST(HttpTransport, AnEarlyRefusalIsRead) {
   ReceiverOptions options;
   options.receive_buffer_bytes = 4096;
@@ -485,7 +474,6 @@ TEST(HttpTransport, AnEarlyRefusalIsRead) {
   EXPECT_EQ(harness.stats().connections_open, 0u);
 }
 
-// H16
 TEST(HttpTransport, AnEarlySuccessIsNotBelieved) {
   ReceiverOptions options;
   options.receive_buffer_bytes = 4096;
@@ -501,7 +489,6 @@ TEST(HttpTransport, AnEarlySuccessIsNotBelieved) {
   EXPECT_EQ(harness.stats().connections_open, 0u);
 }
 
-// H17
 TEST(HttpTransport, BytesBehindAnAnswerEndTheConnection) {
   FaultReceiver receiver;
   TransportHarness harness;
@@ -626,7 +613,7 @@ TEST(HttpTransport, MayBeDestroyedWithEverythingInFlight) {
   EXPECT_FALSE(connecting.done);
 }
 
-// Policy: S1, Q3.
+// Policy.
 TEST(HttpTransport, AForbiddenLiteralIsNotDialled) {
   FaultReceiver receiver;
   TransportHarness harness;
@@ -670,7 +657,6 @@ TEST(HttpTransport, ResolvesNames) {
   EXPECT_TRUE(harness.deliver(destination).delivered());
 }
 
-// Q1
 TEST(HttpTransport, NamesThatCannotBeResolved) {
   for (const Reason reason : {Reason::dns_not_found, Reason::dns_failed}) {
     FaultReceiver receiver;

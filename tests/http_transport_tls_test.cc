@@ -1,4 +1,4 @@
-// The HTTP transport over TLS. Names of reference/reliability.md section 2 stand at the tests.
+// The HTTP transport over TLS.
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
 
@@ -68,7 +68,6 @@ TEST(HttpTransportTls, DeliversAndKeepsTheConnection) {
   EXPECT_EQ(harness.stats().reused, 2u);
 }
 
-// T3
 TEST(HttpTransportTls, SendsTheNameButNeverAnAddressAsServerName) {
   FaultReceiver receiver(tls_options(ca().good()));
   TransportHarness harness({}, to_loopback());
@@ -135,7 +134,6 @@ TEST(HttpTransportTls, ATicketThatComesAfterAReloadIsNotKept) {
   EXPECT_TRUE(seen[3].tls_resumed);
 }
 
-// T1
 TEST(HttpTransportTls, ACertificateThatCannotBeTrusted) {
   for (const TestCertificate& certificate :
        {ca().expired(), ca().not_yet_valid(), ca().self_signed()}) {
@@ -163,7 +161,6 @@ TEST(HttpTransportTls, AMissingCaFileIsNoReasonToTrust) {
   EXPECT_EQ(receiver.request_count(), 0u);
 }
 
-// T2
 TEST(HttpTransportTls, ACertificateForAnotherName) {
   CertificateSpec partial;
   partial.dns_names = {"f*.hooks.test"};
@@ -190,7 +187,6 @@ TEST(HttpTransportTls, ACertificateForAnotherName) {
   EXPECT_TRUE(harness.deliver(trusting(receiver, "foo.hooks.test")).delivered());
 }
 
-// T4
 TEST(HttpTransportTls, OldVersionsAreRefused) {
   ReceiverOptions options = tls_options(ca().good());
   options.tls->max_version = TLS1_1_VERSION;
@@ -199,7 +195,6 @@ TEST(HttpTransportTls, OldVersionsAreRefused) {
   EXPECT_EQ(token_of(harness.deliver(trusting(receiver))), "tls_version");
 }
 
-// T5
 TEST(HttpTransportTls, HandshakesThatDoNotHappen) {
   const std::vector<std::pair<FaultReply, std::string>> cases = {
       {FaultReply::close(), "tls_eof"},
@@ -237,7 +232,6 @@ TEST(HttpTransportTls, AHandshakeThatStalls) {
   EXPECT_EQ(token_of(harness.wait(attempt)), "tls_timeout");
 }
 
-// T6
 TEST(HttpTransportTls, AClientCertificateIsDemanded) {
   for (const int version : {0, TLS1_2_VERSION}) {
     ReceiverOptions options = tls_options(ca().good());
@@ -250,7 +244,6 @@ TEST(HttpTransportTls, AClientCertificateIsDemanded) {
   }
 }
 
-// T8, T9
 TEST(HttpTransportTls, AMissingGoodbyeAfterTheMessageIsNoFault) {
   FaultReceiver receiver(tls_options(ca().good()));
   TransportHarness harness;
@@ -266,7 +259,6 @@ TEST(HttpTransportTls, AMissingGoodbyeAfterTheMessageIsNoFault) {
   EXPECT_TRUE(harness.deliver(destination).delivered());
 }
 
-// T11
 TEST(HttpTransportTls, AProtocolThatWasNotOffered) {
   ReceiverOptions options = tls_options(ca().good());
   options.tls->alpn = "h2";
@@ -280,7 +272,7 @@ TEST(HttpTransportTls, AProtocolThatWasNotOffered) {
   EXPECT_TRUE(harness.deliver(trusting(same)).delivered());
 }
 
-// N4 with TLS: with and without a goodbye.
+// With and without a goodbye.
 TEST(HttpTransportTls, AStaleConnectionIsReplacedAtOnce) {
   for (const bool goodbye : {false, true}) {
     FaultReceiver receiver(tls_options(ca().good()));

@@ -1,4 +1,4 @@
-// Names that take long: reference/reliability.md section 2, Q2.
+// Names that take long.
 #include "engine/shell/http/resolver.h"
 
 #include <gtest/gtest.h>

@@ -70,7 +70,7 @@ TEST(ResponseReader, ReadsGoodAnswersInPiecesOfEverySize) {
 }
 
 // A parser that others use and trust sees the same in what both accept.
-// H17: the body may come all the same, when the connection has its next request.
+// The body may come all the same, when the connection has its next request.
 TEST(ResponseReader, ABodyAnnouncedWhereNoneMayBeEndsTheConnection) {
   for (const std::string head : {"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n",
                                  "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n",

@@ -159,6 +159,62 @@ TEST_F(ShardCoreLoadTest, WhatIsReadBackIsBoundedInBytes) {
   expect_all_gone();
 }
 
+// It stood behind what waits for the wire, so the way out of just that waited for it.
+TEST_F(ShardCoreLoadTest, ACancelDoesNotWaitForWhatHangsOnTheWire) {
+  constexpr int targets = 20;
+  config_.read_bytes_max = 30;
+  TargetPolicy policy = plain(1);
+  policy.batch.bytes = 10;  // as the bodies
+  make_waiting(policy);
+  for (int target = 0; target < targets; ++target) {
+    for (const char* body : {"10000000", "20000000"}) {
+      world_->submit("https://t" + std::to_string(target) + ".example/", body);
+    }
+  }
+  world_->run_for(seconds(1));
+  world_->requests().clear();
+  world_->crash();
+  world_->run_for(seconds(1));
+  ASSERT_EQ(world_->requests().size(), 3u);  // the others have their turn and are not read yet
+  EXPECT_EQ(world_->cancel("*"), 37u);
+  bool is_over = false;
+  world_->add_barrier([&] { is_over = true; });
+  world_->run_for(seconds(2));
+  EXPECT_TRUE(is_over);
+  EXPECT_EQ(world_->durable().failed.size(), 37u);
+  EXPECT_EQ(world_->requests().size(), 3u);
+  let_go();
+  world_->run_idle();
+  expect_all_gone();
+}
+
+// All of it was read, a batch after the other, and stayed in memory.
+TEST_F(ShardCoreLoadTest, ACancelReadsLittleBeyondTheLimitWhileTheStoreHasNoRoom) {
+  constexpr std::uint64_t body_bytes = 100'000;
+  config_.read_bytes_max = 10 * body_bytes;
+  TargetPolicy policy = plain(1);
+  policy.batch.bytes = body_bytes + 10;
+  make_waiting(policy);
+  for (int target = 0; target < 100; ++target) {
+    give(target, target + 1, "https://t" + std::to_string(target) + ".example/", {},
+         std::string(body_bytes - 10, '0'));
+  }
+  world_->run_for(seconds(1));
+  world_->crash();
+  world_->run_for(seconds(1));
+  bool is_full = true;
+  world_->store_fault = [&] { return is_full ? StoreFault::full : StoreFault::none; };
+  EXPECT_EQ(world_->cancel("*"), 90u);
+  world_->run_for(seconds(50));
+  EXPECT_LE(world_->memory_bytes(),
+            (10 + 16 + 1) * body_bytes + 100 * (sizeof(TargetState) + sizeof(Batch) + 300));
+  is_full = false;
+  let_go();
+  world_->run_idle();
+  EXPECT_EQ(world_->durable().failed.size(), 90u);
+  expect_all_gone();
+}
+
 // Where one batch may be larger than the bound. (What is on the wire from memory is in no bound of
 // reads.)
 TEST_F(ShardCoreLoadTest, WhatHangsOnTheWireDoesNotKeepOthersFromBeingRead) {

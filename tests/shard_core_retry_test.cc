@@ -1,4 +1,4 @@
-// retry-failed-hooks: rows of the store in bags of their own (section 7 of the contract).
+// retry-failed-hooks: rows of the store in bags of their own.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -20,6 +20,15 @@ class ShardCoreRetryTest : public CoreFixture {
     make_world();
   }
   void give(const std::string& body) { world_->submit(url_a, body); }
+  // The hook 1, which its target refuses.
+  void make_row(std::uint32_t retries) {
+    TargetPolicy policy = plain(1);
+    policy.retry.retries = retries;
+    make(policy);
+    always(answer(500));
+    give("1");
+    world_->run_idle();
+  }
   // Rows with the bodies 0 and on, one attempt each; then `policy` holds.
   void make_rows(int count, const TargetPolicy& policy) {
     TargetPolicy once = plain(1);
@@ -68,12 +77,7 @@ TEST_F(ShardCoreRetryTest, RowsAreBatchedByKeyAndBothOutcomesReachTheStore) {
 }
 
 TEST_F(ShardCoreRetryTest, ARunThatTheProcessDidNotSurviveLeavesItsRows) {
-  TargetPolicy policy = plain(1);
-  policy.retry.retries = 0;
-  make(policy);
-  always(answer(500));
-  give("1");
-  world_->run_idle();
+  make_row(0);
   always(answer(200, seconds(60)));
   world_->retry_failed();
   world_->run_for(seconds(1));
@@ -87,12 +91,7 @@ TEST_F(ShardCoreRetryTest, ARunThatTheProcessDidNotSurviveLeavesItsRows) {
 }
 
 TEST_F(ShardCoreRetryTest, AbandonGivesRowsBack) {
-  TargetPolicy policy = plain(1);
-  policy.retry.retries = 2;
-  make(policy);
-  always(answer(500));
-  give("1");
-  world_->run_idle();
+  make_row(2);
   const auto run = world_->retry_failed();
   world_->run_for(seconds(1));
   world_->drain();

@@ -1,5 +1,4 @@
-// What the store adds to a shard: nothing is sent before its commit, refusals, requeues, recovery
-// (sections 6, 8, 11 to 13 of the contract).
+// What the store adds to a shard: nothing is sent before its commit, refusals, requeues, recovery.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -177,8 +176,8 @@ TEST_F(ShardCoreStoreTest, ARefusalTakesExactlyTheUncommittedOut) {
   EXPECT_THAT(bodies(), ElementsAre("[1,5]"));
 }
 
-// The second part is refused by its epoch some time after the first; hooks that come in between are
-// not its.
+// The second part is refused by its series some time after the first; hooks that come in between
+// are not its.
 TEST_F(ShardCoreStoreTest, HooksBetweenTwoRefusalsStay) {
   make(plain(100));
   give("1");

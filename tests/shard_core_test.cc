@@ -1,5 +1,5 @@
-// Cutting, turns, retries, flush, cancel, reload, drain and looking: sections 1 to 5, 9 and 12 of
-// the contract, in memory mode. What the store adds is in shard_core_store_test.cc.
+// Cutting, turns, retries, flush, cancel, reload, drain and looking, in memory mode. What the store
+// adds is in shard_core_store_test.cc.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // The engine's core in a seeded world: virtual time, network and store with faults at every seam,
-// crashes and restarts at any point. The oracle (tests/support/sim_oracle.h) checks I1 to I5 of
-// reliability.md section 2 after every event, and at the end that all is drained. POSTBAG_SEEDS=N
+// crashes and restarts at any point. The oracle (tests/support/sim_oracle.h) checks its five
+// rules after every event, and at the end that all is drained. POSTBAG_SEEDS=N
 // runs N seeds from POSTBAG_SEED on (default: 300 from 1); a failure prints how to replay it.
 #include <gtest/gtest.h>
 

@@ -7,6 +7,7 @@
 #include "cli/status_table.h"
 #include "cli/text/json_writer.h"
 #include "cli/text/utf8.h"
+#include "engine/pure/header_rules.h"
 
 namespace postbag {
 namespace {
@@ -52,24 +53,15 @@ void write_id(JsonWriter& json, std::string& out, const SubmitResult& result,
 void write_header_lines(JsonWriter& json, std::string& out, std::string_view lines,
                         bool has_values) {
   json.begin_object();
-  while (!lines.empty()) {
-    const std::size_t end = lines.find("\r\n");
-    const std::string_view line = lines.substr(0, end);
-    const std::size_t colon = line.find(':');
-    if (colon != std::string_view::npos) {
-      std::string_view value = line.substr(colon + 1);
-      while (value.starts_with(' ')) value.remove_prefix(1);
-      json.value(line.substr(0, colon));
-      out += ':';
-      std::string text;
-      append_json_string(text, has_values ? value : "***");
-      out += text;
-    }
-    if (end == std::string_view::npos) break;
-    lines.remove_prefix(end + 2);
-  }
+  for_each_header(lines, [&](std::string_view name, std::string_view value) {
+    json.value(name);
+    out += ':';
+    append_json_string(out, has_values ? value : "***");
+  });
   json.end_object();
 }
+
+}  // namespace
 
 void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row,
                        FailedParts parts) {
@@ -99,6 +91,8 @@ void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row
   }
   json.end_object();
 }
+
+namespace {
 
 void write_member(JsonWriter& json, std::string_view name, const auto& value) {
   json.member(name, value);

@@ -8,6 +8,7 @@
 
 #include "cli/intake/api_error.h"
 #include "cli/intake/exchange.h"
+#include "cli/text/json_writer.h"
 #include "postbag/engine.h"
 #include "postbag/options.h"
 
@@ -49,6 +50,8 @@ struct FailedParts {
   bool bodies = true;
   bool header_values = false;
 };
+void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row,
+                       FailedParts parts);
 Answer failed_answer(const FailedPage& page, FailedParts parts);
 // {"delivered", "failed", "skipped"}; a line of progress has "total" and "done" too.
 void append_progress(std::string& out, const RetryProgress& progress);

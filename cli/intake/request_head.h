@@ -50,11 +50,11 @@ struct HeadError {
 };
 
 // Parses and checks a whole head (with its empty line). Stricter than RFC 9112 asks a recipient to
-// be, because whatever two parsers read differently smuggles requests (reference/reliability.md A8,
-// finding 8): refused are bare LF or CR and other control characters, obs-fold, blanks before a
-// colon, Transfer-Encoding other than exactly one `chunked`, or with HTTP/1.0, or beside
-// Content-Length, more than one Content-Length or one that is not digits, no or two Host,
-// absolute-form targets. After any error the connection must be closed. Pure.
+// be, because whatever two parsers read differently smuggles requests: refused are bare LF or CR
+// and other control characters, obs-fold, blanks before a colon, Transfer-Encoding other than
+// exactly one `chunked`, or with HTTP/1.0, or beside Content-Length, more than one Content-Length
+// or one that is not digits, no or two Host, absolute-form targets. After any error the connection
+// must be closed. Pure.
 std::optional<HeadError> check_request_head(std::string_view raw, RequestHead& head);
 
 // RFC 9110 names are compared without case.

@@ -1,7 +1,8 @@
 #include "engine/pure/hook_id.h"
-#include "postbag/store.h"
 
 #include <cstring>
+
+#include "postbag/store.h"
 
 namespace postbag {
 namespace {

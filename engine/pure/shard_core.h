@@ -79,9 +79,10 @@ struct StorePart {
   std::vector<std::shared_ptr<CallSink>> calls;
   std::vector<std::function<void()>> barriers;  // called once everything before them is stored
   std::uint32_t shard = 0;
-  bool sync = false;        // a call of `calls` wants them on disk before its answer
-  std::uint32_t epoch = 0;  // appends of an epoch that had a failure are refused unread
-  bool requeued = false;    // holds work that an earlier part could not store
+  bool sync = false;  // a call of `calls` wants them on disk before its answer
+  // Appends of a series of which one was refused are refused unread.
+  std::uint32_t refusal_series = 0;
+  bool requeued = false;  // holds work that an earlier part could not store
   // The answer.
   Errc append_error = Errc::ok;
   Errc error = Errc::ok;    // of everything else
@@ -119,7 +120,8 @@ class ShardCore {
     // Only while there are more batches than this do waiting ones give up being objects.
     std::size_t unpacked_batches = 8192;
     // Of the bodies that were read from the store and are on the wire, or on their way back there.
-    // One batch is read all the same.
+    // One batch is read all the same; a few that were cancelled; and in a store that has no room,
+    // with nothing on the wire, one at a time of those whose turn it is.
     std::uint64_t read_bytes_max = 64 << 20;
     // Of payload memory that is free at the moment: no number counts it, so it is small beside
     // max_memory.
@@ -388,7 +390,10 @@ class ShardCore {
   void load(Batch& batch);
   void want_load(Batch& batch);
   void ask_loads();
-  bool may_read(std::uint64_t bytes) const;
+  Batch* next_load();
+  bool may_read(std::uint64_t bytes, bool for_rows) const;
+  std::size_t fails_under_way() const;
+  void move_cancelled_loads();
   void take_loaded(Batch& batch, std::error_code error, std::span<const std::string> blobs,
                    const Now& now);
   void end_read(Batch& batch);
@@ -433,9 +438,11 @@ class ShardCore {
   std::vector<Notice> notices_, telling_;
   std::vector<Batch*> sends_;
   std::vector<Batch*> loads_;
-  std::deque<Batch*> wanted_loads_;  // until there is room
-  std::uint64_t reads_out_ = 0;      // asked for and not answered
-  std::uint64_t read_bytes_ = 0;     // see Config; of those asked for, what they may have
+  // Until there is room: those whose turn it is, and the cancelled ones whose rows want the hooks.
+  std::deque<Batch*> wanted_loads_, wanted_rows_;
+  bool is_rows_turn_ = true;
+  std::uint64_t reads_out_ = 0;   // asked for and not answered
+  std::uint64_t read_bytes_ = 0;  // see Config; of those asked for, what they may have
   std::vector<ChunkNumber> loads_ahead_;
   AheadTable ahead_;  // read before their turn, or being read
   std::uint64_t ahead_bytes_ = 0;
@@ -446,7 +453,7 @@ class ShardCore {
   bool waiting_sync_ = false;                             // one of them wants it synced
   std::unique_ptr<StorePart> part_;                       // gathers until taken
   std::vector<const StorePart*> parts_out_;               // oldest first; answered in this order
-  std::uint32_t epoch_ = 0;
+  std::uint32_t refusal_series_ = 0;
   std::vector<BatchNumber> sheddable_;  // in the order they began to wait; may have gone since
   std::deque<BatchNumber> droppable_;   // open, in the order of their commits; may be cut since
   TimePoint store_pause_until_{};

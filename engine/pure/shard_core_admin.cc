@@ -155,6 +155,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
     target_changed(target);
     touch_idle(target);
   }
+  move_cancelled_loads();
   cancel_more();
   pump();
   return hooks;

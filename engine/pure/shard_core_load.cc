@@ -20,6 +20,8 @@ constexpr std::uint64_t ahead_starts_max = 16'384;
 constexpr std::uint64_t ahead_sweep_starts = 1024;  // how often that is looked for
 // Beside the blob: the entry in the table and its place in the order.
 constexpr std::size_t ahead_overhead_bytes = 96;
+// Given up and not stored as rows yet: with fewer, what was cancelled is read beyond the limit.
+constexpr std::size_t fails_beyond_limit_max = 16;
 
 }  // namespace
 
@@ -31,31 +33,60 @@ void ShardCore::load(Batch& batch) {
 }
 
 void ShardCore::want_load(Batch& batch) {
-  wanted_loads_.push_back(&batch);
+  const bool is_cancelled = batch.state == BatchState::failing;
+  (is_cancelled ? wanted_rows_ : wanted_loads_).push_back(&batch);
   ask_loads();
 }
 
 // As much as there is room for. How large a batch is nobody knows before it is here, only how large
 // its target's may be.
 void ShardCore::ask_loads() {
-  while (!wanted_loads_.empty()) {
-    Batch& batch = *wanted_loads_.front();
-    const std::uint64_t bytes = batch.bag->target->policy->policy.batch.bytes;
-    if (!may_read(bytes)) return;
-    wanted_loads_.pop_front();
-    batch.body_bytes = bytes;
-    read_bytes_ += bytes;
+  while (Batch* const batch = next_load()) {
+    batch->body_bytes = batch->bag->target->policy->policy.batch.bytes;
+    read_bytes_ += batch->body_bytes;
     reads_out_ += 1;
-    loads_.push_back(&batch);
-    if (batch.state == BatchState::loading && !batch.is_retry) plan_ahead(*batch.bag);
+    loads_.push_back(batch);
+    if (batch->state == BatchState::loading && !batch->is_retry) plan_ahead(*batch->bag);
   }
 }
 
-// One at least, whatever else is on the wire, and one at a time also where what was given up waits
-// for a store that has no room: what is delivered makes some.
-bool ShardCore::may_read(std::uint64_t bytes) const {
+// What has its turn and what was cancelled take turns, as far as there is room. Null: there is
+// none.
+Batch* ShardCore::next_load() {
+  for (const bool rows : {is_rows_turn_, !is_rows_turn_}) {
+    std::deque<Batch*>& wanted = rows ? wanted_rows_ : wanted_loads_;
+    if (wanted.empty()) continue;
+    Batch* const batch = wanted.front();
+    if (!may_read(batch->bag->target->policy->policy.batch.bytes, rows)) continue;
+    wanted.pop_front();
+    is_rows_turn_ = !rows;
+    return batch;
+  }
+  return nullptr;
+}
+
+// One at least, whatever else is on the wire. Beyond the limit one at a time, too: where what was
+// given up waits for a store that has no room, as what is delivered makes some; and a few of those
+// that were cancelled, as they are gone as soon as the store has them and somebody waits for that.
+bool ShardCore::may_read(std::uint64_t bytes, bool for_rows) const {
   if (read_bytes_ == 0 || read_bytes_ + bytes <= config_.read_bytes_max) return true;
-  return reads_out_ == 0 && in_flight_ <= wanted_loads_.size();
+  if (reads_out_ > 0) return false;
+  return for_rows ? fails_under_way() < fails_beyond_limit_max : in_flight_ <= wanted_loads_.size();
+}
+
+std::size_t ShardCore::fails_under_way() const {
+  std::size_t batches = part_ ? part_->fail.size() : 0;
+  for (const StorePart* const part : parts_out_) batches += part->fail.size();
+  return batches;
+}
+
+// What was waiting for its turn and is cancelled now.
+void ShardCore::move_cancelled_loads() {
+  const auto is_loading = [](const Batch* batch) { return batch->state == BatchState::loading; };
+  const auto first = std::stable_partition(wanted_loads_.begin(), wanted_loads_.end(), is_loading);
+  wanted_rows_.insert(wanted_rows_.end(), first, wanted_loads_.end());
+  wanted_loads_.erase(first, wanted_loads_.end());
+  ask_loads();
 }
 
 // It is sent, or gone, or waits and may be dropped from memory again.

@@ -44,7 +44,8 @@ bool ShardCore::can_shed(const Batch& batch) const {
 // The batch may be none of its own any more afterwards.
 void ShardCore::note_sheddable(Batch& batch) {
   if (!can_shed(batch)) return;
-  // Behind hooks on disk only all goes there, until the bag has caught up (contract, decision 11).
+  // Behind hooks on disk only all goes there, until the bag has caught up, so that
+  // order holds.
   const bool is_behind_dropped = !recovered_ && batch.state == BatchState::queued &&
                                  batch.before != nullptr && !batch.before->resident;
   if (is_behind_dropped || batch.dropped_hooks > 0) {

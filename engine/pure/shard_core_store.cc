@@ -54,7 +54,7 @@ std::unique_ptr<StorePart> ShardCore::take_part(const Now& now) {
   if (!dirty_.empty() || !waiting_calls_.empty()) close_chunks(part());
   if (!part_) return nullptr;
   part_->shard = config_.shard;
-  part_->epoch = epoch_;
+  part_->refusal_series = refusal_series_;
   parts_out_.push_back(part_.get());
   return std::move(part_);
 }
@@ -130,12 +130,12 @@ void ShardCore::appended(StorePart& done, const Now& now) {
 
 // Nothing of this part was stored. What came after it in the same bags cannot stay either without
 // changing the order, so everything that is not committed yet is taken out now, newest first; the
-// store refuses the other part that is under way by its epoch.
+// store refuses the other part that is under way, as it is of the same series.
 void ShardCore::append_refused(StorePart& done, const Now& now) {
   if (done.append.empty() && done.calls.empty()) return;
   const Errc error = done.append_error;
-  if (done.epoch == epoch_) {
-    epoch_ += 1;
+  if (done.refusal_series == refusal_series_) {
+    refusal_series_ += 1;
     refuse_dirty(error, now);
     for (auto later = parts_out_.rbegin(); later != parts_out_.rend(); ++later) {
       for (auto chunk = (*later)->append.rbegin(); chunk != (*later)->append.rend(); ++chunk) {

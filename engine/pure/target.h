@@ -13,7 +13,7 @@
 #include "engine/pure/batch.h"
 #include "engine/pure/policy_table.h"
 #include "engine/pure/recent_chunks.h"
-#include "postbag/transport.h"
+#include "engine/pure/transport.h"
 
 namespace postbag {
 

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "engine/pure/header_rules.h"
 #include "engine/pure/hook_id.h"
 
 namespace postbag {
@@ -24,11 +25,11 @@ bool same_name(std::string_view a, std::string_view b) {
 
 // True if the header lines have one of that name.
 bool names_header(std::string_view lines, std::string_view name) {
-  while (!lines.empty()) {
-    if (same_name(lines.substr(0, lines.find(':')), name)) return true;
-    lines.remove_prefix(std::min(lines.size(), lines.find("\r\n") + 2));
-  }
-  return false;
+  bool found = false;
+  for_each_header(lines, [&](std::string_view one, std::string_view) {
+    found = found || same_name(one, name);
+  });
+  return found;
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "engine/shell/engine_impl.h"
 #include "engine/shell/guarded.h"
 #include "engine/shell/http/http_transport.h"
+#include "engine/shell/restart_keys.h"
 #include "engine/shell/retry_job.h"
 
 namespace postbag {
@@ -119,6 +120,13 @@ bool Engine::Impl::is_engine_thread() const {
                      [](const auto& shard) { return shard->is_this_thread(); });
 }
 
+// It would wait for itself, for ever and without a word.
+Engine::Impl& Engine::Impl::blocking(const char* call) {
+  if (!is_engine_thread()) return *this;
+  throw std::logic_error("Engine::" + std::string(call) +
+                         "() blocks, and was called on a thread of its engine (in a callback)");
+}
+
 Shard& Engine::Impl::shard_of(std::string_view canonical_url) {
   // The table inside a shard uses the low bits.
   return *shards_[shard_index(url_hash(canonical_url), shards_.size())];
@@ -177,27 +185,7 @@ std::vector<std::string> Engine::Impl::reload(Options options) {
     dropped = !options_.store.keep_failed;
     options.own_addresses = options_.own_addresses;
     options = checked(std::move(options));
-    const auto note = [&](bool differs, const char* key) {
-      if (differs) restart.emplace_back(key);
-    };
-    note(options.store.path != options_.store.path, "store.path");
-    note(options.store.durability != options_.store.durability, "store.durability");
-    note(options.store.max_bytes != options_.store.max_bytes, "store.max_bytes");
-    note(options.intake.listen != options_.intake.listen, "intake.listen");
-    note(options.engine.threads != options_.engine.threads, "engine.threads");
-    note(options.engine.max_memory != options_.engine.max_memory, "engine.max_memory");
-    note(options.engine.max_connections != options_.engine.max_connections,
-         "engine.max_connections");
-    note(options.engine.drain_timeout != options_.engine.drain_timeout, "engine.drain_timeout");
-    note(options.store.failed_max_age != options_.store.failed_max_age, "store.failed_max_age");
-    note(options.store.failed_max_bytes != options_.store.failed_max_bytes,
-         "store.failed_max_bytes");
-    note(options.intake.max_body != options_.intake.max_body, "intake.max_body");
-    note(options.intake.max_hook != options_.intake.max_hook, "intake.max_hook");
-    note(options.intake.id_window != options_.intake.id_window, "intake.id_window");
-    note(options.intake.token_file != options_.intake.token_file, "intake.token_file");
-    note(options.log.level != options_.log.level, "log.level");
-    note(options.log.format != options_.log.format, "log.format");
+    restart = keys_for_restart(options_, options);
     table = std::make_shared<const PolicyTable>(options, next_policy_generation());
     options_.defaults = options.defaults;
     options_.targets = options.targets;
@@ -233,10 +221,11 @@ void Engine::submit(HookList hooks, SubmitOptions options, SubmitHandler done) {
 }
 
 SubmitResult Engine::submit(HookList hooks, SubmitOptions options) {
+  Impl& impl = impl_->blocking("submit");
   std::promise<SubmitResult> answer;
   auto future = answer.get_future();
-  impl_->submit(std::move(hooks), std::move(options),
-                [&answer](SubmitResult result) { answer.set_value(std::move(result)); });
+  impl.submit(std::move(hooks), std::move(options),
+              [&answer](SubmitResult result) { answer.set_value(std::move(result)); });
   return future.get();
 }
 
@@ -248,54 +237,55 @@ SubmitResult Engine::submit(std::string_view target, std::string_view payload) {
 
 std::uint64_t Engine::recover(const std::function<void(std::uint64_t)>& progress,
                               const std::function<void()>& held) {
-  return impl_->recover(progress, held);
+  return impl_->blocking("recover").recover(progress, held);
 }
 std::uint64_t Engine::flush(std::optional<std::string_view> target) {
-  return impl_->flush(target);
+  return impl_->blocking("flush").flush(target);
 }
 CancelResult Engine::cancel(std::string_view glob) {
-  return impl_->cancel(glob);
+  return impl_->blocking("cancel").cancel(glob);
 }
 bool Engine::wait_idle(std::optional<Duration> timeout) {
-  return impl_->wait_idle(timeout);
+  return impl_->blocking("wait_idle").wait_idle(timeout);
 }
 DrainReport Engine::drain(Duration timeout) {
-  return impl_->drain(timeout);
+  return impl_->blocking("drain").drain(timeout);
 }
 void Engine::hurry() {
   impl_->hurry();
 }
 
 RetryProgress Engine::retry_failed(const RetryOptions& options) {
-  auto job = std::make_shared<RetryJob>(*impl_, options);
+  auto job = std::make_shared<RetryJob>(impl_->blocking("retry_failed"), options);
   return job->run();
 }
 RetryPlan Engine::plan_retry(const RetryOptions& options) {
-  return plan_retry_job(*impl_, options);
+  return plan_retry_job(impl_->blocking("plan_retry"), options);
 }
 
 std::error_code Engine::list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
                                     const SliceLimits& limits, FailedPage& page) {
-  return impl_->store_thread().run(
-      [&](Store& store) { return store.list_failed(filter, after, limits, page); });
+  return impl_->blocking("list_failed").store_thread().run([&](Store& store) {
+    return store.list_failed(filter, after, limits, page);
+  });
 }
 PurgeResult Engine::purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit) {
-  return impl_->purge_failed(filter, limit);
+  return impl_->blocking("purge_failed").purge_failed(filter, limit);
 }
 std::error_code Engine::backup(const std::string& path, const std::stop_token& stop) {
-  return impl_->backup(path, stop);
+  return impl_->blocking("backup").backup(path, stop);
 }
 EngineStatus Engine::status() const {
   return impl_->status();
 }
 std::vector<TargetStatus> Engine::targets(std::size_t limit) const {
-  return impl_->targets(limit);
+  return impl_->blocking("targets").targets(limit);
 }
 std::optional<HookStatus> Engine::find_hook(std::string_view id) const {
-  return impl_->find_hook(id);
+  return impl_->blocking("find_hook").find_hook(id);
 }
 std::vector<std::string> Engine::reload(Options options) {
-  return impl_->reload(std::move(options));
+  return impl_->blocking("reload").reload(std::move(options));
 }
 void Engine::on_fatal(std::function<void(std::error_code)> handler) {
   impl_->on_fatal(std::move(handler));

@@ -77,6 +77,8 @@ class Engine::Impl : public ShardHost {
     return fatal_;
   }
   bool is_engine_thread() const;
+  // Itself, for a call of that name that blocks. Throws std::logic_error on an engine thread.
+  Impl& blocking(const char* call);
   // Held while hooks are on their way to the shards. Look at is_stopping() only after it is made:
   // what ends the engine sets that first and then waits until none exists, so nothing arrives
   // behind it.
@@ -139,6 +141,7 @@ class Engine::Impl : public ShardHost {
                        const std::shared_ptr<OutcomeListener>& listener);
   struct Onlooker;
   void watch_batch(const std::shared_ptr<Onlooker>& onlooker, BatchNumber batch);
+  void watch_in_store(const std::shared_ptr<Onlooker>& onlooker, BatchNumber batch, Store& store);
   std::shared_ptr<CallState> admit(HookList& hooks, SubmitOptions& options, SubmitHandler& done,
                                    SubmitResult& refused);
   void address(const Admission& admission, CallState& call);

@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "engine/pure/header_rules.h"
 #include "engine/pure/hook_check.h"
 #include "engine/pure/json.h"
 #include "engine/shell/shard_delivery.h"
@@ -35,13 +36,9 @@ bool can_be_sent(const FailedHook& row, const PolicyTable& policies, std::string
 
 std::vector<HeaderView> split_headers(std::string_view lines) {
   std::vector<HeaderView> headers;
-  while (!lines.empty()) {
-    const std::size_t end = lines.find("\r\n");
-    const std::string_view line = lines.substr(0, end);
-    const std::size_t colon = line.find(": ");
-    headers.push_back({line.substr(0, colon), line.substr(colon + 2)});
-    lines.remove_prefix(end + 2);
-  }
+  for_each_header(lines, [&](std::string_view name, std::string_view value) {
+    headers.push_back({name, value});
+  });
   return headers;
 }
 

@@ -16,12 +16,12 @@
 #include <vector>
 
 #include "engine/pure/shard_core.h"
+#include "engine/pure/transport.h"
 #include "engine/shell/handler_memory.h"
 #include "engine/shell/held_wakes.h"
 #include "engine/shell/shard_delivery.h"
 #include "engine/shell/store_thread.h"
 #include "postbag/logger.h"
-#include "postbag/transport.h"
 
 namespace postbag {
 

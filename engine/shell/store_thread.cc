@@ -215,12 +215,12 @@ TimePoint StoreThread::wake_time() const {
   return std::min(last_place_check_ + place_check_interval, retention_.next_run());
 }
 
-// A part whose shard had a failed append in the same epoch: its chunks may follow hooks that are
+// A part whose shard had a failed append in the same series: its chunks may follow hooks that are
 // not there.
 void StoreThread::refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts) {
   for (auto& part : parts) {
-    const auto poisoned = poisoned_epoch_.find(part->shard);
-    if (poisoned != poisoned_epoch_.end() && part->epoch <= poisoned->second) {
+    const auto poisoned = poisoned_.find(part->shard);
+    if (poisoned != poisoned_.end() && part->refusal_series <= poisoned->second) {
       part->append_error = failed() ? Errc::store_failed : Errc::disk_low;
     }
   }
@@ -322,7 +322,7 @@ std::uint64_t StoreThread::write_answers(const std::vector<std::unique_ptr<Store
   for (const auto& part : parts) {
     if (part->append_error == Errc::ok) part->append_error = to_errc(append_error);
     const bool has_hooks = !part->append.empty() || !part->calls.empty();
-    if (part->append_error != Errc::ok && has_hooks) poisoned_epoch_[part->shard] = part->epoch;
+    if (part->append_error != Errc::ok && has_hooks) poisoned_[part->shard] = part->refusal_series;
     part->error = to_errc(error);
     part->fails_left = fails_left && !part->fail.empty();
     if (!error && !part->fails_left) rows_added += failed_rows(*part);

@@ -133,8 +133,8 @@ class StoreThread {
   TimePoint next_slice_ = TimePoint::min(), last_group_ = TimePoint::min();
 
   std::atomic<ChunkNumber> next_number_;
-  ChunkNumber reserved_below_;                                       // this thread's
-  std::unordered_map<std::uint32_t, std::uint32_t> poisoned_epoch_;  // by shard
+  ChunkNumber reserved_below_;                                 // this thread's
+  std::unordered_map<std::uint32_t, std::uint32_t> poisoned_;  // by shard
   bool unsynced_ = false;     // a call was answered whose hooks are not synced yet
   bool awaits_sync_ = false;  // what was committed since parts were answered last
   TimePoint last_sync_{};

@@ -331,16 +331,27 @@ void Engine::Impl::watch_batch(const std::shared_ptr<Onlooker>& onlooker, BatchN
       onlooker->hook_done(onlooker->call_index, {true, Reason::none, 0});
       return;
     }
-    store_thread_->push_job([this, onlooker, batch, chunk](Store& store) {
-      const auto in = batch == chunk ? store.find_chunk(chunk) : std::nullopt;
-      if (in && *in != chunk) return watch_batch(onlooker, *in);
-      if (const auto failed = store.find_failed(onlooker->location)) {
-        onlooker->hook_done(onlooker->call_index, {false, failed->reason, failed->status});
-      } else if (was_delivered(onlooker->id, onlooker->location, store)) {
-        onlooker->hook_done(onlooker->call_index, {true, Reason::none, 0});
-      }  // else it may have been dropped since it failed: nothing is told
+    store_thread_->push_job([this, onlooker, batch](Store& store) {
+      try {
+        watch_in_store(onlooker, batch, store);
+      } catch (const std::bad_alloc&) {
+        // Nothing is told, and the wait has an end of its own: the store has not failed for that.
+      }
     });
   });
+}
+
+// On the store's thread, of a hook that its shard does not have.
+void Engine::Impl::watch_in_store(const std::shared_ptr<Onlooker>& onlooker, BatchNumber batch,
+                                  Store& store) {
+  const ChunkNumber chunk = failed_key_chunk(onlooker->location);
+  const auto in = batch == chunk ? store.find_chunk(chunk) : std::nullopt;
+  if (in && *in != chunk) return watch_batch(onlooker, *in);
+  if (const auto failed = store.find_failed(onlooker->location)) {
+    onlooker->hook_done(onlooker->call_index, {false, failed->reason, failed->status});
+  } else if (was_delivered(onlooker->id, onlooker->location, store)) {
+    onlooker->hook_done(onlooker->call_index, {true, Reason::none, 0});
+  }  // else it may have been dropped since it failed: nothing is told
 }
 
 // Which hooks go to which shard. A parcel with hooks has the list.

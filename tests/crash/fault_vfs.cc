@@ -97,6 +97,7 @@ int file_size(sqlite3_file* file, sqlite3_int64* size) {
   return real(file)->pMethods->xFileSize(real(file), size);
 }
 
+// As in store/gathering_vfs.cc, and not shared: what proves the store is not made of it.
 int lock_file(sqlite3_file* file, int level) {
   return real(file)->pMethods->xLock(real(file), level);
 }

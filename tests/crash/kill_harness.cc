@@ -21,8 +21,9 @@ constexpr std::uint32_t retries = 3;
 constexpr int load_looks = 60;
 constexpr auto last_hook_patience = std::chrono::seconds(120);
 
-// D2: what is on the wire (a batch a target), what the running commit settles and what waits for
-// the next; each part holds at most what a target can finish in the time of a commit.
+// D2 (engine/README.md): what is on the wire (a batch a target), what the running commit settles
+// and what waits for the next; each part holds at most what a target can finish in the time of a
+// commit.
 OracleLimits limits_of(const KillPlan& plan) {
   OracleLimits limits;
   limits.producers = plan.producers;

@@ -293,8 +293,8 @@ void CoreWorld::start_commit() {
   commit.parts = std::exchange(store_queue_, {});
   commit.fault = store_fault ? store_fault() : StoreFault::none;
   for (auto& part : commit.parts) {
-    const auto poisoned = poisoned_epoch_.find(part->shard);
-    if (poisoned != poisoned_epoch_.end() && part->epoch <= poisoned->second) {
+    const auto poisoned = poisoned_series_.find(part->shard);
+    if (poisoned != poisoned_series_.end() && part->refusal_series <= poisoned->second) {
       part->append_error = Errc::disk_low;
       continue;
     }
@@ -328,7 +328,7 @@ void CoreWorld::end_commit() {
     if (part->append_error == Errc::ok) part->append_error = append_error;
     const bool has_work = !part->append.empty() || !part->calls.empty();
     if (part->append_error != Errc::ok && has_work) {
-      poisoned_epoch_[part->shard] = part->epoch;
+      poisoned_series_[part->shard] = part->refusal_series;
       last_refusal_ = now_;
     }
     part->error = rest_error;
@@ -558,7 +558,7 @@ void CoreWorld::crash(bool keep_commit) {
                 [](const auto& event) { return event.second.kind != Event::Kind::custom; });
   cores_.clear();
   retries_.clear();
-  poisoned_epoch_.clear();
+  poisoned_series_.clear();
   life_ += 1;
   draining_ = false;
   trace(life_);

@@ -219,7 +219,7 @@ class CoreWorld {
 
   std::vector<std::unique_ptr<StorePart>> store_queue_;
   std::unique_ptr<Commit> commit_;
-  std::map<std::uint32_t, std::uint32_t> poisoned_epoch_;
+  std::map<std::uint32_t, std::uint32_t> poisoned_series_;
   TimePoint last_refusal_{};
   DurableState durable_;
 

@@ -159,7 +159,7 @@ void SimOracle::check_first_send(const WorldRequest& request, SentBatch& batch) 
   unresolved_[batch.target] += 1;
 }
 
-// A batch that is not full was cut by its timer, and a timer runs from the first hook (D4).
+// A batch that is not full was cut by its timer, and a timer runs from the first hook.
 void SimOracle::check_cut(const WorldRequest& request, const SentBatch& batch) {
   const SimTarget& target = targets[batch.target];
   const Hook& first = hooks_[batch.members.front()];

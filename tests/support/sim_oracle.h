@@ -24,8 +24,13 @@ struct SimTarget {
 };
 
 // Accounts for every hook as a multiset: offered, accepted, sent, delivered, failed; and checks
-// each request against what the contract allows (reliability.md section 2, I1 to I5; section 5 row
-// 2).
+// each request against what is promised:
+//
+//   - I1: what was accepted is delivered at least once or stored as failed;
+//   - I2: nothing is delivered that was not offered, with the same target, byte for byte;
+//   - I3: repeats only for the reasons that engine/README.md names (D1 to D5), with the same id;
+//   - I4: what was not accepted may be delivered all the same, but is never claimed to be;
+//   - I5: everything is bounded as configured, attempts and batches that wait for a retry, too.
 class SimOracle {
  public:
   SimOracle(CoreWorld& world, bool is_durable, std::uint32_t max_connections);

@@ -81,11 +81,11 @@ struct EngineStatus {
   std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
   std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_order = 0;
   std::uint64_t targets = 0;
-  std::uint64_t bags = 0;          // open: not cut yet
-  std::uint64_t batches_held = 0;  // open, cut, on the wire or waiting for a retry
-  std::uint64_t in_flight = 0, retrying = 0;
-  std::uint64_t memory_bytes = 0, memory_limit = 0;
-  std::uint64_t store_bytes = 0, store_limit = 0;
+  std::uint64_t bags = 0;                     // open: not cut yet
+  std::uint64_t batches_held = 0;             // open, cut, on the wire or waiting for a retry
+  std::uint64_t in_flight = 0, retrying = 0;  // batches; TargetStatus counts hooks
+  std::uint64_t memory_bytes = 0, memory_limit = 0;  // what counts against max_memory, and that
+  std::uint64_t store_bytes = 0, store_limit = 0;    // used pages and log, and max_bytes
   std::uint64_t connections = 0;
   double accepted_per_second = 0, delivered_per_second = 0;  // over about the last 10 s
   Durability durability = Durability::memory;
@@ -108,8 +108,9 @@ struct TargetStatus {
 };
 
 struct HookStatus {
-  std::string id, target;
-  std::string state;  // "waiting", "in_flight", "retrying", "failed", "delivered"
+  std::string id;
+  std::string target;  // empty of a hook of which no more is known than that it was delivered
+  std::string state;   // "waiting", "in_flight", "retrying", "failed", "delivered"
   std::uint32_t attempts = 0;
   std::string reason;  // of a failed hook, or of the last attempt of a retrying one
   int status = 0;
@@ -162,8 +163,8 @@ struct CancelResult {
 };
 
 // The delivery engine. Every member function may be called from any thread, also from callbacks
-// unless said otherwise; those marked *blocks* must not be called from an engine thread (a
-// callback).
+// unless said otherwise. Those marked *blocks* throw std::logic_error on an engine thread (in a
+// callback), which they would wait for.
 class Engine {
  public:
   // Starts the threads. Throws std::invalid_argument with validate_options()'s message, or
@@ -213,9 +214,11 @@ class Engine {
   // is never twice under way. *Blocks* until every taken row has its outcome, or the engine has
   // failed, or it is stopped (RetryOptions).
   RetryProgress retry_failed(const RetryOptions& options);
+  // What such a run would send now; looks through all rows. *Blocks.* Errors: RetryPlan::error.
   RetryPlan plan_retry(const RetryOptions& options);
 
-  // Failed rows, one slice; see Store::list_failed. *Blocks.*
+  // Failed rows, one slice; see Store::list_failed. *Blocks.* Errc::store_failed, store_corrupt,
+  // store_io: `page` is to be ignored then.
   std::error_code list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
                               const SliceLimits& limits, FailedPage& page);
   // Deletes what matches, the oldest first and at most `limit`, but not what a retry has under way.
@@ -227,14 +230,17 @@ class Engine {
   // meanwhile, or `stop` was asked: nothing is left of it then, as after disk_low and store_io.
   std::error_code backup(const std::string& path, const std::stop_token& stop = {});
 
+  // At once: numbers that the shards publish, each from about the same moment.
   EngineStatus status() const;
   // The busiest first, at most `limit`. *Blocks* briefly.
   std::vector<TargetStatus> targets(std::size_t limit = 1000) const;
+  // By the engine's id or the producer's own. Nothing: it is not known, or delivered so long ago
+  // that it is forgotten. *Blocks*: it may have to look through the failed rows.
   std::optional<HookStatus> find_hook(std::string_view id) const;
 
   // Replaces targets, defaults and policies ([[target]] [batch] [retry] [delivery] [network] [tls],
   // keep_failed); other changes are returned as the list of keys that need a restart. Throws
-  // std::invalid_argument and changes nothing if invalid.
+  // std::invalid_argument and changes nothing if invalid. *Blocks* until all shards have them.
   std::vector<std::string> reload(Options options);
 
   // Called once, on an engine thread, when the store failed for good, or when memory ran out where

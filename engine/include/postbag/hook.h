@@ -66,8 +66,8 @@ class HookList {
   // engine lets go of it, on a thread of its own, when all hooks of the call are in their bags.
   void adopt(std::shared_ptr<const void> owner);
   void add_view(const HookView& hook);
-  // The same, and the caller has checked that the body is valid JSON (engine/pure/json.h
-  // check_json): it is not checked again.
+  // The same, and the caller has checked that the body is valid JSON (check_json() of
+  // postbag/json.h): it is not checked again.
   void add_checked_view(const HookView& hook);
   // Room for so many hooks, for who knows how many will come.
   void reserve(std::size_t hooks) { entries_.reserve(hooks); }
@@ -75,19 +75,21 @@ class HookList {
   std::size_t size() const { return entries_.size(); }
   bool empty() const { return entries_.empty(); }
   const HookView& operator[](std::size_t index) const { return entries_[index].view; }
+  // Whether it came by add_checked_view().
   bool is_checked(std::size_t index) const { return entries_[index].checked; }
-  // Replaces a hook's target by its canonical form (copied).
-  void set_target(std::size_t index, std::string_view canonical);
   // Bytes of all payloads.
   std::uint64_t body_bytes() const { return body_bytes_; }
   void clear();
 
  private:
+  friend class Engine;
   struct Entry {
     HookView view;
     bool checked = false;
     bool copied = false;
   };
+  // The engine's own: replaces a hook's target by its canonical form (copied).
+  void set_target(std::size_t index, std::string_view canonical);
   void add_entry(const HookView& hook, bool checked);
   std::string_view copy(std::string_view bytes);
   std::span<const HeaderView> copy_headers(std::span<const HeaderView> headers, bool deep);

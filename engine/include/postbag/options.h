@@ -11,7 +11,7 @@
 
 namespace postbag {
 
-// What "accepted" survives. See README, "Guarantees".
+// What "accepted" survives. See README, "What it guarantees".
 enum class Durability : std::uint8_t {
   memory,  // a drain, not a kill: only failures reach the store
   os,      // a kill; at power loss at most the last second is lost

@@ -60,21 +60,6 @@ struct ParsedReason {
 };
 std::optional<ParsedReason> parse_reason(std::string_view token);
 
-// What one attempt ended with. `status` is 0 where no complete response head came.
-struct AttemptResult {
-  Reason reason = Reason::none;
-  int status = 0;
-  std::string
-      response_headers;  // at most 1 KiB, as received ("Name: value\r\n"...), only for failures
-  std::string response_excerpt;  // at most 1 KiB of the body, only for failures
-  std::string detail;            // for logs: an error text without secrets
-  bool counted = true;           // false: does not use up one of the attempts (local_resource)
-  // true: no further attempt can help (a forbidden address): given up at once.
-  bool final = false;
-
-  bool delivered() const { return reason == Reason::none; }
-};
-
 // How a hook left the engine.
 struct HookOutcome {
   bool delivered = false;

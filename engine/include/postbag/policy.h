@@ -49,10 +49,10 @@ struct DeliveryPolicy {
   bool operator==(const DeliveryPolicy&) const = default;
 };
 
-// One entry of [network] allow: an address, a network or a host name, with or without a port.
-// Kept as text; engine/pure/network_policy.h compiles it.
+// [network]: which targets beside public HTTPS ones are allowed.
 struct NetworkPolicy {
   bool allow_http = false;
+  // Each an address, a network or a host name, with or without a port.
   std::vector<std::string> allow;
   bool operator==(const NetworkPolicy&) const = default;
 };

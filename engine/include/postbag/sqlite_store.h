@@ -55,6 +55,7 @@ std::unique_ptr<Store> open_sqlite_store(const SqliteStoreOptions& options);
 std::vector<std::string> check_sqlite_store(const std::string& path);
 
 // `store salvage`: copies every readable row of a damaged store to a new file. Throws StoreError.
+// Chunks: rows of pending hooks. A lost one cannot say how many hooks it held.
 struct SalvageReport {
   std::uint64_t chunks = 0, failed = 0, lost_chunks = 0, lost_failed = 0;
 };

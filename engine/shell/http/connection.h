@@ -14,13 +14,13 @@
 #include <vector>
 
 #include "engine/pure/network_policy.h"
+#include "engine/pure/transport.h"
 #include "engine/pure/url.h"
 #include "engine/shell/http/deadlines.h"
 #include "engine/shell/http/poller.h"
 #include "engine/shell/http/resolver.h"
 #include "engine/shell/http/response_reader.h"
 #include "engine/shell/http/tls_session.h"
-#include "postbag/transport.h"
 
 namespace postbag {
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/pure/transport.h"
 #include "postbag/logger.h"
-#include "postbag/transport.h"
 
 namespace postbag {
 

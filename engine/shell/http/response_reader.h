@@ -9,7 +9,7 @@
 
 namespace postbag {
 
-// Limits of what a receiver may answer; reference/reliability.md section 2, H2, H8, H10.
+// Limits of what a receiver may answer.
 inline constexpr std::size_t response_head_bytes_max = 16 * 1024;
 inline constexpr int response_fields_max = 100;
 inline constexpr int response_informational_max = 8;

@@ -39,6 +39,21 @@ struct AttemptRequest {
   TimePoint begin{};
 };
 
+// What one attempt ended with. `status` is 0 where no complete response head came.
+struct AttemptResult {
+  Reason reason = Reason::none;
+  int status = 0;
+  std::string
+      response_headers;  // at most 1 KiB, as received ("Name: value\r\n"...), only for failures
+  std::string response_excerpt;  // at most 1 KiB of the body, only for failures
+  std::string detail;            // for logs: an error text without secrets
+  bool counted = true;           // false: does not use up one of the attempts (local_resource)
+  // true: no further attempt can help (a forbidden address): given up at once.
+  bool final = false;
+
+  bool delivered() const { return reason == Reason::none; }
+};
+
 // Identifies an attempt to whoever started it.
 using AttemptToken = void*;
 
