@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <random>
+
 namespace postbag::test {
 namespace {
 
@@ -115,12 +118,14 @@ TEST(IdTable, ReleasedIdsLeaveNothing) {
   // Later than at once, some within the same millisecond; one in each hundred stays.
   for (std::uint64_t round = 0; round < rounds; ++round) {
     for (std::uint64_t id = 1; id <= 1'000; ++id) {
+      const std::size_t before = table.ages();
       take(1'000 * round + id, 1);
       give_back(1'000 * round + id);
       take(1'000 * round + id, 1);
       if (id % 100 == 0) table.settle({1'000 * round + id, 1'000 * round + id}, call.get(), 5);
       if (id % 100 != 0) give_back(1'000 * round + id);
       ASSERT_LE(table.ages(), 2 * table.size() + 5'000);
+      ASSERT_GE(table.ages() + 16, before) << "all were looked at in one go, with the lock held";
     }
   }
   EXPECT_EQ(table.size(), 10 * rounds + 1);
@@ -128,6 +133,32 @@ TEST(IdTable, ReleasedIdsLeaveNothing) {
   take(1, window_ms + 1);  // all others are old by now
   EXPECT_EQ(table.size(), 1u);
   EXPECT_EQ(table.ages(), 1u);
+}
+
+// Ages are looked through while others come and go.
+TEST(IdTable, EachIdIsForgottenAtTheEndOfItsWindowAlsoWhileDeadAgesAreLookedFor) {
+  constexpr std::int64_t window_ms = 20'000;
+  IdTable table(1'000'000, milliseconds(window_ms));
+  const auto call = make_call();
+  std::mt19937_64 random(1);
+  std::map<std::uint64_t, std::int64_t> expires_ms;
+  for (std::int64_t ms = 0; ms < 100'000; ++ms) {
+    const std::uint64_t id = random() % 30'000;
+    const bool is_known = expires_ms.contains(id) && expires_ms[id] > ms;
+    ASSERT_EQ(table.take({id, 0}, content, call, at(ms)).answer,
+              is_known ? Answer::duplicate : Answer::fresh);
+    ASSERT_EQ(table.find({id, 0}, at(ms)).has_value(), is_known);
+    if (is_known) continue;
+    table.settle({id, 0}, call.get(), id);
+    expires_ms[id] = ms + window_ms;
+    if (random() % 8 == 0) continue;
+    ASSERT_TRUE(table.leave({id, 0}, call.get(), id));
+    table.left({id, 0}, call.get(), id);
+    expires_ms.erase(id);
+    ASSERT_LE(table.ages(), 2 * table.size() + 6'000);
+  }
+  std::erase_if(expires_ms, [](const auto& known) { return known.second <= 99'999; });
+  EXPECT_EQ(table.size(), expires_ms.size());
 }
 
 }  // namespace

@@ -26,13 +26,13 @@ IdTable::Found IdTable::take(const Hash128& id, const Hash128& content, const Ca
     return {Answer::duplicate, nullptr, entry.location};
   }
   try {
-    forget_dead_ages();
+    sweep_ages();
     by_age_.push_back({now_ms + window_ms, id});
   } catch (...) {
     entries_.erase(place);  // it would be pending for ever
     throw;
   }
-  entry = {content, 0, now_ms + window_ms, false, false, false, call};
+  entry = {content, 0, now_ms + window_ms, false, false, round_ != sweeps_, call};
   return {};
 }
 
@@ -107,22 +107,33 @@ IdTable::Entry* IdTable::entry_of(const Age& age) {
   return is_its ? &found->second : nullptr;
 }
 
-// Ids that were given back leave their ages behind. One in each so many calls looks at all of them.
-void IdTable::forget_dead_ages() {
-  if (by_age_.size() <= 2 * entries_.size() + dead_ages_min) return;
-  // One that was given back and taken again within a millisecond has several that look alike.
-  std::erase_if(by_age_, [this](const Age& age) {
+// Ids that were given back leave their ages behind, which are looked for a few at a time: others
+// wait for the lock meanwhile.
+void IdTable::sweep_ages() {
+  if (!sweeps_) {
+    if (by_age_.size() <= 2 * entries_.size() + dead_ages_min) return;
+    sweeps_ = true;
+    round_ = !round_;
+  }
+  for (int left = ages_a_take; left > 0 && !by_age_.empty(); --left) {
+    const Age& age = by_age_.front();
     Entry* const entry = entry_of(age);
-    if (entry == nullptr || entry->has_age) return true;
-    entry->has_age = true;
-    return false;
-  });
-  for (const Age& age : by_age_) entry_of(age)->has_age = false;
+    // One that was given back and taken again within a millisecond has several that look alike.
+    if (entry != nullptr && entry->round != round_) {
+      swept_.push_back(age);
+      entry->round = round_;
+    }
+    by_age_.pop_front();
+  }
+  if (!by_age_.empty()) return;
+  by_age_.swap(swept_);
+  sweeps_ = false;
 }
 
 void IdTable::forget_old(SteadyMs now_ms) {
-  while (!by_age_.empty()) {
-    const Age& oldest = by_age_.front();
+  while (ages() > 0) {
+    std::deque<Age>& ages = oldest_ages();
+    const Age& oldest = ages.front();
     const bool expired = oldest.expires_ms <= now_ms;
     if (!expired && entries_.size() < capacity_) return;
     if (const Entry* const entry = entry_of(oldest)) {
@@ -132,7 +143,7 @@ void IdTable::forget_old(SteadyMs now_ms) {
       entries_.erase(oldest.id);
       if (!expired) forgotten_early_ += 1;
     }
-    by_age_.pop_front();
+    ages.pop_front();
   }
 }
 

@@ -56,11 +56,11 @@ class IdTable {
 
   std::size_t size() const { return entries_.size(); }
   // Of ids that are known, and of some that are not any more.
-  std::size_t ages() const { return by_age_.size(); }
+  std::size_t ages() const { return swept_.size() + by_age_.size(); }
   std::uint64_t forgotten_early() const { return forgotten_early_; }
   Duration window() const { return window_; }
   std::size_t memory_bytes() const {
-    return entries_.size() * (id_bytes - sizeof(Age)) + by_age_.size() * sizeof(Age);
+    return entries_.size() * (id_bytes - sizeof(Age)) + ages() * sizeof(Age);
   }
 
  private:
@@ -71,8 +71,8 @@ class IdTable {
     SteadyMs expires_ms : 56 = 0;
     bool relied_on : 1 = false;
     bool leaving : 1 = false;
-    bool has_age : 1 = false;  // while ages are looked through
-    Call call;                 // set while pending
+    bool round : 1 = false;  // see swept_
+    Call call;               // set while pending
   };
   struct HashOf {
     std::size_t operator()(const Hash128& hash) const { return hash[0] ^ hash[1]; }
@@ -83,15 +83,21 @@ class IdTable {
   };
   static_assert(sizeof(Entry) + sizeof(Hash128) + sizeof(Age) == id_bytes);
   static constexpr std::size_t dead_ages_min = 4'096;
+  static constexpr int ages_a_take = 8;
   Entry* entry_of(const Age& age);
-  void forget_dead_ages();
+  void sweep_ages();
+  std::deque<Age>& oldest_ages() { return swept_.empty() ? by_age_ : swept_; }
   void forget_old(SteadyMs now_ms);
   Entry* find_of(const Hash128& id, const void* call, FailedKey location);
 
   std::size_t capacity_;
   Duration window_;
   boost::unordered_flat_map<Hash128, Entry, HashOf> entries_;
-  std::deque<Age> by_age_;
+  // In the order of ages. While dead ones are looked for, those that were looked at are in swept_,
+  // before the others, and their entries are of this round.
+  std::deque<Age> swept_, by_age_;
+  bool round_ = false;
+  bool sweeps_ = false;
   std::uint64_t forgotten_early_ = 0;
 };
 
