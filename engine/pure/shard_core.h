@@ -18,82 +18,14 @@
 #include "engine/pure/deadline_queue.h"
 #include "engine/pure/disk_run.h"
 #include "engine/pure/packed_run.h"
+#include "engine/pure/parcel.h"
 #include "engine/pure/policy_table.h"
 #include "engine/pure/recent_chunks.h"
 #include "engine/pure/segment.h"
+#include "engine/pure/store_part.h"
 #include "engine/pure/target.h"
 
 namespace postbag {
-
-// Some or all hooks of one call, on their way to one shard.
-struct Parcel {
-  std::shared_ptr<const HookList> hooks;  // targets are canonical by now
-  std::vector<std::uint32_t> indices;     // which of them; empty: all
-  std::size_t count() const { return indices.empty() ? hooks->size() : indices.size(); }
-  std::uint32_t index_at(std::size_t position) const {
-    return indices.empty() ? static_cast<std::uint32_t>(position) : indices[position];
-  }
-  std::shared_ptr<CallSink> call;  // may be null
-  bool sync = true;                // the call is answered once it is on disk
-  std::shared_ptr<OutcomeListener> listener;
-  std::vector<RememberedId>
-      remember;  // to be stored with the hooks; location is filled in by the shard
-  std::vector<std::uint32_t> remember_indices;
-  // retry-failed-hooks: the rows that the hooks are, one each.
-  std::vector<FailedKey> rows;
-  std::shared_ptr<RetrySink> retry;
-  std::optional<std::uint32_t> retries;
-};
-
-// Work for the store thread, and its answer on the way back. What it points to is held by the
-// batches' `uses`.
-struct StorePart {
-  struct Chunk {
-    Batch* batch = nullptr;
-    ChunkInfo info;
-    BatchMark from, to;
-    std::string head;  // encode_chunk_head
-  };
-  struct Fail {
-    Batch* batch = nullptr;
-    AttemptResult result;
-    WallMs at = 0;
-  };
-  struct Rows {  // of retry-failed-hooks
-    std::shared_ptr<RetrySink> sink;
-    std::vector<FailedKey> keys;
-    std::uint64_t body_bytes = 0;
-  };
-  std::vector<Chunk> append;
-  std::vector<ChunkNumber> settle;
-  std::vector<AttemptsUpdate> attempts;
-  std::vector<Fail> fail;
-  std::vector<Rows> delivered_rows;
-  struct Taken {  // a failed hook that its listener took over: told once this is stored
-    std::shared_ptr<OutcomeListener> listener;
-    std::uint32_t call_index = 0;
-  };
-  std::vector<Taken> taken;
-  std::vector<Hash128> forget;  // their ids
-  std::vector<RememberedId> remember;
-  std::vector<std::shared_ptr<CallSink>> calls;
-  std::vector<std::function<void()>> barriers;  // called once everything before them is stored
-  std::uint32_t shard = 0;
-  bool sync = false;  // a call of `calls` wants them on disk before its answer
-  // Appends of a series of which one was refused are refused unread.
-  std::uint32_t refusal_series = 0;
-  bool requeued = false;  // holds work that an earlier part could not store
-  // The answer.
-  Errc append_error = Errc::ok;
-  Errc error = Errc::ok;    // of everything else
-  bool fails_left = false;  // but `fail`, for which there was no room
-};
-
-// What the store has of a chunk that is read ahead.
-struct ChunkBlob {
-  ChunkNumber chunk = 0;
-  std::string blob;  // empty: it was not read, for want of room, or could not be
-};
 
 // Only grows; the shell publishes the differences.
 struct CoreCounters {

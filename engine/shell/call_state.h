@@ -8,7 +8,7 @@
 
 #include "engine/pure/content_hash.h"
 #include "engine/pure/id_table.h"
-#include "engine/pure/shard_core.h"
+#include "engine/pure/batch.h"
 #include "engine/shell/shard_delivery.h"
 #include "postbag/engine.h"
 #include "postbag/logger.h"

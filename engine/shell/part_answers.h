@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "engine/pure/shard_core.h"
+#include "engine/pure/store_part.h"
 #include "postbag/store.h"
 
 namespace postbag {

@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "engine/pure/shard_core.h"
+#include "engine/pure/batch.h"
 #include "engine/shell/engine_impl.h"
 
 namespace postbag {

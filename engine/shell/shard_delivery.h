@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "engine/pure/shard_core.h"
+#include "engine/pure/parcel.h"
 
 namespace postbag {
 

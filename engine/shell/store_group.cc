@@ -4,6 +4,7 @@
 
 #include "engine/pure/chunk_codec.h"
 #include "engine/pure/hook_id.h"
+#include "engine/pure/target.h"
 #include "postbag/store.h"
 
 namespace postbag {

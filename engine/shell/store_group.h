@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/pure/shard_core.h"
+#include "engine/pure/store_part.h"
 #include "postbag/store.h"
 
 namespace postbag {

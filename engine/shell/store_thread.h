@@ -11,7 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "engine/pure/shard_core.h"
+#include "engine/pure/store_part.h"
 #include "engine/shell/clock.h"
 #include "engine/shell/part_answers.h"
 #include "engine/shell/retention.h"
