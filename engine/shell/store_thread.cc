@@ -372,10 +372,12 @@ void StoreThread::housekeeping(bool is_busy) {
     last_forgetting_ = now;
     note_error(store_.forget_ids(wall_now_ms()));
   }
-  maintenance_left_ = store_.maintain();
+  const bool had_work = std::exchange(maintenance_left_, store_.maintain());
   refresh_stats();
   run_retention();
-  check_place(now);
+  // What maintain() did may have ended the store, which it cannot say.
+  if (had_work || now - last_place_check_ >= place_check_interval) check_place(now);
+  if (room_is_back_) note_room(false, false);
 }
 
 void StoreThread::set_retention(RetentionLimits limits,
@@ -411,19 +413,22 @@ void StoreThread::run_retention() {
 }
 
 void StoreThread::check_place(TimePoint now) {
-  if (failed() || now - last_place_check_ < place_check_interval) return;
+  if (failed()) return;
   last_place_check_ = now;
   note_error(store_.check_place());
 }
 
-// Once per change, so that a disk at its mark does not fill the log too.
+// Once per change, so that a disk at its mark does not fill the log too. That there is room again
+// is said later where it is too early now: no other call may come to say it.
 void StoreThread::note_room(bool is_low, bool short_of_memory) {
   const TimePoint now = clock_();
+  room_is_back_ = room_is_low_ && !is_low;
   if (is_low == room_is_low_ ||
       (last_room_line_ != TimePoint::min() && now - last_room_line_ < room_line_interval)) {
     return;
   }
   room_is_low_ = is_low;
+  room_is_back_ = false;
   last_room_line_ = now;
   if (!is_low) return logger_.log(LogLevel::info, "there is room again");
   try {

@@ -146,7 +146,8 @@ class StoreThread {
   std::function<std::vector<FailedKey>()> claimed_;
   std::atomic<std::uint64_t> retention_purged_{0};
   std::atomic<TimePoint> retention_purged_at_{TimePoint::min()};
-  bool room_is_low_ = false;  // as was logged
+  bool room_is_low_ = false;   // as was logged
+  bool room_is_back_ = false;  // and is not logged yet
   TimePoint last_room_line_ = TimePoint::min();
 
   mutable std::mutex stats_mutex_;
