@@ -219,6 +219,14 @@ TEST_F(IntakeTest, ListsFailedHooks) {
   EXPECT_THAT(ask(get("/v1/failed")).body, HasSubstr(R"("headers":{"X-A":"***","X-B":"***"},)"));
 }
 
+// The benchmark of intake asks so, too.
+TEST_F(IntakeTest, AProbeMayHaveABody) {
+  start();
+  IntakeClient client = connect();
+  client.send("GET /healthz/live HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}");
+  EXPECT_EQ(client.read_response().status, 200);
+}
+
 // {"event": "y"} in the body of a retry was passed over: every failed hook was sent again.
 TEST_F(IntakeTest, ABodyWhereTheQueryIsMeantIsRefused) {
   start();

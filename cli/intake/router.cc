@@ -65,12 +65,15 @@ std::optional<ApiError> take_raw_fields(const RequestHead& head, RawHookFields& 
 }
 
 // A filter of many ids is too long for a head: a form in the body is more of the query. Any other
-// body was meant to say something, and a route that passed over it would do more than was asked.
+// body was meant to say something, and a route that passed over it would do more than was asked;
+// but a probe asks for nothing that could be more.
 std::optional<ApiError> take_body(const Request& request, Query& query) {
+  const auto route = static_cast<Route>(request.route);
   if (request.body == nullptr || request.body->view().empty()) return {};
+  if (route == Route::live || route == Route::ready) return {};
   const std::string_view type = request.head.find("content-type").value_or("");
   const bool is_form = equal_ignoring_case(media_type(type), "application/x-www-form-urlencoded");
-  if (!takes_filter(static_cast<Route>(request.route))) {
+  if (!takes_filter(route)) {
     return bad_query("this route takes no body; what it takes stands in the query");
   }
   if (is_form) return Query::parse(request.body->view(), query);

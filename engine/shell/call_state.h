@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
+#include "engine/pure/batch.h"
 #include "engine/pure/content_hash.h"
 #include "engine/pure/id_table.h"
-#include "engine/pure/batch.h"
 #include "engine/shell/shard_delivery.h"
 #include "postbag/engine.h"
 #include "postbag/logger.h"

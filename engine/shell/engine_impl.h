@@ -161,7 +161,7 @@ class Engine::Impl : public ShardHost {
   std::optional<HookStatus> find_in_shards(ChunkNumber chunk, std::uint32_t index,
                                            std::optional<BatchNumber> batch);
 
-  Options options_;  // what does not change at a reload
+  Options options_;          // what does not change at a reload
   std::mutex reload_mutex_;  // one after the other: shards and options are of the same
   mutable std::mutex options_mutex_;
   Logger logger_;
