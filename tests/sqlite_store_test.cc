@@ -15,35 +15,23 @@
 #include <string>
 #include <thread>
 
-#include "postbag/error.h"
-#include "store/crc32c.h"
 #include "store/sqlite_schema.h"
 #include "store/store_file.h"
 #include "tests/support/file_size_limit.h"
-#include "tests/support/store_groups.h"
-#include "tests/support/temp_directory.h"
-#include "tests/support/whole_file.h"
+#include "tests/support/sqlite_store_fixture.h"
 
 namespace postbag {
 namespace {
 
+using test::damage;
 using test::FileSizeLimit;
+using test::open_fails;
 using test::read_file;
 using test::write_file;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-
-// Flips a bit of the only place where `bytes` stand in a closed store.
-void damage(const std::string& path, const std::string& bytes) {
-  std::string content = read_file(path);
-  const std::size_t at = content.find(bytes);
-  ASSERT_NE(at, std::string::npos);
-  ASSERT_EQ(content.find(bytes, at + 1), std::string::npos);
-  content[at] = static_cast<char>(content[at] ^ 1);
-  write_file(path, content);
-}
 
 // SQLite's header has these as big-endian numbers.
 void set_header_number(const std::string& path, std::size_t offset, char value) {
@@ -54,60 +42,7 @@ void set_header_number(const std::string& path, std::size_t offset, char value) 
 }
 constexpr std::size_t user_version_at = 60, application_id_at = 68;
 
-std::error_code open_fails(const std::function<void()>& open, std::string* what = nullptr) {
-  try {
-    open();
-  } catch (const StoreError& error) {
-    if (what != nullptr) *what = error.what();
-    return error.code();
-  }
-  return {};
-}
-
-class SqliteStoreTest : public ::testing::Test {
- protected:
-  void open(std::uint64_t max_bytes = 10ull << 30) {
-    store_.reset();
-    store_ = open_sqlite_store({.path = path_, .max_bytes = max_bytes});
-  }
-
-  std::error_code open_error(std::string* what = nullptr) {
-    return open_fails([this] { (void)open_sqlite_store({.path = path_}); }, what);
-  }
-
-  void commit(const StoreGroup& group) {
-    const std::error_code error = store_->commit(group, CommitLevel::sync);
-    ASSERT_FALSE(error) << error.message();
-  }
-
-  void append(ChunkNumber number, const std::string& data) {
-    test::GroupBuilder group;
-    group.append(number, number, {data});
-    commit(group.group());
-  }
-
-  void fail(ChunkNumber number, const std::string& body) {
-    test::GroupBuilder group;
-    FailBatch& batch =
-        group.fail(number, "https://a.example/", {{failed_key(number, 0), "id", "push", body}});
-    batch.reason = Reason::status;
-    batch.status = 500;
-    batch.response_excerpt = "the excerpt";
-    commit(group.group());
-  }
-
-  std::vector<ChunkNumber> pending() {
-    std::vector<PendingChunk> chunks;
-    EXPECT_FALSE(store_->scan_pending(0, 100'000, chunks));
-    std::vector<ChunkNumber> numbers;
-    for (const PendingChunk& chunk : chunks) numbers.push_back(chunk.chunk);
-    return numbers;
-  }
-
-  test::TempDirectory directory_;
-  std::string path_ = directory_.file("postbag.db");
-  std::unique_ptr<Store> store_;
-};
+class SqliteStoreTest : public test::SqliteStoreFixture {};
 
 TEST_F(SqliteStoreTest, MakesAFileForItsOwnerOnly) {
   const mode_t before = umask(0);
@@ -561,196 +496,6 @@ TEST_F(SqliteStoreTest, RemembersAMillionIdsAndNotMore) {
   ASSERT_FALSE(store_->load_ids(0, [&](const RememberedId& id) { ++groups[id.location]; }));
   EXPECT_EQ(groups[0] + groups[1], 0u);
   for (std::size_t group = 2; group < 12; ++group) EXPECT_EQ(groups[group], 100'000u);
-}
-
-TEST_F(SqliteStoreTest, BacksUpWhileOpen) {
-  open();
-  append(1, "blob");
-  fail(2, "body");
-  const std::string copy = directory_.file("copy.db");
-  ASSERT_FALSE(store_->backup(copy));
-  EXPECT_EQ(store_->backup(copy), Errc::store_cannot_create);  // never over a file
-  EXPECT_EQ(store_->backup("file:x"), Errc::store_cannot_create);
-  append(3, "later");
-  struct stat status {};
-  ASSERT_EQ(stat(copy.c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 0777, 0600u);
-
-  EXPECT_THAT(check_sqlite_store(copy), IsEmpty());
-  const std::uint16_t tag = store_->info().store_tag;
-  path_ = copy;
-  open();
-  EXPECT_THAT(pending(), ElementsAre(1));
-  EXPECT_EQ(store_->info().failed_hooks, 1u);
-  EXPECT_EQ(store_->info().store_tag, tag);
-}
-
-// What is committed between two slices is in the copy, in pages that it has already or not.
-TEST_F(SqliteStoreTest, BacksUpInSlicesWhileItIsWrittenTo) {
-  open();
-  constexpr ChunkNumber chunks = 64;
-  for (ChunkNumber number = 1; number <= chunks; ++number) {
-    append(number, std::string(1 << 20, 'x'));
-  }
-  const std::string copy = directory_.file("copy.db");
-  std::unique_ptr<StoreBackup> backup;
-  ASSERT_FALSE(store_->begin_backup(copy, backup));
-  int slices = 0;
-  for (bool done = false; !done; ++slices) {
-    ASSERT_FALSE(backup->step(done));
-    if (done || slices >= 20) continue;
-    const ChunkNumber number = chunks + 1 + static_cast<ChunkNumber>(slices);
-    append(number, std::string(50'000, 'y'));
-    StoreGroup settle;
-    settle.settle = {number - chunks};
-    commit(settle);
-    store_->maintain();
-  }
-  ASSERT_FALSE(backup->sync());
-  backup.reset();
-  EXPECT_GT(slices, 1);
-  const std::vector<ChunkNumber> here = pending();
-  EXPECT_THAT(check_sqlite_store(copy), IsEmpty());
-  path_ = copy;
-  open();
-  EXPECT_EQ(pending(), here);
-}
-
-TEST_F(SqliteStoreTest, LeavesNothingOfABackupThatIsCutShort) {
-  open();
-  for (ChunkNumber number = 1; number <= 64; ++number) append(number, std::string(1 << 20, 'x'));
-  const std::string copy = directory_.file("copy.db");
-  std::unique_ptr<StoreBackup> backup;
-  ASSERT_FALSE(store_->begin_backup(copy, backup));
-  bool done = false;
-  ASSERT_FALSE(backup->step(done));
-  EXPECT_TRUE(std::filesystem::exists(copy + ".part"));
-  backup.reset();
-  EXPECT_FALSE(std::filesystem::exists(copy));
-  EXPECT_FALSE(std::filesystem::exists(copy + ".part"));
-  append(65, "goes on");
-}
-
-// A kill left half a file that looked like a store.
-TEST_F(SqliteStoreTest, ABackupHasItsNameWhenItIsWhole) {
-  open();
-  append(1, "blob");
-  const std::string copy = directory_.file("copy.db");
-  const auto make = [&](std::unique_ptr<StoreBackup>& backup) {
-    std::error_code error = store_->begin_backup(copy, backup);
-    for (bool done = false; !error && !done;) error = backup->step(done);
-    return error;
-  };
-  std::unique_ptr<StoreBackup> backup, second;
-  ASSERT_FALSE(make(backup));
-  EXPECT_FALSE(std::filesystem::exists(copy));
-  EXPECT_EQ(make(second), Errc::store_cannot_create) << "one is under way";
-  ASSERT_FALSE(backup->sync());
-  EXPECT_FALSE(std::filesystem::exists(copy + ".part"));
-  EXPECT_THAT(check_sqlite_store(copy), IsEmpty());
-
-  std::filesystem::remove(copy);
-  ASSERT_FALSE(make(backup));
-  write_file(copy, "of somebody else");
-  EXPECT_EQ(backup->sync(), Errc::store_cannot_create);
-  EXPECT_EQ(read_file(copy), "of somebody else");
-  EXPECT_FALSE(std::filesystem::exists(copy + ".part"));
-}
-
-TEST_F(SqliteStoreTest, CheckChangesNothing) {
-  open();
-  append(1, "blob");
-  // As a kill leaves it: with a log.
-  const std::string copy = directory_.file("killed.db");
-  write_file(copy, read_file(path_));
-  write_file(copy + "-wal", read_file(path_ + "-wal"));
-  const std::string before = read_file(copy), wal_before = read_file(copy + "-wal");
-  EXPECT_THAT(check_sqlite_store(copy), IsEmpty());
-  EXPECT_EQ(read_file(copy), before);
-  EXPECT_EQ(read_file(copy + "-wal"), wal_before);
-  path_ = copy;
-  open();
-  EXPECT_THAT(pending(), ElementsAre(1));  // from the log
-}
-
-TEST_F(SqliteStoreTest, SalvagesWhatCanBeRead) {
-  open();
-  const std::uint16_t tag = store_->info().store_tag;
-  StoreGroup extra;
-  extra.reserve_below = 5'000;
-  extra.remember = {{{1, 2}, {3, 4}, 55, 1'000}};
-  commit(extra);
-  for (ChunkNumber number = 1; number <= 200; ++number) {
-    append(number, "blob " + std::to_string(number) + std::string(1'000, '.'));
-  }
-  StoreGroup attempts;
-  attempts.attempts = {{200, 3, 77}};
-  commit(attempts);
-  fail(300, "sound body");
-  fail(301, "damaged body");
-  store_.reset();
-  damage(path_, "blob 7.");
-  damage(path_, "damaged body");
-  // And a page with several chunks whose structure is gone.
-  std::string content = read_file(path_);
-  const std::size_t page = content.find("blob 100.") / sqlite_page_bytes * sqlite_page_bytes;
-  content.replace(page, 100, std::string(100, '\x55'));
-  write_file(path_, content);
-
-  const std::string to = directory_.file("salvaged.db");
-  const SalvageReport report = salvage_sqlite_store(path_, to);
-  EXPECT_EQ(report.failed, 1u);
-  EXPECT_EQ(report.lost_failed, 1u);
-  EXPECT_GE(report.lost_chunks, 2u);
-  EXPECT_GT(report.chunks, 180u);
-  EXPECT_LT(report.chunks, 200u);
-  EXPECT_EQ(open_fails([&] { (void)salvage_sqlite_store(path_, to); }), Errc::store_cannot_create);
-
-  EXPECT_THAT(check_sqlite_store(to), IsEmpty());
-  EXPECT_FALSE(check_sqlite_store(path_).empty());
-  path_ = to;
-  open();
-  EXPECT_EQ(store_->info().store_tag, tag);
-  EXPECT_EQ(store_->info().next_number, 5'000u);
-  EXPECT_EQ(store_->info().pending_chunks, report.chunks);
-  std::vector<PendingChunk> chunks;
-  ASSERT_FALSE(store_->scan_pending(199, 10, chunks));
-  ASSERT_EQ(chunks.size(), 1u);
-  EXPECT_EQ(chunks[0].attempts, 3u);
-  EXPECT_EQ(store_->find_failed(failed_key(300, 0))->body, "sound body");
-  EXPECT_EQ(store_->find_failed(failed_key(300, 0))->response_excerpt, "the excerpt");
-}
-
-TEST(Crc32c, KnownVectors) {
-  EXPECT_EQ(crc32c(0, ""), 0u);
-  EXPECT_EQ(crc32c(0, "123456789"), 0xe3069283u);
-  EXPECT_EQ(crc32c(0, std::string(32, '\0')), 0x8a9136aau);  // RFC 3720 B.4
-  EXPECT_EQ(crc32c(0, std::string(32, '\xff')), 0x62a8ab43u);
-  std::string ascending;
-  for (char c = 0; c < 32; ++c) ascending.push_back(c);
-  EXPECT_EQ(crc32c(0, ascending), 0x46dd794eu);
-}
-
-TEST(Crc32c, BothWaysAgreeAndPiecesAddUp) {
-  std::string data;
-  for (int i = 0; i < 300; ++i) data.push_back(static_cast<char>(i * 37 + i / 7));
-  for (std::size_t length = 0; length <= data.size(); ++length) {
-    const std::string_view part = std::string_view(data).substr(0, length);
-    EXPECT_EQ(crc32c(0, part), crc32c_portable(0, part)) << length;
-    EXPECT_EQ(crc32c(crc32c(0, part), std::string_view(data).substr(length)), crc32c(0, data));
-  }
-}
-
-// The instruction takes 1,536 bytes in three lanes.
-TEST(Crc32c, LanesGiveTheSame) {
-  std::string data;
-  for (int i = 0; i < 5'000; ++i) data.push_back(static_cast<char>(i * 61 ^ i / 13));
-  for (const std::size_t from : {0, 1, 7}) {
-    for (const std::size_t length : {1'528, 1'535, 1'536, 1'537, 1'550, 3'071, 3'072, 4'615}) {
-      const std::string_view part = std::string_view(data).substr(from, length);
-      EXPECT_EQ(crc32c(7, part), crc32c_portable(7, part)) << from << " " << length;
-    }
-  }
 }
 
 }  // namespace

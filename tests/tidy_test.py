@@ -14,7 +14,6 @@ import sys
 sys.dont_write_bytecode = True  # nothing is left in the source tree
 FOLDERS = ("engine", "store", "config", "cli", "bench", "tests")
 LINES_MAX = 700
-LINES_MAX_TESTS = 1000
 FUNCTION_LINES_MAX = 70
 COLUMNS_MAX = 100
 
@@ -125,8 +124,7 @@ def match_bracket(text, start):
 
 
 def check_text(source):
-    tests = source.path.startswith("tests/")
-    limit = LINES_MAX_TESTS if tests else LINES_MAX
+    limit = LINES_MAX
     count = len(source.lines) - 1
     if count > limit:
         yield 1, "file-length", f"{count} lines, at most {limit}"
