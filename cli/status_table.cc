@@ -55,8 +55,8 @@ constexpr std::array table = {
                  "Batches cut since the start as their first hook had waited for time.",
                  "cut by time", count, &S::cut_by_time},
     StatusMember{"cut_by_request", "cut_by_request_total", counter,
-                 "Batches cut since the start by a flush, a drain or the end of a run of "
-                 "retry-failed-hooks.",
+                 "Batches cut since the start by a flush, a drain, the end of a run of "
+                 "retry-failed-hooks, or early as max_memory was reached.",
                  "cut by request", count, &S::cut_by_order},
     StatusMember{"targets", "targets", gauge, "Targets that the engine holds in memory.", "targets",
                  count, &S::targets},

@@ -556,6 +556,19 @@ TEST(EngineStatus, AHookIsNeverFailedAndPendingAtOnce) {
   }
 }
 
+// The end of a cancel was told before its rows were counted.
+TEST(EngineStatus, WhoeverHearsOfACancelFindsItCounted) {
+  const auto engine = make_engine(loopback_options());
+  const std::string url = refusing_url();
+  for (std::uint64_t round = 1; round <= 60; ++round) {
+    ASSERT_TRUE(engine->submit(hooks_to(url, {"1", "2", "3"})).ok());
+    ASSERT_EQ(engine->cancel("*").cancelled, 3u);
+    const EngineStatus status = engine->status();
+    ASSERT_EQ(status.failed, 3 * round);
+    ASSERT_EQ(status.pending, 0u);
+  }
+}
+
 // It was a segmentation fault.
 TEST(EngineStart, AnEngineWithoutAStoreIsRefused) {
   EXPECT_THROW(Engine(loopback_options(), nullptr), std::invalid_argument);

@@ -10,15 +10,17 @@ std::optional<std::string> FullWatch::look(TimePoint now, std::uint64_t answered
                                            std::string_view cause) {
   if (answered != seen_) {
     last_ = now;
+    std::optional<std::string> line;  // first: where there is no memory for it, it comes later
+    if (!is_full_) line = "requests are answered 503 full: " + parse_daemon_error(cause).message;
     const std::uint64_t before = std::exchange(seen_, answered);
-    if (is_full_) return std::nullopt;
-    is_full_ = true;
-    before_ = before;
-    return "requests are answered 503 full: " + parse_daemon_error(cause).message;
+    if (!std::exchange(is_full_, true)) before_ = before;
+    return line;
   }
   if (!is_full_ || now - last_ < quiet_) return std::nullopt;
+  std::string line =
+      "no request is answered 503 full any more; " + std::to_string(seen_ - before_) + " were";
   is_full_ = false;
-  return "no request is answered 503 full any more; " + std::to_string(seen_ - before_) + " were";
+  return line;
 }
 
 }  // namespace postbag

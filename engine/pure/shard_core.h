@@ -110,7 +110,7 @@ class ShardCore {
   // Drops about so many bytes of waiting hooks that the store has; they are read back when their
   // turn comes. Returns how many there were to drop.
   std::uint64_t shed(std::uint64_t bytes);
-  // A call was refused for want of so many bytes. Drops them where it can; if that and what is cut
+  // So many bytes too many are held here. Drops them where it can; if that and what is cut
   // already, and so will leave, are fewer, cuts the fullest open bags. Returns how many. Goes
   // through all batches.
   std::uint64_t make_room(std::uint64_t bytes, const Now& now);

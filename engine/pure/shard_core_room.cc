@@ -4,6 +4,7 @@
 // makes no room, and in memory mode, where nothing can be dropped, the fullest bags are cut early:
 // what is cut leaves some day, and a bag without a time may never be.
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "engine/pure/check.h"
@@ -69,8 +70,13 @@ void ShardCore::shed_open(std::uint64_t bytes) {
 }
 
 std::uint64_t ShardCore::make_room(std::uint64_t bytes, const Now& now) {
-  std::uint64_t leaving = shed(bytes);  // this has, and what is cut will
   std::vector<std::pair<std::uint64_t, Batch*>> open;
+  try {
+    open.reserve(open_bags_);
+  } catch (const std::bad_alloc&) {
+    return 0;  // whoever is refused next asks again
+  }
+  std::uint64_t leaving = shed(bytes);  // this has, and what is cut will
   for (const auto& [number, batch] : by_number_) {
     const bool is_open = batch->state == BatchState::open && !batch->bag->is_retry();
     // What is stored can be dropped as soon as it is committed.

@@ -44,7 +44,10 @@ CancelResult Engine::Impl::cancel(std::string_view target_glob) {
       sum(ask_shards([glob](ShardCore& core, const Now& now) { return core.cancel(glob, now); }));
   if (!wait_stored(std::nullopt)) {
     result.error = fatal_error().value_or(make_error_code(Errc::store_failed));
+    return result;
   }
+  // What the shards heard of the store is published: whoever hears of the end finds them counted.
+  ask_shards([](const ShardCore&, const Now&) { return true; });
   return result;
 }
 

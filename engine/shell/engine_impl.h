@@ -133,7 +133,7 @@ class Engine::Impl : public ShardHost {
   bool reserve(std::uint64_t bytes, SubmitResult& result);
   std::uint64_t memory_used() const;
   void ask_for_room(std::uint64_t bytes);
-  void make_room(ShardCore& core, std::uint64_t shown, std::uint64_t bytes, const Now& now);
+  void make_room(ShardCore& core, std::uint64_t bytes, const Now& now);
   void note_cut_early(std::uint64_t bags);
   bool take_ids(const HookList& hooks, const std::shared_ptr<CallState>& call, Admission& admission,
                 SubmitResult& refused);
@@ -180,7 +180,7 @@ class Engine::Impl : public ShardHost {
 
   std::atomic<std::uint64_t> reserved_bytes_{0};  // handed over, not in a bag yet
   std::atomic<TimePoint> room_asked_{TimePoint::min()}, cut_early_said_{TimePoint::min()};
-  std::atomic<std::uint64_t> cut_early_{0};  // bags, not said yet
+  std::atomic<std::uint64_t> cut_early_{0};  // bags
   // A failed hook is counted in the store before its shard hears of it. So that it is pending until
   // then, and is never seen twice.
   mutable std::mutex outcomes_mutex_;

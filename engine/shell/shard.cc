@@ -11,6 +11,7 @@
 
 #include "engine/pure/wire.h"
 #include "engine/shell/clock.h"
+#include "engine/shell/guarded.h"
 #include "engine/shell/log_text.h"
 #include "engine/shell/store_group.h"
 
@@ -386,16 +387,20 @@ void Shard::publish(const Now& now) {
   raise(stats_.connections, transport_->stats().connections_open);
   rates_.add(now.steady, counters.accepted - published_.accepted,
              counters.delivered - published_.delivered);
-  if (const std::uint64_t hooks = counters.unsendable - published_.unsendable; hooks > 0) {
-    logger_.log(LogLevel::warning, std::to_string(hooks) +
-                                       " hooks of the store cannot be sent, as they are damaged or "
-                                       "their target is no URL: given up");
-  }
+  const std::uint64_t unsendable = counters.unsendable - published_.unsendable;
   const std::uint64_t left = counters.left - published_.left;
   published_ = counters;
-  if (left == 0 && !core_.has_to_tell()) return;
-  stats_.telling.store(true, std::memory_order_release);
-  if (left > 0) host_.hooks_left(left);
+  if (left > 0 || core_.has_to_tell()) {
+    stats_.telling.store(true, std::memory_order_release);
+    if (left > 0) host_.hooks_left(left);
+  }
+  if (lock) lock.unlock();
+  if (unsendable == 0) return;
+  call_guarded(logger_, [&] {
+    logger_.log(LogLevel::warning, std::to_string(unsendable) +
+                                       " hooks of the store cannot be sent, as they are damaged or "
+                                       "their target is no URL: given up");
+  });
 }
 
 // Listeners see the numbers that count what they hear of. Who waits for the end hears after them.

@@ -11,6 +11,7 @@ namespace {
 // A slice ends when it has read so much: it may keep a commit waiting.
 constexpr std::size_t slice_bytes_max = 1 << 20;
 constexpr std::size_t slice_batches_max = 256;
+constexpr std::size_t slice_chunks_max = 1'000;
 constexpr std::size_t ahead_bytes_max = 256 << 10;
 
 struct ReadBatch {
@@ -60,12 +61,13 @@ void Shard::start_loads() {
 // On the store thread.
 void Shard::read_slice(Store& store, const std::shared_ptr<Reads>& reads) {
   const auto done = std::make_shared<std::vector<ReadBatch>>();
-  std::size_t bytes = 0;
+  std::size_t bytes = 0, chunks = 0;
   while (reads->next < reads->batches.size() && bytes < slice_bytes_max &&
-         done->size() < slice_batches_max) {
+         done->size() < slice_batches_max && chunks < slice_chunks_max) {
     const Reads::Wanted& wanted = reads->batches[reads->next++];
     ReadBatch& read = done->emplace_back();
     read.batch = wanted.batch;
+    chunks += wanted.chunks.size();
     read.error = read_or_later(store, wanted.chunks, read.blobs);
     for (const std::string& blob : read.blobs) bytes += blob.size();
   }

@@ -120,32 +120,40 @@ bool Engine::Impl::reserve(std::uint64_t bytes, SubmitResult& result) {
 void Engine::Impl::ask_for_room(std::uint64_t bytes) {
   if (!is_time(room_asked_, room_interval)) return;
   for (auto& shard : shards_) {
-    shard->post([this, bytes, &shown = shard->stats().memory_bytes](
-                    ShardCore& core, const Now& now) { make_room(core, shown, bytes, now); });
+    shard->post([this, bytes](ShardCore& core, const Now& now) { make_room(core, bytes, now); });
   }
 }
 
-// On a shard's thread: what it shows was true when its last turn ended. What calls have reserved is
-// in bags in a moment.
-void Engine::Impl::make_room(ShardCore& core, std::uint64_t shown, std::uint64_t bytes,
-                             const Now& now) {
+// On a shard's thread. One that holds less than its part of what all may hold has nothing to give.
+// What calls have reserved is in bags in a moment.
+void Engine::Impl::make_room(ShardCore& core, std::uint64_t bytes, const Now& now) {
   const std::uint64_t limit = options_.engine.max_memory;
   const std::uint64_t wanted = std::min(limit / 8 * 5, limit - bytes);
-  const std::uint64_t others = reserved_bytes_.load(std::memory_order_relaxed) + shown;
-  const std::uint64_t used = memory_used() + core.memory_bytes();
-  const std::uint64_t held = used - std::min(used, others);
-  if (held > wanted) {
-    note_cut_early(core.make_room((held - wanted) / shards_.size() + 1, now));
+  const std::uint64_t ids = ids_.bytes.load(std::memory_order_relaxed);
+  std::uint64_t held = ids + core.memory_bytes();
+  for (const auto& shard : shards_) {
+    if (shard->is_this_thread()) continue;
+    held += shard->stats().memory_bytes.load(std::memory_order_relaxed);
   }
+  const std::uint64_t part = (wanted - std::min(wanted, ids)) / shards_.size();
+  if (held <= wanted || core.memory_bytes() <= part) return;
+  const TimePoint begin = steady_now();
+  note_cut_early(core.make_room(std::min(held - wanted, core.memory_bytes() - part), now));
+  // It goes through all batches: a tenth of the time at most.
+  const TimePoint end = steady_now();
+  room_asked_ = end + 9 * (end - begin);
 }
 
 void Engine::Impl::note_cut_early(std::uint64_t bags) {
   if (bags == 0) return;
   cut_early_.fetch_add(bags, std::memory_order_relaxed);
   if (!is_time(cut_early_said_, cut_early_interval)) return;
-  logger_.log(LogLevel::warning,
-              "max_memory is reached and open bags hold most of it: the fullest are cut early, " +
-                  std::to_string(cut_early_.exchange(0)) + " of them by now");
+  call_guarded(logger_, [this] {
+    logger_.log(LogLevel::warning,
+                "max_memory is reached and what is cut makes too little room: the fullest open "
+                "bags are cut early, " +
+                    std::to_string(cut_early_.load(std::memory_order_relaxed)) + " by now");
+  });
 }
 
 // Finds out which hooks are new. False: an id conflict, written into `refused`; nothing is taken

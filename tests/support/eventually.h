@@ -8,7 +8,7 @@
 namespace postbag::test {
 
 // Longer than anything takes; a test that waits so long has failed.
-inline constexpr Duration patience = std::chrono::seconds(20);
+inline constexpr Duration patience = std::chrono::seconds(60);
 
 // Until the condition holds; false: it did not in time. For what nobody is told of when it happens.
 template <typename Condition>
