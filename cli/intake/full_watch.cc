@@ -6,6 +6,10 @@
 
 namespace postbag {
 
+FullWatch::FullWatch(Duration quiet) : quiet_(quiet) {
+  (void)parse_daemon_error("{}");  // where simdjson's first use finds no memory, the process ends
+}
+
 std::optional<std::string> FullWatch::look(TimePoint now, std::uint64_t answered,
                                            std::string_view cause) {
   if (answered != seen_) {

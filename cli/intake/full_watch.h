@@ -13,7 +13,7 @@ namespace postbag {
 // time to time; full ends when nothing was answered so for `quiet`. Pure.
 class FullWatch {
  public:
-  explicit FullWatch(Duration quiet) : quiet_(quiet) {}
+  explicit FullWatch(Duration quiet);
 
   // `answered`: how many requests were answered `full` in all; `cause`: the body of the last such
   // answer. Returns the line to log, if there is one.
