@@ -13,8 +13,9 @@
 namespace postbag {
 
 // The ids that producers gave lately, as hashes: at most `capacity`, the oldest forgotten first.
-// Makes a call repeatable. The window is an interval, so whoever sets the wall clock makes no id
-// new and keeps none. Not thread-safe; whoever owns it locks.
+// Makes a call repeatable. The window is an interval, so whoever sets the wall clock meanwhile
+// makes no id new and keeps none; over a restart it is the wall clock that counts. Not thread-safe;
+// whoever owns it locks.
 class IdTable {
  public:
   // The call that brought an id first and is not accepted yet; the table never looks into it.

@@ -224,7 +224,12 @@ PurgeResult Engine::Impl::purge_failed(const FailedFilter& filter,
         purge_error = store.commit(StoreGroup{}, CommitLevel::sync);
       }
       store_thread_->refresh_stats();  // whoever hears of the end finds them gone
-      if (slice > 0) dropped_at_ = steady_now();
+      if (slice > 0) {  // never back: a reload that discards has it at the far end meanwhile
+        const TimePoint now = steady_now();
+        TimePoint seen = dropped_at_;
+        while (seen < now && !dropped_at_.compare_exchange_weak(seen, now)) {
+        }
+      }
       return purge_error;
     });
     result.purged += slice;
