@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "engine/pure/json.h"
@@ -25,6 +26,18 @@ std::unique_ptr<char[]> make_block(std::size_t bytes) {
   return block;
 }
 
+bool has_more(const HookView& hook) {
+  return !hook.event.empty() || !hook.group.empty() || !hook.id.empty() ||
+         !hook.content_type.empty() || !hook.headers.empty();
+}
+
+// Only of hooks without an id or headers of their own, which are hardly ever the same.
+bool same_labels(const HookView& left, const HookView& right) {
+  return left.event == right.event && left.group == right.group &&
+         left.content_type == right.content_type && left.id.empty() && right.id.empty() &&
+         left.headers.empty() && right.headers.empty();
+}
+
 std::size_t block_bytes(const std::unique_ptr<char[]>& block) {
   std::size_t bytes = 0;
   std::memcpy(&bytes, block.get(), sizeof bytes);
@@ -44,6 +57,7 @@ HookList& HookList::operator=(HookList&& other) noexcept {
   if (this == &other) return *this;
   // Blocks, header vectors and owners move as they are, so every view stays valid.
   entries_ = std::exchange(other.entries_, {});
+  more_ = std::exchange(other.more_, {});
   headers_ = std::exchange(other.headers_, {});
   blocks_ = std::exchange(other.blocks_, {});
   free_ = std::exchange(other.free_, nullptr);
@@ -86,22 +100,38 @@ std::span<const HeaderView> HookList::copy_headers(std::span<const HeaderView> h
   return copies;
 }
 
-void HookList::add(const HookView& hook) {
-  HookView view;
-  // Hooks mostly come in runs of one target; a view's bytes are not ours to share.
-  if (!entries_.empty() && entries_.back().copied && entries_.back().view.target == hook.target) {
-    view.target = entries_.back().view.target;
-  } else {
-    view.target = copy(hook.target);
-  }
-  view.body = copy(hook.body);
-  view.event = copy(hook.event);
-  view.group = copy(hook.group);
-  view.id = copy(hook.id);
-  view.content_type = copy(hook.content_type);
-  view.headers = copy_headers(hook.headers, true);
-  entries_.push_back({view, false, true});
+std::uint32_t HookList::bounded(std::size_t bytes) {
+  constexpr std::size_t most = std::numeric_limits<std::uint32_t>::max();
+  return static_cast<std::uint32_t>(std::min(bytes, most));
+}
+
+void HookList::push(const HookView& hook, std::uint32_t more, bool checked, bool copied) {
+  static_assert(sizeof(Entry) == 32);
+  entries_.push_back({hook.target.data(), hook.body.data(), bounded(hook.target.size()),
+                      bounded(hook.body.size()), more, checked, copied});
   body_bytes_ += hook.body.size();
+}
+
+std::uint32_t HookList::add_more(const More& more) {
+  more_.push_back(more);
+  return static_cast<std::uint32_t>(more_.size());
+}
+
+void HookList::add(const HookView& hook) {
+  // Hooks mostly come in runs of one target and one event; a view's bytes are not ours to share.
+  const bool follows_copy = !entries_.empty() && entries_.back().copied;
+  const HookView last = follows_copy ? (*this)[size() - 1] : HookView();
+  HookView view;
+  view.target = follows_copy && last.target == hook.target ? last.target : copy(hook.target);
+  view.body = copy(hook.body);
+  std::uint32_t more = 0;
+  if (has_more(hook)) {
+    const bool is_same = follows_copy && same_labels(last, hook);
+    more = is_same ? entries_.back().more
+                   : add_more({copy(hook.event), copy(hook.group), copy(hook.id),
+                               copy(hook.content_type), copy_headers(hook.headers, true)});
+  }
+  push(view, more, false, true);
 }
 
 void HookList::add(std::string_view target, std::string_view body) {
@@ -125,17 +155,23 @@ void HookList::add_checked_view(const HookView& hook) {
 }
 
 void HookList::add_entry(const HookView& hook, bool checked) {
-  Entry& entry = entries_.emplace_back(Entry{hook, checked, false});
-  if (!hook.headers.empty()) entry.view.headers = copy_headers(hook.headers, false);
-  body_bytes_ += hook.body.size();
+  std::uint32_t more = 0;
+  if (has_more(hook)) {
+    more = add_more(
+        {hook.event, hook.group, hook.id, hook.content_type, copy_headers(hook.headers, false)});
+  }
+  push(hook, more, checked, false);
 }
 
 void HookList::set_target(std::size_t index, std::string_view canonical) {
-  entries_[index].view.target = copy(canonical);
+  const std::string_view own = copy(canonical);
+  entries_[index].target = own.data();
+  entries_[index].target_bytes = bounded(own.size());
 }
 
 void HookList::clear() {
   entries_.clear();
+  more_.clear();
   headers_.clear();
   owner_.reset();
   more_owners_.clear();

@@ -190,6 +190,33 @@ TEST(HookList, SharesTheTargetOfARun) {
   EXPECT_EQ(list[3].target, "https://a/");
 }
 
+TEST(HookList, SharesTheLabelsOfARunOfCopies) {
+  HookList list;
+  const auto add = [&](const std::string& event, const std::string& group, const std::string& id) {
+    HookView hook;
+    hook.target = "https://a/";
+    hook.body = "1";
+    hook.event = event;
+    hook.group = group;
+    hook.id = id;
+    list.add(hook);
+  };
+  add("paid", "g", "");
+  add("paid", "g", "");
+  add("paid", "", "");
+  add("paid", "", "7");
+  add("paid", "", "8");
+  list.add("https://a/", "1");
+  EXPECT_EQ(list[0].event.data(), list[1].event.data());
+  EXPECT_EQ(list[1].group, "g");
+  EXPECT_EQ(list[2].event, "paid");
+  EXPECT_EQ(list[2].group, "");
+  EXPECT_EQ(list[3].id, "7");
+  EXPECT_EQ(list[4].id, "8");
+  EXPECT_EQ(list[5].event, "");
+  EXPECT_EQ(list[5].id, "");
+}
+
 TEST(HookList, ClearKeepsABlockForTheNextRound) {
   HookList list;
   list.add("https://a/", std::string(1'000, 'x'));

@@ -85,7 +85,7 @@ void ShardCore::add(const Parcel& parcel, const Now& now) {
     }
     TargetState& target = *targets[place_in_group];
     const std::uint32_t call_index = parcel.index_at(position);
-    const HookView& hook = hooks[call_index];
+    const HookView hook = hooks[call_index];
     Bag& bag = hook.group.empty() && hook.headers.empty() && parcel.retry == nullptr
                    ? target.default_bag
                    : bag_of(target, hook.group, join_headers(hook.headers), parcel);

@@ -171,7 +171,7 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
   const std::lock_guard lock(ids_.mutex);
   std::vector<std::shared_ptr<CallState>> waits_for;
   for (std::uint32_t index = 0; index < hooks.size(); ++index) {
-    const HookView& hook = hooks[index];
+    const HookView hook = hooks[index];
     if (hook.id.empty()) {
       admission.fresh.push_back(index);
       continue;

@@ -74,7 +74,8 @@ class HookList {
 
   std::size_t size() const { return entries_.size(); }
   bool empty() const { return entries_.empty(); }
-  const HookView& operator[](std::size_t index) const { return entries_[index].view; }
+  // Its views stay where they are until clear(), also when the list is moved.
+  HookView operator[](std::size_t index) const;
   // Whether it came by add_checked_view().
   bool is_checked(std::size_t index) const { return entries_[index].checked; }
   // Bytes of all payloads.
@@ -83,11 +84,28 @@ class HookList {
 
  private:
   friend class Engine;
+  // What most hooks have nothing of.
+  struct More {
+    std::string_view event;
+    std::string_view group;
+    std::string_view id;
+    std::string_view content_type;
+    std::span<const HeaderView> headers;
+  };
+  // Half a cache line: one core writes a call's entries and another reads them, and for small hooks
+  // moving the lines between them is much of what a hook costs.
   struct Entry {
-    HookView view;
+    const char* target = nullptr;
+    const char* body = nullptr;
+    std::uint32_t target_bytes = 0;  // of 4 GiB or more: 4 GiB - 1, which every limit refuses, too
+    std::uint32_t body_bytes = 0;
+    std::uint32_t more = 0;  // its place in more_, counted from one; 0: none
     bool checked = false;
     bool copied = false;
   };
+  static std::uint32_t bounded(std::size_t bytes);
+  void push(const HookView& hook, std::uint32_t more, bool checked, bool copied);
+  std::uint32_t add_more(const More& more);
   // The engine's own: replaces a hook's target by its canonical form (copied).
   void set_target(std::size_t index, std::string_view canonical);
   void add_entry(const HookView& hook, bool checked);
@@ -95,6 +113,7 @@ class HookList {
   std::span<const HeaderView> copy_headers(std::span<const HeaderView> headers, bool deep);
 
   std::vector<Entry> entries_;
+  std::vector<More> more_;
   std::vector<std::vector<HeaderView>> headers_;  // a moved vector keeps its bytes
   std::vector<std::unique_ptr<char[]>>
       blocks_;  // every byte has json_padding readable bytes behind it
@@ -104,5 +123,20 @@ class HookList {
   std::vector<std::shared_ptr<const void>> more_owners_;
   std::uint64_t body_bytes_ = 0;
 };
+
+inline HookView HookList::operator[](std::size_t index) const {
+  const Entry& entry = entries_[index];
+  HookView view;
+  view.target = {entry.target, entry.target_bytes};
+  view.body = {entry.body, entry.body_bytes};
+  if (entry.more == 0) return view;
+  const More& more = more_[entry.more - 1];
+  view.event = more.event;
+  view.group = more.group;
+  view.id = more.id;
+  view.content_type = more.content_type;
+  view.headers = more.headers;
+  return view;
+}
 
 }  // namespace postbag
