@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <cstring>
@@ -131,6 +132,14 @@ void IntakeConnection::read_more() {
       HandlerIn(read_memory_, [self = shared_from_this()](error_code error, std::size_t bytes) {
         self->guard([&] { self->on_read(error, bytes); });
       }));
+}
+
+// Behind what is to be done now, answers to others in the main: nothing stands between their system
+// calls, whoever reads them finds several, and by then there is something to read here.
+void IntakeConnection::read_later() {
+  asio::post(loop_->context(), HandlerIn(read_memory_, [self = shared_from_this()] {
+               if (self->state_ == State::reading_head) self->guard([&] { self->read_more(); });
+             }));
 }
 
 void IntakeConnection::on_read(error_code error, std::size_t bytes) {
@@ -344,7 +353,7 @@ void IntakeConnection::on_written(error_code error) {
 void IntakeConnection::next_request() {
   forget_request();
   enter(State::reading_head, shared_->limits.idle_timeout);
-  if (input().empty()) return read_more();
+  if (input().empty()) return read_later();
   process_input();
 }
 

@@ -77,6 +77,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   void enter(State state, Duration timeout);
   void enter(State state);
   void read_more();
+  void read_later();
   void on_read(boost::system::error_code error, std::size_t bytes);
   void process_input();
   void start_request(std::size_t head_bytes);

@@ -37,22 +37,25 @@ IntakeLoop::~IntakeLoop() {
 }
 
 void IntakeLoop::post(std::shared_ptr<LoopWork> work) noexcept {
-  const std::lock_guard lock(mutex_);
-  if (closed_) return;
-  LoopWork* const node = work.get();
-  node->next_ = nullptr;
-  node->keep_ = std::move(work);
-  (inbox_tail_ != nullptr ? inbox_tail_->next_ : inbox_head_) = node;
-  inbox_tail_ = node;
-  if (wake_ == Wake::sent) return;
-  if (HeldWakes::active()) {
-    if (wake_ == Wake::held) return;
-    if (HeldWakes::hold(shared_from_this())) {
-      wake_ = Wake::held;
-      return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return;
+    LoopWork* const node = work.get();
+    node->next_ = nullptr;
+    node->keep_ = std::move(work);
+    (inbox_tail_ != nullptr ? inbox_tail_->next_ : inbox_head_) = node;
+    inbox_tail_ = node;
+    if (wake_ == Wake::sent) return;
+    if (HeldWakes::active()) {
+      if (wake_ == Wake::held) return;
+      if (HeldWakes::hold(shared_from_this())) {
+        wake_ = Wake::held;
+        return;
+      }
     }
+    wake_ = Wake::sent;
   }
-  wake();
+  send_wake();
 }
 
 void IntakeLoop::post(std::function<void()> work) {
@@ -65,13 +68,17 @@ void IntakeLoop::post(std::function<void()> work) {
 }
 
 void IntakeLoop::wake_now() {
-  const std::lock_guard lock(mutex_);
-  if (wake_ == Wake::held && !closed_) wake();
+  {
+    const std::lock_guard lock(mutex_);
+    if (wake_ != Wake::held || closed_) return;
+    wake_ = Wake::sent;
+  }
+  send_wake();
 }
 
-// Under mutex_. Allocates nothing: one wake is under way at a time.
-void IntakeLoop::wake() {
-  wake_ = Wake::sent;
+// By who set wake_ to `sent`, without the lock: on one core whoever is woken runs at once, and
+// would sleep again at it. Allocates nothing, as one wake is under way at a time.
+void IntakeLoop::send_wake() {
   asio::post(*context_, HandlerIn(wake_memory_, [this] { drain_inbox(); }));
 }
 
@@ -99,13 +106,16 @@ void IntakeLoop::drain_inbox() {
 }
 
 void IntakeLoop::put_back(LoopWork* first) noexcept {
-  const std::lock_guard lock(mutex_);
-  LoopWork* last = first;
-  while (last->next_ != nullptr) last = last->next_;
-  last->next_ = inbox_head_;
-  inbox_head_ = first;
-  if (inbox_tail_ == nullptr) inbox_tail_ = last;
-  if (wake_ != Wake::sent) wake();
+  {
+    const std::lock_guard lock(mutex_);
+    LoopWork* last = first;
+    while (last->next_ != nullptr) last = last->next_;
+    last->next_ = inbox_head_;
+    inbox_head_ = first;
+    if (inbox_tail_ == nullptr) inbox_tail_ = last;
+    if (std::exchange(wake_, Wake::sent) == Wake::sent) return;
+  }
+  send_wake();
 }
 
 void IntakeLoop::close() {

@@ -74,7 +74,7 @@ class IntakeLoop : public Wakeable, public std::enable_shared_from_this<IntakeLo
   struct Guard;
   void drain_inbox();
   void put_back(LoopWork* first) noexcept;
-  void wake();
+  void send_wake();
 
   HandlerMemory wake_memory_, burst_memory_;  // before the context, which lets go of them
   std::unique_ptr<boost::asio::io_context> context_;

@@ -59,6 +59,7 @@ Shard::Shard(const ShardCore::Config& config, std::shared_ptr<const PolicyTable>
     : host_(host),
       logger_(std::move(logger)),
       work_(boost::asio::make_work_guard(io_)),
+      waker_(io_, wake_memory_, [this] { on_wake(); }),
       timer_(io_),
       core_(config, std::move(policies)),
       transport_(make_transport(io_, *this, [this] { need_cycle(); })) {}
@@ -107,12 +108,25 @@ void Shard::run() {
   }
 }
 
+// Puts something into the inbox; `put` says whether the thread is to look at it. Nobody is woken
+// under the lock: on one core he would run at once, and sleep again at the lock.
+template <typename Put>
+void Shard::hand_in(Put put) {
+  bool wakes = false;
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    wakes = put() && needs_wake();
+  }
+  if (wakes) waker_.wake();
+}
+
 void Shard::post(ShardDelivery& delivery) noexcept {
-  const std::lock_guard lock(inbox_mutex_);
-  delivery.next = nullptr;
-  (inbox_.last != nullptr ? inbox_.last->next : inbox_.first) = &delivery;
-  inbox_.last = &delivery;
-  if (!held_) wake();
+  hand_in([&] {
+    delivery.next = nullptr;
+    (inbox_.last != nullptr ? inbox_.last->next : inbox_.first) = &delivery;
+    inbox_.last = &delivery;
+    return !held_;
+  });
 }
 
 void Shard::post(Parcel parcel, std::uint64_t reserved_bytes) {
@@ -124,15 +138,17 @@ void Shard::post(Parcel parcel, std::uint64_t reserved_bytes) {
 }
 
 void Shard::post(std::function<void(ShardCore&, const Now&)> command) {
-  const std::lock_guard lock(inbox_mutex_);
-  inbox_.commands.push_back(std::move(command));
-  if (!held_) wake();
+  hand_in([&] {
+    inbox_.commands.push_back(std::move(command));
+    return !held_;
+  });
 }
 
 void Shard::post_answer(std::unique_ptr<StorePart> part) {
-  const std::lock_guard lock(inbox_mutex_);
-  inbox_.answers.push_back(std::move(part));
-  wake();
+  hand_in([&] {
+    inbox_.answers.push_back(std::move(part));
+    return true;
+  });
 }
 
 void Shard::hold() {
@@ -141,15 +157,17 @@ void Shard::hold() {
 }
 
 void Shard::post_recovered(std::function<void(ShardCore&, const Now&)> command) {
-  const std::lock_guard lock(inbox_mutex_);
-  inbox_.recovered.push_back(std::move(command));
-  wake();
+  hand_in([&] {
+    inbox_.recovered.push_back(std::move(command));
+    return true;
+  });
 }
 
 void Shard::release(bool is_sound) noexcept {
-  const std::lock_guard lock(inbox_mutex_);
-  release_ = is_sound ? Release::sound : Release::unsound;
-  wake();
+  hand_in([&] {
+    release_ = is_sound ? Release::sound : Release::unsound;
+    return true;
+  });
 }
 
 void Shard::abort_attempts(Reason reason) {
@@ -164,25 +182,28 @@ void Shard::forget_connections() {
   });
 }
 
-void Shard::wake() {
-  if (wake_ == Wake::sent) return;
+// Under inbox_mutex_. True: the caller sends the wake, behind the lock.
+bool Shard::needs_wake() {
+  if (wake_ == Wake::sent) return false;
   if (!is_shard_thread && HeldWakes::active()) {
-    if (wake_ == Wake::held) return;
+    if (wake_ == Wake::held) return false;
     // Not owned: who submits does not outlive the engine.
     if (HeldWakes::hold(std::shared_ptr<Wakeable>(std::shared_ptr<void>(), this))) {
       wake_ = Wake::held;
-      return;
+      return false;
     }
   }
   wake_ = Wake::sent;
-  boost::asio::post(io_, HandlerIn(wake_memory_, [this] { on_wake(); }));
+  return true;
 }
 
 void Shard::wake_now() {
-  const std::lock_guard lock(inbox_mutex_);
-  if (wake_ != Wake::held) return;  // somebody else woke it meanwhile
-  wake_ = Wake::sent;
-  boost::asio::post(io_, HandlerIn(wake_memory_, [this] { on_wake(); }));
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    if (wake_ != Wake::held) return;  // somebody else woke it meanwhile
+    wake_ = Wake::sent;
+  }
+  waker_.wake();
 }
 
 void Shard::on_wake() {
@@ -227,9 +248,10 @@ void Shard::on_wake() {
 void Shard::end_recovery(Release release) {
   if (release == Release::unsound) core_.stop_sending();
   core_.end_recovery();
-  const std::lock_guard lock(inbox_mutex_);
-  held_ = false;
-  wake();
+  hand_in([this] {
+    held_ = false;
+    return true;
+  });
 }
 
 void Shard::take_delivery(ShardDelivery& delivery, const Now& now) {

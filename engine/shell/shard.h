@@ -19,6 +19,7 @@
 #include "engine/pure/transport.h"
 #include "engine/shell/handler_memory.h"
 #include "engine/shell/held_wakes.h"
+#include "engine/shell/loop_waker.h"
 #include "engine/shell/shard_delivery.h"
 #include "engine/shell/store_thread.h"
 #include "postbag/logger.h"
@@ -139,7 +140,9 @@ class Shard : public AttemptSink, public Wakeable {
     std::vector<std::string_view> pieces;
   };
 
-  void wake();
+  template <typename Put>
+  void hand_in(Put put);
+  bool needs_wake();
   void run();
   void on_wake();
   void end_recovery(Release release);
@@ -164,6 +167,7 @@ class Shard : public AttemptSink, public Wakeable {
   HandlerMemory wake_memory_;  // before io_, which lets go of it
   boost::asio::io_context io_{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
+  LoopWaker waker_;
   boost::asio::steady_timer timer_;
   TimePoint armed_for_ = time_point_never;
   ShardCore core_;

@@ -9,13 +9,15 @@ namespace postbag {
 void Shard::halt(const char* what) {
   const std::error_code error = std::make_error_code(std::errc::not_enough_memory);
   if (!halted_) {
+    bool wakes = false;
     {
       // Nobody releases a shard that drops what it is told.
       const std::lock_guard lock(inbox_mutex_);
       halted_ = true;
       held_ = false;
-      wake();
+      wakes = needs_wake();
     }
+    if (wakes) waker_.wake();
     const bool was_adding = adding_.has_value() && taken_.first != nullptr;
     const CallSink* const call = was_adding ? taken_.first->parcel.call.get() : nullptr;
     // The parcel that was being bagged: the core took its call over, or answered it, or neither.
