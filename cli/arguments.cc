@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include <functional>
+#include <memory>
 #include <sstream>
 #include <utility>
 
@@ -14,7 +15,7 @@ namespace postbag {
 namespace {
 
 constexpr const char* top_examples = R"(Examples:
-  postbag demo                          see it work, in 20 seconds
+  postbag demo                          see it work, in 7 seconds
   postbag config init && postbag serve  the daemon
   postbag send hooks.ndjson             deliver the hooks of a file and end
   postbag retry-failed-hooks            deliver what failed before
@@ -23,10 +24,30 @@ Exit codes: 0 done; 1 some hooks failed; 64 usage; 65 bad data; 66 no such file;
   69 daemon unreachable; 70 bug; 71 system; 73 cannot create; 74 I/O; 75 store busy;
   77 permission; 78 configuration.)";
 
+// CLI11's own says the name of a positional twice, shows how a value is checked and leaves two
+// blank lines between groups of options.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_help(const CLI::App* app, std::string name,
+                        CLI::AppFormatMode mode) const override {
+    return CLI::detail::find_and_replace(CLI::Formatter::make_help(app, std::move(name), mode),
+                                         "\n\n\n", "\n\n");
+  }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    if (option->get_positional() || option->get_type_size() == 0) return {};
+    const std::string type = option->get_type_name();
+    std::string text = " " + type.substr(0, type.find(':'));
+    if (option->get_expected_max() > 1) text += " ...";
+    if (option->get_required()) text += " (required)";
+    return text;
+  }
+};
+
 // Builds the tree of commands; the chosen one leaves its arguments in `chosen`.
 class ArgumentTree {
  public:
   ArgumentTree() : app_("Postbag gathers webhooks into batches and delivers them.", "postbag") {
+    app_.formatter(std::make_shared<HelpFormatter>());
     app_.require_subcommand(1);
     app_.footer(top_examples);
     app_.set_version_flag("--version", std::string("postbag ").append(version()));

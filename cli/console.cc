@@ -79,4 +79,8 @@ std::string printable(std::string_view text) {
   return out;
 }
 
+std::string counted(std::uint64_t count, std::string_view thing) {
+  return std::to_string(count).append(" ").append(thing).append(count == 1 ? "" : "s");
+}
+
 }  // namespace postbag

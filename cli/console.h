@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -36,5 +37,8 @@ class Console {
 // Bytes from elsewhere made safe for a terminal: control characters and anything that is not UTF-8
 // become "\xNN".
 std::string printable(std::string_view text);
+
+// "1 hook", "2 hooks". `thing` takes an s where it is not one.
+std::string counted(std::uint64_t count, std::string_view thing);
 
 }  // namespace postbag

@@ -9,6 +9,7 @@
 #include "cli/text/rfc3339.h"
 #include "engine/pure/header_rules.h"
 #include "engine/pure/json.h"
+#include "engine/shell/log_text.h"
 
 namespace postbag {
 
@@ -69,6 +70,7 @@ std::string failed_details(const FailedHook& row) {
   };
   add("id", printable(row.id));
   add("target", printable(row.target));
+  add("in log", printable(log_url(row.target)));
   add("event", printable(row.event));
   add("group", printable(row.group));
   add("content type", printable(row.content_type));

@@ -151,7 +151,7 @@ class Log::Impl {
   }
   void say_suppressed(const LogLimiter::Suppressed& held) {
     put(LogLevel::warning,
-        "suppressed " + std::to_string(held.lines) + " more lines like \"" + held.kind + "\"");
+        "suppressed " + counted(held.lines, "more line") + " like \"" + held.kind + "\"");
   }
 
   LogLevel level_;

@@ -47,6 +47,14 @@ std::string short_duration(Duration duration) {
   return text;
 }
 
+std::string short_bytes(std::uint64_t bytes) {
+  const bool is_large = bytes >= 1ull << 30;
+  char text[32];
+  std::snprintf(text, sizeof text, is_large ? "%.1f GiB" : "%.1f MiB",
+                static_cast<double>(bytes) / (1 << (is_large ? 30 : 20)));
+  return text;
+}
+
 std::string render_progress(std::string_view what, std::uint64_t done, std::uint64_t total,
                             Duration elapsed, std::size_t width) {
   const double seconds = std::chrono::duration<double>(elapsed).count();

@@ -17,6 +17,9 @@ std::string render_progress(std::string_view what, std::uint64_t done, std::uint
 // "950ms", "4s", "2m10s", "3h05m": two units at most, for people.
 std::string short_duration(Duration duration);
 
+// "0.4 MiB", "10.0 GiB", for people.
+std::string short_bytes(std::uint64_t bytes);
+
 // Draws the line on a terminal, at most ten times a second; nothing in a pipe. One thread.
 class ProgressBar {
  public:

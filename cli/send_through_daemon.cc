@@ -148,7 +148,8 @@ std::string SendThroughDaemon::left_text() {
   std::string text = "with the daemon";
   if (forgotten_ > 0) {
     text += " (of " + std::to_string(forgotten_) +
-            " the outcome is not known: their ids were forgotten after [intake] id_window)";
+            " the outcome is not remembered: delivered before the daemon's last start, deleted, or "
+            "older than [intake] id_window)";
   }
   return text;
 }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <system_error>
 
 #include "cli/daemon_answers.h"
@@ -63,6 +64,17 @@ LoadedOptions load_command_options(const CommonArguments& arguments) {
   return LoadedOptions{default_options(), {}, {}};
 }
 
+std::string located(const std::string& path) {
+  std::error_code error;
+  if (path.starts_with('/')) return path;
+  const std::filesystem::path folder = std::filesystem::current_path(error);
+  return error ? path : path + " (in " + folder.string() + ")";
+}
+
+CommandError no_such_store(const std::string& path) {
+  return {exit_no_input, "store " + located(path) + ": no such file"};
+}
+
 std::string control_socket_path(const Options& options) {
   return options.store.path + ".sock";
 }
@@ -75,7 +87,7 @@ ControlClient require_daemon(const Options& options, const std::string& command)
   auto daemon = connect_daemon(options);
   if (!daemon) {
     throw CommandError(exit_unavailable, command + " needs a running daemon; none answers at " +
-                                             control_socket_path(options));
+                                             located(control_socket_path(options)));
   }
   return std::move(*daemon);
 }
@@ -91,9 +103,10 @@ std::unique_ptr<Store> open_store_alone(const Options& options, bool create, boo
   try {
     return open_sqlite_store(store);
   } catch (const StoreError& error) {
+    if (error.code() == make_error_code(Errc::not_found)) throw no_such_store(store.path);
     std::string message = error.what();
     if (error.code() == make_error_code(Errc::store_busy)) {
-      message = "another process holds " + store.path +
+      message = "another process holds " + located(store.path) +
                 "; wait until it has ended, and never run sqlite3 on a live store";
     }
     throw CommandError(exit_code_of(error.code()), message);
@@ -132,8 +145,8 @@ void expect_success(const ControlAnswer& answer) {
 void say_waiting_hooks(Console& console, const Store& store) {
   const std::uint64_t waiting = store.info().pending_hooks;
   if (waiting == 0) return;
-  console.say(std::to_string(waiting) +
-              " hooks of an earlier run wait in the store; only `postbag serve` delivers them");
+  console.say(counted(waiting, "hook") + " of an earlier run " + (waiting == 1 ? "waits" : "wait") +
+              " in the store; only `postbag serve` delivers what waits there");
 }
 
 }  // namespace postbag

@@ -8,6 +8,7 @@
 #include "cli/arguments.h"
 #include "cli/console.h"
 #include "cli/control_client.h"
+#include "cli/exit_codes.h"
 #include "postbag/config.h"
 #include "postbag/options.h"
 #include "postbag/store.h"
@@ -20,6 +21,11 @@ namespace postbag {
 std::optional<std::string> config_file_of(const CommonArguments& arguments);
 // Throws ConfigError for what is in the file.
 LoadedOptions load_command_options(const CommonArguments& arguments);
+
+// A path for people: where it is relative, with the folder that it is looked for in.
+std::string located(const std::string& path);
+// 66: there is no store at `path`.
+CommandError no_such_store(const std::string& path);
 
 // "<store path>.sock"
 std::string control_socket_path(const Options& options);

@@ -150,8 +150,9 @@ StoreError open_error(const SQLite::Exception& error, const std::string& path) {
     case SQLITE_LOCKED:
     case SQLITE_PROTOCOL:
       return {Errc::store_busy, store + "another process has it open; use that one, or stop it"};
-    case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
+      return {Errc::store_corrupt, store + error.what() + "; nothing in it can be read"};
+    case SQLITE_CORRUPT:
       return {Errc::store_corrupt, store + error.what() +
                                        "; `postbag store salvage` copies what is readable to a new "
                                        "file"};

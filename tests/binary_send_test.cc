@@ -77,7 +77,21 @@ TEST_F(BinarySendTest, AForgottenIdIsNotCalledDelivered) {
   EXPECT_EQ(sent.exit_code, 1) << sent.err;
   EXPECT_EQ(number(sent, "delivered"), 0u);
   EXPECT_EQ(number(sent, "left"), 1u);
+  EXPECT_THAT(sent.err, HasSubstr("of 1 the outcome is not remembered"));
   EXPECT_EQ(number(run({"status", "--json"}), "pending"), 1u);
+  stop(*daemon);
+}
+
+// It delivered what nobody had stored, and ended with 0.
+TEST_F(BinarySendTest, DurableIsRefusedByADaemonThatStoresNothing) {
+  write_config("size = 1", "", "[store]\ndurability = \"memory\"\n");
+  Target target;
+  const auto daemon = serve();
+  const ProcessResult sent = run({"send", "--durable"}, hooks(target.url(), 1));
+  EXPECT_EQ(sent.exit_code, 78);
+  EXPECT_THAT(sent.err, HasSubstr("nothing was sent"));
+  EXPECT_EQ(run({"send"}, hooks(target.url(), 1)).exit_code, 0);
+  EXPECT_EQ(target.payloads().size(), 1u);
   stop(*daemon);
 }
 

@@ -42,9 +42,16 @@ TEST_F(BinaryTest, ExitCodes) {
   EXPECT_EQ(run({"failed", "list", "--since", "yesterday"}).exit_code, 64);
   EXPECT_EQ(run({"config", "show", "-c", "missing.toml"}).exit_code, 66);
   EXPECT_EQ(run({"send", "missing.ndjson"}).exit_code, 66);
-  EXPECT_EQ(run({"failed", "list"}).exit_code, 66);
-  EXPECT_EQ(run({"store", "check"}).exit_code, 66);
-  EXPECT_EQ(run({"flush"}).exit_code, 69);
+  // A relative path is nothing without the folder that it is looked for in.
+  const ProcessResult list = run({"failed", "list"});
+  EXPECT_EQ(list.exit_code, 66);
+  EXPECT_THAT(list.err, HasSubstr("postbag.db (in " + folder_.path() + "): no such file"));
+  const ProcessResult check = run({"store", "check"});
+  EXPECT_EQ(check.exit_code, 66);
+  EXPECT_EQ(check.err, list.err);
+  const ProcessResult flush = run({"flush"});
+  EXPECT_EQ(flush.exit_code, 69);
+  EXPECT_THAT(flush.err, HasSubstr("postbag.db.sock (in " + folder_.path() + ")"));
   EXPECT_EQ(run({"cancel", "--target", "*"}).exit_code, 69);
   EXPECT_EQ(run({"serve", "--help"}).exit_code, 0);
   const ProcessResult version = run({"version", "--json"});
@@ -356,7 +363,7 @@ TEST_F(BinaryTest, RestartGoesOnWithWhatIsPending) {
   // Other commands leave it and say so.
   const ProcessResult sent = run({"send"}, "");
   EXPECT_EQ(sent.exit_code, 0);
-  EXPECT_THAT(sent.err, HasSubstr("1 hooks of an earlier run wait"));
+  EXPECT_THAT(sent.err, HasSubstr("1 hook of an earlier run waits in the store"));
   EXPECT_THAT(target.payloads(), ::testing::IsEmpty());
   daemon = serve();
   ASSERT_TRUE(target.wait_for_deliveries(1));

@@ -18,6 +18,7 @@
 #include "cli/send_input.h"
 #include "cli/status_table.h"
 #include "engine/pure/json.h"
+#include "engine/shell/log_text.h"
 #include "postbag/error.h"
 
 namespace postbag {
@@ -72,6 +73,7 @@ TEST(FailedText, DetailsShowTheBodyButNoSecretAndNoEscape) {
   EXPECT_THAT(text, HasSubstr("status_503"));
   EXPECT_THAT(text, HasSubstr("{\"a\":\\x0a 1}"));
   EXPECT_THAT(text, HasSubstr("X-Key: ***"));
+  EXPECT_THAT(text, HasSubstr(log_url("https://example.com/h")));
   EXPECT_THAT(text, ::testing::Not(HasSubstr("cret")));
   EXPECT_THAT(text, ::testing::Not(HasSubstr("\x1b")));
 }

@@ -131,7 +131,23 @@ TEST(Arguments, EveryCommandHasHelpWithExamplesAndTheCommonOptions) {
     EXPECT_THAT(help.out, HasSubstr("Examples:")) << command.back();
     EXPECT_THAT(help.out, HasSubstr("--config")) << command.back();
     EXPECT_THAT(help.out, HasSubstr("--json")) << command.back();
+    EXPECT_THAT(help.out, ::testing::Not(HasSubstr("\n\n\n"))) << command.back();
   }
+}
+
+// It was "FILE FILE", "ID ID REQUIRED" and "N:UINT in [1 - 18446744073709551614]".
+TEST(Arguments, HelpNamesWhatAnOptionTakesOnceAndNoType) {
+  const auto help = [](std::vector<const char*> command) {
+    command.push_back("--help");
+    return parse(command).out;
+  };
+  EXPECT_THAT(help({"send"}), HasSubstr("\n  FILE  "));
+  EXPECT_THAT(help({"failed", "show"}), HasSubstr("\n  ID  "));
+  EXPECT_THAT(help({"cancel"}), HasSubstr("--target GLOB (required)"));
+  const std::string list = help({"failed", "list"});
+  EXPECT_THAT(list, HasSubstr("--limit N  "));
+  EXPECT_THAT(list, HasSubstr("--id ID ..."));
+  EXPECT_THAT(list, ::testing::Not(HasSubstr(" in [")));
 }
 
 TEST(Arguments, Send) {

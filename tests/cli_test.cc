@@ -185,6 +185,12 @@ TEST(Printable, LeavesTextAndDefusesTheRest) {
   EXPECT_EQ(printable("\u0085"), "\\xc2\\x85");
 }
 
+TEST(Counted, OneHasNoS) {
+  EXPECT_EQ(counted(1, "failed hook"), "1 failed hook");
+  EXPECT_EQ(counted(0, "hook"), "0 hooks");
+  EXPECT_EQ(counted(12'000, "hook"), "12000 hooks");
+}
+
 TEST(ConsoleTest, PeopleOnOneStreamProgramsOnTheOther) {
   char *out_text = nullptr, *err_text = nullptr;
   std::size_t out_size = 0, err_size = 0;
@@ -239,6 +245,12 @@ TEST(Progress, ShortDurations) {
   EXPECT_EQ(short_duration(seconds(130)), "2m10s");
   EXPECT_EQ(short_duration(seconds(11'100)), "3h05m");
   EXPECT_EQ(short_duration(milliseconds(-5)), "0ms");
+}
+
+TEST(Progress, ShortBytes) {
+  EXPECT_EQ(short_bytes(400 << 10), "0.4 MiB");
+  EXPECT_EQ(short_bytes(1023 << 20), "1023.0 MiB");
+  EXPECT_EQ(short_bytes(10ull << 30), "10.0 GiB");
 }
 
 TEST(Table, ColumnsAreAsWideAsTheirCells) {

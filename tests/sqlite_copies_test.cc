@@ -130,6 +130,16 @@ TEST_F(SqliteCopiesTest, CheckChangesNothing) {
   EXPECT_THAT(pending(), ElementsAre(1));  // from the log
 }
 
+// The advice was to do what had just been done.
+TEST_F(SqliteCopiesTest, OfAFileThatIsNoDatabaseSalvageSavesNothingAndSaysSo) {
+  write_file(path_, std::string(8192, 'x'));
+  std::string what;
+  EXPECT_EQ(open_fails([&] { (void)salvage_sqlite_store(path_, directory_.file("s.db")); }, &what),
+            Errc::store_corrupt);
+  EXPECT_THAT(what, ::testing::HasSubstr("nothing in it can be read"));
+  EXPECT_THAT(what, ::testing::Not(::testing::HasSubstr("store salvage")));
+}
+
 TEST_F(SqliteCopiesTest, SalvagesWhatCanBeRead) {
   open();
   const std::uint16_t tag = store_->info().store_tag;

@@ -19,9 +19,8 @@ int run_cancel(const CancelArguments& arguments, Console& console) {
   if (arguments.json) {
     console.print_line(answer.body);
   } else {
-    console.say(
-        "moved " + std::to_string(json_number(answer.body, "cancelled")) +
-        " waiting hooks to the failed ones; `postbag failed list --reason cancelled` shows them");
+    console.say("moved " + counted(json_number(answer.body, "cancelled"), "waiting hook") +
+                " to the failed ones (`postbag failed list --reason cancelled`)");
   }
   return exit_ok;
 }

@@ -119,7 +119,7 @@ class DemoReceivers {
       answer.status = name == "mirror" && mirror_down_ ? 503 : 200;
       const auto arrival = ledger_.arrived(i, request.batch_id, request.body, answer.status == 200);
       narrator_.say(name + " got batch ..." + tail_of(request.batch_id) + ": " +
-                    std::to_string(arrival.hooks) + " hooks" +
+                    counted(arrival.hooks, "hook") +
                     (!arrival.first ? ""
                      : arrival.full ? ", cut by size"
                                     : ", cut by time") +

@@ -116,7 +116,7 @@ int run_failed_list(const FailedListArguments& arguments, Console& console) {
   } else if (table.size() > 1) {
     console.print(render_table(table, {4, 6}));
   }
-  console.say(std::to_string(shown) + " failed hooks" + (more ? "; there are more (--limit)" : ""));
+  console.say(counted(shown, "failed hook") + (more ? "; there are more (--limit)" : ""));
   return exit_ok;
 }
 
@@ -171,8 +171,8 @@ int run_failed_export(const FailedExportArguments& arguments, Console& console) 
     json.end_object();
     console.print_line(out);
   }
-  console.say("exported " + std::to_string(exported) + " failed hooks" +
-              (damaged > 0 ? "; left out " + std::to_string(damaged) + " damaged ones" : ""));
+  console.say("exported " + counted(exported, "failed hook") +
+              (damaged > 0 ? "; left out " + counted(damaged, "damaged row") : ""));
   return damaged == 0 ? exit_ok : exit_bad_data;
 }
 
@@ -202,7 +202,7 @@ int run_failed_purge(const FailedPurgeArguments& arguments, Console& console) {
     purged = purge_store(*holder.store, filter, limit, console);
   }
   if (arguments.json) console.print_line("{\"purged\":" + std::to_string(purged) + "}");
-  console.say("deleted " + std::to_string(purged) + " failed hooks");
+  console.say("deleted " + counted(purged, "failed hook"));
   return exit_ok;
 }
 

@@ -17,7 +17,7 @@ int run_flush(const FlushArguments& arguments, Console& console) {
   if (arguments.json) {
     console.print_line(answer.body);
   } else {
-    console.say("cut " + std::to_string(json_number(answer.body, "bags")) + " bags");
+    console.say("cut " + counted(json_number(answer.body, "bags"), "bag"));
   }
   return exit_ok;
 }

@@ -141,10 +141,9 @@ std::string said_skipped(std::uint64_t skipped) {
 
 int report_plan(const RetryPlan& plan, bool as_json, Console& console) {
   if (as_json) console.print_line(plan_answer(plan).body);
-  console.say("would send " + std::to_string(plan.hooks) + " hooks to " +
-              std::to_string(plan.targets) + " targets in " + std::to_string(plan.requests) +
-              " requests, " + std::to_string(plan.bytes) + " bytes; would skip " +
-              said_skipped(plan.skipped));
+  console.say("would send " + counted(plan.hooks, "hook") + " to " +
+              counted(plan.targets, "target") + " in " + counted(plan.requests, "request") + ", " +
+              counted(plan.bytes, "byte") + "; would skip " + said_skipped(plan.skipped));
   return exit_ok;
 }
 

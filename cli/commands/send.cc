@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cli/commands/commands.h"
+#include "cli/daemon_answers.h"
 #include "cli/descriptors.h"
 #include "cli/exit_codes.h"
 #include "cli/log.h"
@@ -142,6 +143,21 @@ int send_by(SendWay& way, SendInput& input, const SignalWatch& signals, bool as_
   return report(way, sent, signals.stopped(), as_json, console);
 }
 
+// A daemon that stores nothing before it is sent cannot be told to.
+void require_stored(ControlClient& daemon) {
+  ControlRequest request;
+  request.path = "/v1/status";
+  const ControlAnswer answer = daemon.send(request);
+  expect_success(answer);
+  const auto status = parse_engine_status(answer.body);
+  if (!status) throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
+  if (status->durability != Durability::memory) return;
+  throw CommandError(exit_config,
+                     "--durable: the daemon that holds the store has [store] durability = "
+                     "\"memory\" and would not store the hooks before they are sent; nothing was "
+                     "sent");
+}
+
 }  // namespace
 
 int run_send(const SendArguments& arguments, Console& console) {
@@ -154,6 +170,7 @@ int run_send(const SendArguments& arguments, Console& console) {
   if (holder.daemon) {
     signals.start();
     holder.daemon->stop_on(signals.stop_fd());
+    if (arguments.durable) require_stored(*holder.daemon);
     SendThroughDaemon way(*holder.daemon, options.store.keep_failed, signals);
     // A request of more than max_body is refused.
     SendInput input(lines, arguments.target, std::min(send_group_bytes, options.intake.max_body));

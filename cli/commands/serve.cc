@@ -212,9 +212,9 @@ class Daemon {
     log_.info("postbag " + std::string(version()) + " is ready: listening on " + address +
               ", store " + options_.store.path + " (" +
               std::string(durability_name(options_.store.durability)) + "), " +
-              std::to_string(status.shards) + (status.shards == 1 ? " shard, " : " shards, ") +
-              std::to_string(waiting_) + " hooks waiting, " + std::to_string(status.failed) +
-              " failed, " + config_file_of(arguments_).value_or("no configuration file"));
+              counted(status.shards, "shard") + ", " + counted(waiting_, "hook") + " waiting, " +
+              std::to_string(status.failed) + " failed, " +
+              config_file_of(arguments_).value_or("no configuration file"));
     if (!arguments_.json) return;
     std::string out;
     JsonWriter json(out);
@@ -275,11 +275,16 @@ class Daemon {
     if (!report.error && report.timed_out) {
       said += events_.hurried() ? " by a second signal" : " at the drain timeout";
     }
-    if (report.left > 0) said += "; " + std::to_string(report.left) + " hooks stay in the store";
-    if (report.stored_failed > 0) {
-      said += "; " + std::to_string(report.stored_failed) + " hooks stored as failed (shutdown)";
+    if (report.left > 0) {
+      said += "; " + counted(report.left, "hook") + (report.left == 1 ? " stays" : " stay");
+      said += " in the store";
     }
-    if (report.lost > 0) said += "; " + std::to_string(report.lost) + " hooks are lost";
+    if (report.stored_failed > 0) {
+      said += "; " + counted(report.stored_failed, "hook") + " stored as failed (shutdown)";
+    }
+    if (report.lost > 0) {
+      said += "; " + counted(report.lost, "hook") + (report.lost == 1 ? " is lost" : " are lost");
+    }
     log_.info(said);
     if (report.error == std::errc::not_enough_memory) return exit_bug;
     return report.error || report.lost > 0 ? exit_io : exit_ok;

@@ -23,12 +23,7 @@ std::string per_second(double rate) {
 }
 
 std::string of_limit(std::uint64_t bytes, std::uint64_t limit) {
-  const auto mib = [](std::uint64_t n) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.1f MiB", static_cast<double>(n) / (1 << 20));
-    return std::string(text);
-  };
-  return mib(bytes) + (limit > 0 ? " of " + mib(limit) : "");
+  return short_bytes(bytes) + (limit > 0 ? " of " + short_bytes(limit) : "");
 }
 
 std::string shown(const EngineStatus& status, const StatusMember& one, double number) {

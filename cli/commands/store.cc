@@ -21,11 +21,11 @@ namespace {
 void refuse_beside_daemon(const Options& options, const char* command) {
   if (!connect_daemon(options)) return;
   throw CommandError(exit_store_busy, std::string(command) + ": a daemon holds " +
-                                          options.store.path + "; stop it first");
+                                          located(options.store.path) + "; stop it first");
 }
 
 void refuse_missing(const std::string& path) {
-  if (access(path.c_str(), F_OK) != 0) throw CommandError(exit_no_input, path + ": no such store");
+  if (access(path.c_str(), F_OK) != 0) throw no_such_store(path);
 }
 
 void refuse_existing(const std::string& path) {
@@ -78,10 +78,10 @@ int run_store_salvage(const StoreSalvageArguments& arguments, Console& console) 
     json.end_object();
     console.print_line(out);
   }
-  console.say("saved " + std::to_string(report.chunks) + " pending chunks and " +
-              std::to_string(report.failed) + " failed hooks to " + arguments.file + "; lost " +
-              std::to_string(report.lost_chunks) + " chunks and " +
-              std::to_string(report.lost_failed) + " failed hooks");
+  console.say("saved " + counted(report.chunks, "pending chunk") + " and " +
+              counted(report.failed, "failed hook") + " to " + arguments.file + "; lost " +
+              counted(report.lost_chunks, "chunk") + " and " +
+              counted(report.lost_failed, "failed hook"));
   return report.lost_chunks + report.lost_failed == 0 ? exit_ok : exit_hooks_failed;
 }
 

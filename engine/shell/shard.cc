@@ -354,7 +354,8 @@ void Shard::log_outcome(const Batch& batch, const AttemptResult& result, TimePoi
     std::uint32_t failures = 0, for_s = 0;
     if (!target.health.worked(now_s, failures, for_s)) return;
     return logger_.log(LogLevel::info, "works again: " + log_url(target.url) + " after " +
-                                           std::to_string(failures) + " failed attempts, in " +
+                                           std::to_string(failures) + " failed attempt" +
+                                           (failures == 1 ? ", in " : "s, in ") +
                                            std::to_string(for_s) + " s");
   }
   const bool is_new = result.reason != Reason::shutdown && target.health.failed(now_s);
