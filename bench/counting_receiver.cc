@@ -205,8 +205,11 @@ bool CountingReceiver::Impl::readable(Connection& connection) {
       add(counters_.malformed, 1);
       return false;
     }
-    // A plain socket that gave less than asked for is empty; TLS may hold a record back.
-    if (connection.ssl == nullptr && bytes < buffer_.size()) break;
+    // A plain socket that gave less than asked for is empty; TLS may hold a record back. What comes
+    // meanwhile is told again.
+    const bool holds_more =
+        connection.ssl != nullptr ? SSL_has_pending(connection.ssl) == 1 : bytes == buffer_.size();
+    if (!holds_more) break;
   }
   return write_out(connection);
 }

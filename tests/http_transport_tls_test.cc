@@ -79,6 +79,15 @@ TEST(HttpTransportTls, SendsTheNameButNeverAnAddressAsServerName) {
   EXPECT_EQ(requests[1].server_name, "localhost");
 }
 
+// The receiver takes what is offered first.
+TEST(HttpTransportTls, OffersAesOf128BitsFirst) {
+  FaultReceiver receiver(tls_options(ca().good()));
+  TransportHarness harness;
+  EXPECT_TRUE(harness.deliver(trusting(receiver)).delivered());
+  ASSERT_EQ(receiver.requests().size(), 1u);
+  EXPECT_EQ(receiver.requests()[0].tls_suite, "TLS_AES_128_GCM_SHA256");
+}
+
 TEST(HttpTransportTls, ResumesSessions) {
   for (const int version : {0, TLS1_2_VERSION}) {
     ReceiverOptions options = tls_options(ca().good());

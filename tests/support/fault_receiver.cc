@@ -371,6 +371,7 @@ bool FaultReceiver::Impl::read_head(Peer& peer, FaultRequest& request) {
   }
   if (peer.ssl != nullptr) {
     request.tls_resumed = SSL_session_reused(peer.ssl) == 1;
+    request.tls_suite = SSL_get_cipher_name(peer.ssl);
     const char* name = SSL_get_servername(peer.ssl, TLSEXT_NAMETYPE_host_name);
     if (name != nullptr) request.server_name = name;
   }

@@ -23,6 +23,7 @@ struct FaultRequest {
   std::size_t index = 0;       // of all requests, in order of arrival
   std::size_t connection = 0;  // of all accepted connections
   bool tls_resumed = false;
+  std::string tls_suite;
   std::string server_name;  // SNI
 
   // The first value of a field, names compared without case; empty if there is none.

@@ -112,6 +112,7 @@ class Connection final
   std::size_t gather_copied();
   bool encrypt();
   std::size_t copy_request(char* to, std::size_t room);
+  std::string_view record_plaintext();
   void advance(std::size_t count);
   std::string_view piece(std::size_t number) const;
   bool request_left() const;

@@ -77,6 +77,10 @@ class TlsSession {
   // Ciphertext that waits to be sent, without what sent() was called for.
   std::string_view output() const { return std::string_view(output_).substr(output_sent_); }
   void sent(std::size_t count);
+  // The larger one of the output's memory and `memory` becomes the output's, or goes to `memory`.
+  // Only while no output waits.
+  void take_memory(std::string& memory);
+  void give_memory(std::string& memory);
 
   Reason reason() const { return reason_; }
   const std::string& detail() const { return detail_; }

@@ -66,6 +66,8 @@ class HttpTransport final : public Transport {
   std::array<iovec, 64> pieces;
   std::array<char, 16 * 1024> input;
   std::array<char, 16 * 1024> record;
+  // Memory for what is encrypted, while no connection needs it: warm, and not one for each of them.
+  std::string tls_output;
 
  private:
   using IdleOrder = boost::intrusive::list<
