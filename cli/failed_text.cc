@@ -73,7 +73,7 @@ std::string failed_details(const FailedHook& row) {
   add("in log", printable(log_url(row.target)));
   add("event", printable(row.event));
   add("group", printable(row.group));
-  add("content type", printable(row.content_type));
+  add("content type", row.content_type.empty() ? "application/json" : printable(row.content_type));
   for_each_header(row.headers, [&](std::string_view name, std::string_view) {
     add("header", printable(std::string(name)) + ": ***");
   });

@@ -25,7 +25,9 @@ std::optional<SendError> SendAlone::hand_over(SendGroup& group) {
       group.accepted = true;
       return std::nullopt;
     }
-    if (result.error < Errc::full) {
+    const bool one_is_to_blame =
+        result.index != SubmitResult::whole_call || group.line_numbers.size() == 1;
+    if (result.error < Errc::full && one_is_to_blame) {
       const std::size_t index = std::min(result.index, group.line_numbers.size() - 1);
       return SendError{group.line_numbers[index], result.message};
     }

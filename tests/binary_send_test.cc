@@ -19,6 +19,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using Target = BinaryTarget;
 
 class BinarySendTest : public BinaryFixture {
@@ -63,6 +64,25 @@ TEST_F(BinarySendTest, GroupsKeepWithinMaxBody) {
       run({"send"}, hook(target.url(), "1") + hook(target.url(), too_long));
   EXPECT_EQ(refused.exit_code, 65);
   EXPECT_THAT(refused.err, HasSubstr("line 2"));
+  stop(*daemon);
+}
+
+// "line 1" was said, alone and by the daemon, of what no line is to blame for.
+TEST_F(BinarySendTest, NoLineIsBlamedForACallThatMemoryCannotHold) {
+  write_config("size = 100", "max_body = \"1MiB\"", "[engine]\nmax_memory = \"64KiB\"\n");
+  Target target;
+  std::string payloads;
+  for (int i = 0; i < 1000; ++i) payloads += "\"" + std::string(98, 'x') + "\"\n";
+  write_file("payloads", payloads);
+  const auto refuse = [&] {
+    const ProcessResult sent = run({"send", "--target", target.url(), "payloads"});
+    EXPECT_EQ(sent.exit_code, 65);
+    EXPECT_THAT(sent.err, HasSubstr("max_memory allows"));
+    EXPECT_THAT(sent.err, Not(HasSubstr("line 1")));
+  };
+  refuse();
+  const auto daemon = serve();
+  refuse();
   stop(*daemon);
 }
 

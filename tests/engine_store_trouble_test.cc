@@ -395,7 +395,9 @@ TEST_F(EngineStore, WantOfRoomIsLoggedOnceWithTheLimit) {
   start();
   control->refuse_appends(Errc::disk_low);
   for (int call = 0; call < 3; ++call) {
-    EXPECT_EQ(engine->submit(receiver.url(), "1").error, Errc::disk_low);
+    const SubmitResult refused = engine->submit(receiver.url(), "1");
+    EXPECT_EQ(refused.error, Errc::disk_low);
+    EXPECT_THAT(refused.message, HasSubstr("[store] max_bytes"));  // what may be done about it
   }
   engine.reset();
   EXPECT_THAT(lines.all(),

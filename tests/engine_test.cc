@@ -167,6 +167,7 @@ TEST(EngineSubmit, WhatMaxMemoryCanNeverHoldIsTooLargeAlsoForAnIdleEngine) {
       engine->submit("https://example.com/", "\"" + std::string(70'000, 'x') + "\"");
   EXPECT_EQ(refused.error, Errc::too_large);
   EXPECT_THAT(refused.message, HasSubstr("max_memory allows 65536"));
+  EXPECT_EQ(refused.index, SubmitResult::whole_call);
 }
 
 TEST(EngineSubmit, StopsWithTheDrain) {

@@ -149,6 +149,42 @@ TEST_F(IntakeTest, RawPayload) {
             422);
 }
 
+// They were passed over: whoever repeated a call with an Idempotency-Key had delivered twice.
+TEST_F(IntakeTest, HeadersOfARawPayloadAreRefusedBesideJson) {
+  start();
+  const std::vector<std::pair<std::string, std::string>> names = {{"idempotency-key", "'id'"},
+                                                                  {"Postbag-Target", "'target'"},
+                                                                  {"Postbag-Event", "'event'"},
+                                                                  {"POSTBAG-GROUP", "'group'"}};
+  for (const auto& [name, key] : names) {
+    for (const char* type : {"application/json; charset=utf-8", "application/x-ndjson"}) {
+      const Response response = ask(post("/v1/hooks", one_hook, type, name + ": k\r\n"));
+      EXPECT_EQ(response.status, 422) << name;
+      EXPECT_THAT(response.body, StartsWith(R"({"error":{"code":"bad_hook",)"));
+      EXPECT_THAT(response.body, HasSubstr("has the key " + key));
+    }
+  }
+  EXPECT_EQ(backend_.calls(), 0u);
+  EXPECT_EQ(ask(post("/v1/hooks", one_hook, "application/json", "Postbag-Else: k\r\n")).status,
+            202);
+}
+
+// curl calls what it sends a form; the answer named only the way that was not meant.
+TEST_F(IntakeTest, ARefusedFirstContactSaysWhatWasTakenForWhat) {
+  start();
+  const std::vector<std::tuple<std::string, std::string, std::string>> cases = {
+      {one_hook, "application/x-www-form-urlencoded",
+       "with Content-Type application/x-www-form-urlencoded the body is one raw payload, which "
+       "needs the header Postbag-Target; hooks as JSON need Content-Type application/json"},
+      {one_hook, "a/" + std::string(200, 'x'), "\"with this Content-Type the body is one raw "},
+      {R"({"event":"e","x":1})", "application/json",
+       "a hook has an unknown key; allowed are target, data, event, group, id, headers"},
+  };
+  for (const auto& [body, type, message] : cases) {
+    EXPECT_THAT(ask(post("/v1/hooks", body, type)).body, HasSubstr(message));
+  }
+}
+
 TEST_F(IntakeTest, ErrorsOfTheBody) {
   start();
   const std::vector<std::tuple<std::string, int, std::string>> cases = {
@@ -200,6 +236,18 @@ TEST_F(IntakeTest, ErrorsOfTheEngine) {
                                  R"(","message":"because")" + (index ? R"(,"index":7}})" : "}}"));
     EXPECT_EQ(response.field("Retry-After"), status == 503 ? "1" : "") << response.body;
   }
+}
+
+// Hook 0 was named: a producer that leaves out what is named leaves out all, one by one.
+TEST_F(IntakeTest, AnErrorOfTheWholeCallNamesNoHook) {
+  start();
+  SubmitResult result;
+  result.error = Errc::too_large;
+  result.index = SubmitResult::whole_call;
+  result.message = "because";
+  backend_.answer_next_with(result);
+  EXPECT_EQ(ask(post("/v1/hooks", one_hook)).body,
+            R"({"error":{"code":"too_large","message":"because"}})");
 }
 
 TEST_F(IntakeTest, TooLargeIsRefusedBeforeItIsRead) {

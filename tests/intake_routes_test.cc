@@ -205,11 +205,12 @@ TEST_F(IntakeTest, ListsFailedHooks) {
   backend_.rows[1].body = "\xff";
   const Response response = ask(get("/v1/failed?header_values=true"));
   EXPECT_EQ(response.status, 200);
-  const std::string begin = R"("target":"https://a/","group":"","event":"","content_type":"",)"
-                            R"("reason":"status_503","status":503,"attempts":6,)"
-                            R"("first_at":"1970-01-01T00:00:01.000Z",)"
-                            R"("last_at":"1970-01-01T00:00:02.500Z",)"
-                            R"("headers":{"X-A":"1","X-B":"\"2\""},)";
+  const std::string begin =
+      R"("target":"https://a/","group":"","event":"",)"
+      R"("content_type":"application/json","reason":"status_503","status":503,"attempts":6,)"
+      R"("first_at":"1970-01-01T00:00:01.000Z",)"
+      R"("last_at":"1970-01-01T00:00:02.500Z",)"
+      R"("headers":{"X-A":"1","X-B":"\"2\""},)";
   const std::string end = R"("response_headers":"","response_excerpt":""})";
   EXPECT_EQ(response.body, R"({"failed":[{"id":"id-1",)" + begin + R"("body":"{}",)" + end +
                                R"(,{"id":"id-2",)" + begin + R"("body_base64":"/w==",)" + end +

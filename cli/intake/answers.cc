@@ -70,7 +70,7 @@ void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row
   json.member("target", row.target);
   json.member("group", row.group);
   json.member("event", row.event);
-  json.member("content_type", row.content_type);
+  json.member("content_type", row.content_type.empty() ? "application/json" : row.content_type);
   json.member("reason", reason_token(row.reason, row.status));
   json.member("status", row.status);
   json.member("attempts", row.attempts);
@@ -187,7 +187,9 @@ ApiError to_api_error(const SubmitResult& result) {
   error.status = http_status(result.error);
   error.code = ErrorCode(result.error);
   error.message = result.message;
-  if (result.error < Errc::full && result.error != Errc::empty) error.index = result.index;
+  const bool one_is_to_blame =
+      result.error < Errc::full && result.error != Errc::empty && result.index != result.whole_call;
+  if (one_is_to_blame) error.index = result.index;
   return error;
 }
 

@@ -33,6 +33,7 @@ inline constexpr auto error_codes = std::to_array<std::string_view>({"bad_argume
                                                                      "not_live",
                                                                      "not_ready",
                                                                      "origin",
+                                                                     "request_timeout",
                                                                      "stopping",
                                                                      "store_busy",
                                                                      "store_cannot_create",

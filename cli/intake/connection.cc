@@ -73,7 +73,9 @@ void IntakeConnection::check_deadline(TimePoint now) {
     case State::reading_body: {
       error_code ignored;
       socket_.cancel(ignored);
-      return guard([this] { refuse({408, "timeout", "the request did not arrive in time", {}}); });
+      return guard([this] {
+        refuse({408, "request_timeout", "the request did not arrive in time", {}});
+      });
     }
     case State::handling:
     case State::streaming:

@@ -8,6 +8,7 @@
 #include "cli/intake/json_scan.h"
 #include "cli/intake/json_strings.h"
 #include "cli/text/utf8.h"
+#include "engine/pure/header_rules.h"
 #include "engine/pure/json.h"
 
 namespace postbag {
@@ -164,7 +165,8 @@ class HookParser {
         if (p_ == end_ || *p_ != '"') return bad_json("the name of a member is missing");
         if (!parse_string(name)) return false;
         const unsigned key = find_key(name);
-        if (key == key_count) return bad_json("a key other than " + known_keys());
+        if (key == key_count)
+          return bad_json("a hook has an unknown key; allowed are " + known_keys());
         if ((seen & (1u << key)) != 0) {
           return bad_json("'" + std::string(key_names[key]) + "' stands twice");
         }
@@ -213,6 +215,19 @@ class HookParser {
   std::vector<HeaderView> headers_;
 };
 
+// Also the answer to whoever has hooks as JSON and a client that calls them a form.
+std::string no_target(std::string_view content_type) {
+  std::string text = "with ";
+  if (check_content_type(content_type)) {
+    text += "this Content-Type";
+  } else {
+    text.append("Content-Type ").append(content_type);
+  }
+  return text +
+         " the body is one raw payload, which needs the header Postbag-Target; hooks as JSON need "
+         "Content-Type application/json or application/x-ndjson";
+}
+
 ParsedCall start_call(const std::shared_ptr<RequestBody>& body) {
   ParsedCall call;
   call.hooks.adopt(body);
@@ -255,7 +270,7 @@ ParsedCall parse_raw_hook(const std::shared_ptr<RequestBody>& body, const RawHoo
   ParsedCall call = start_call(body);
   const std::string_view payload = body->view();
   if (fields.target.empty()) {
-    call.error = ApiError{422, "bad_hook", "the header Postbag-Target is missing", 0};
+    call.error = ApiError{422, "bad_hook", no_target(fields.content_type), 0};
     return call;
   }
   if (payload.empty()) {

@@ -64,6 +64,29 @@ std::optional<ApiError> take_raw_fields(const RequestHead& head, RawHookFields& 
   return ApiError{422, "bad_hook", "a Postbag-* or Idempotency-Key header stands twice", 0};
 }
 
+// Of hooks as JSON these say nothing. To pass over a key would be to deliver twice what the
+// producer believes to be told apart by it.
+std::optional<ApiError> refuse_raw_fields(const RequestHead& head) {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 4> raw_only = {
+      {{"Postbag-Target", "target"},
+       {"Postbag-Event", "event"},
+       {"Postbag-Group", "group"},
+       {"Idempotency-Key", "id"}}};
+  for (const HeaderField& field : head.fields) {
+    for (const auto& [name, key] : raw_only) {
+      if (!equal_ignoring_case(field.name, name)) continue;
+      return ApiError{422,
+                      "bad_hook",
+                      "the header " + std::string(name) +
+                          " goes with a raw payload (Content-Type: text/plain, for one); a hook "
+                          "as JSON has the key '" +
+                          std::string(key) + "' for it",
+                      {}};
+    }
+  }
+  return {};
+}
+
 // A filter of many ids is too long for a head: a form in the body is more of the query. Any other
 // body was meant to say something, and a route that passed over it would do more than was asked;
 // but a probe asks for nothing that could be more.
@@ -89,9 +112,12 @@ ParsedCall parse_body(const Request& request) {
     return call;
   }
   const std::string_view type = request.head.find("content-type").value_or("");
-  if (equal_ignoring_case(media_type(type), "application/json"))
-    return parse_json_hooks(request.body);
-  if (equal_ignoring_case(media_type(type), "application/x-ndjson")) {
+  const bool is_json = equal_ignoring_case(media_type(type), "application/json");
+  const bool is_ndjson = equal_ignoring_case(media_type(type), "application/x-ndjson");
+  if (is_json || is_ndjson) call.error = refuse_raw_fields(request.head);
+  if (call.error) return call;
+  if (is_json) return parse_json_hooks(request.body);
+  if (is_ndjson) {
     call = parse_ndjson_hooks(request.body);
     if (call.error_line > 0) {
       call.error->message += " (line " + std::to_string(call.error_line) + ")";

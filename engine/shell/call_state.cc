@@ -40,7 +40,7 @@ void CallState::abandon() noexcept {
 
 void CallState::set_message(Errc error) noexcept {
   try {
-    result_.message = error == Errc::disk_low   ? "the store has no room"
+    result_.message = error == Errc::disk_low   ? no_room_text
                       : error == Errc::stopping ? "the engine is stopping"
                       : error == Errc::full     ? "no memory for the call"
                                                 : "the store failed";

@@ -15,6 +15,10 @@
 
 namespace postbag {
 
+// The message of Errc::disk_low. Which of them it is only the store's thread could say in time.
+inline constexpr const char* no_room_text =
+    "the store has no room for more (disk, [store] max_bytes or memory: the log says which)";
+
 // The id table with its lock, shared by the producers' threads and the shards that finish calls.
 struct SharedIds {
   std::mutex mutex;

@@ -105,6 +105,7 @@ bool Engine::Impl::reserve(std::uint64_t bytes, SubmitResult& result) {
   const std::uint64_t limit = options_.engine.max_memory;
   if (bytes > limit) {  // also when nothing waits: to repeat it is no use
     result.error = Errc::too_large;
+    result.index = SubmitResult::whole_call;
     result.message = "the call needs " + std::to_string(bytes) +
                      " bytes of memory; max_memory allows " + std::to_string(limit);
     return false;
@@ -234,6 +235,7 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
                                                SubmitHandler& done, SubmitResult& refused) {
   const auto refuse = [&](Errc error, const char* message) {
     refused.error = error;
+    refused.index = SubmitResult::whole_call;
     refused.message = message;
     return nullptr;
   };
@@ -248,7 +250,7 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
     if (store_thread_->failed()) return refuse(Errc::store_failed, "the store failed");
     return refuse(Errc::stopping, "the engine is stopping");
   }
-  if (store_thread_->disk_is_low()) return refuse(Errc::disk_low, "the store has no room");
+  if (store_thread_->disk_is_low()) return refuse(Errc::disk_low, no_room_text);
 
   if (options.listener) {
     options.listener = std::make_shared<GuardedListener>(std::move(options.listener), logger_);

@@ -21,7 +21,9 @@ namespace postbag {
 // The answer to submit(): all hooks of the call are accepted, or none is.
 struct SubmitResult {
   Errc error = Errc::ok;
-  std::size_t index = 0;       // which hook is to blame (0-based), for the errors below Errc::full
+  // Which hook is to blame (0-based), for the errors below Errc::full; whole_call: no single one.
+  static constexpr std::size_t whole_call = static_cast<std::size_t>(-1);
+  std::size_t index = 0;
   std::string message;         // for people; empty if ok. Holds no payload and no secret
   std::size_t accepted = 0;    // new hooks
   std::size_t duplicates = 0;  // hooks known by id with the same content; accepted before
