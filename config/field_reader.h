@@ -54,6 +54,12 @@ class Source {
 
   void remember(const std::string& path, TomlPosition position) { positions_[path] = position; }
 
+  // Where it stands; null: the file does not name it.
+  const TomlPosition* find(const std::string& path) const {
+    const auto found = positions_.find(path);
+    return found == positions_.end() ? nullptr : &found->second;
+  }
+
   [[noreturn]] void fail(TomlPosition position, const std::string& path,
                          std::string_view what) const {
     throw_config_error(file_name_, position, std::string(path).append(": ").append(what));

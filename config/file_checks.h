@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace postbag {
 
@@ -10,6 +11,14 @@ namespace postbag {
 // directory").
 std::optional<std::string> read_small_file(const std::string& path, std::size_t bytes_max,
                                            std::string& error);
+
+// The tokens of the file that [intake] token_file names, a line each; blanks around one and empty
+// lines do not count. Nothing, and what is wrong with it in `problem`: it cannot be read, has no
+// token, over 1,000 lines or one of over 4,096 bytes, or a line that no client could send after
+// "Bearer " (RFC 6750 section 2.1), such as a comment: it would look like a token and be none.
+// `problem` names the line, never what is in it.
+std::optional<std::vector<std::string>> read_token_file(const std::string& path,
+                                                        std::string& problem);
 
 // What is wrong with a file that the configuration names, or nothing. At the start, because a trust
 // store that turns out to be empty later would be silently no trust store, and a token file without

@@ -66,6 +66,7 @@ class Reader {
         read_section(member);
       }
     }
+    check_backoff(loaded_.options.defaults.retry, "retry");
     note_pair("batch", loaded_.options.defaults.batch);
     if (targets != nullptr) {
       read_targets(targets->node);
@@ -153,6 +154,7 @@ class Reader {
                    "is missing; allowed is a url, with or without a * at its end");
     }
     check_pair(*table, block.policy.batch, path);
+    check_backoff(block.policy.retry, path);
     if (names_pair) {
       // A query may hold a secret.
       const std::string shown = block.url.substr(0, block.url.find('?'));
@@ -212,6 +214,35 @@ class Reader {
           named.node.position, path + "." + named.key,
           "size and time are both off, a bag would wait for ever; allowed is at least one of "
           "them above 0 (where one is named, the other is off unless it is named too)");
+    }
+  }
+
+  // validate_options() knows the values, and not which of them the file names.
+  void check_backoff(const RetryPolicy& retry, const std::string& path) const {
+    if (retry.backoff != Backoff::exponential || retry.max_interval >= retry.retry_interval) {
+      return;
+    }
+    const std::string cap_path = path + ".max_interval";
+    const std::string interval = format_duration(retry.retry_interval);
+    const std::string cap = format_duration(retry.max_interval);
+    if (const TomlPosition* at = source_.find(cap_path)) {
+      source_.fail(*at, cap_path,
+                   cap + " is less than retry_interval (" + interval +
+                       "); allowed with backoff \"exponential\" is at least that");
+    }
+    const std::string from = source_.find("retry.max_interval") != nullptr ? "" : ", the default";
+    const std::string interval_path = path + ".retry_interval";
+    if (const TomlPosition* at = source_.find(interval_path)) {
+      source_.fail(*at, interval_path,
+                   interval + " is more than max_interval (" + cap + from +
+                       "); allowed with backoff \"exponential\" is at most that");
+    }
+    const std::string backoff_path = path + ".backoff";
+    if (const TomlPosition* at = source_.find(backoff_path)) {
+      source_.fail(*at, backoff_path,
+                   "is \"exponential\", and max_interval (" + cap + from +
+                       ") is less than retry_interval (" + interval +
+                       "); allowed is \"fixed\", or a larger max_interval");
     }
   }
 

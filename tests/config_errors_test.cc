@@ -14,7 +14,9 @@ namespace {
 
 using namespace std::chrono_literals;
 using namespace test;
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 
 TEST(ConfigErrors, UnknownKeysInEverySectionHaveTheirPlace) {
@@ -217,10 +219,22 @@ TEST(ConfigErrors, AnAllowListOfEverythingIsRefused) {
 TEST(ConfigErrors, ExponentialBackoffNeedsACapAboveTheInterval) {
   const std::string keys = "retry_interval = \"2h\"\n";
   EXPECT_EQ(refusal("[retry]\n" + keys), "");
+  // The cap was blamed, in line 1, where the file does not name it.
   EXPECT_THAT(refusal("[retry]\n" + keys + "backoff = \"exponential\"\n"),
-              StartsWith("t.toml:1:1: retry.max_interval: "));
+              StartsWith("t.toml:2:18: retry.retry_interval: 2h is more than max_interval (1h, the "
+                         "default); allowed "));
   EXPECT_THAT(refusal("[retry]\n" + keys + "backoff = \"exponential\"\nmax_interval = 5\n"),
-              StartsWith("t.toml:4:16: retry.max_interval: "));
+              StartsWith("t.toml:4:16: retry.max_interval: 5s is less than retry_interval (2h); "
+                         "allowed "));
+  const std::string block = "[[target]]\nurl = \"https://example.com/\"\n";
+  EXPECT_THAT(
+      refusal("[retry]\n" + keys + block + "backoff = \"exponential\"\n"),
+      StartsWith("t.toml:5:11: target[0].backoff: is \"exponential\", and max_interval (1h, "
+                 "the default) is less than retry_interval (2h); allowed "));
+  EXPECT_THAT(
+      refusal("[retry]\nmax_interval = \"90m\"\n" + block + keys + "backoff = \"exponential\"\n"),
+      StartsWith("t.toml:5:18: target[0].retry_interval: 2h is more than max_interval "
+                 "(90m); allowed "));
   EXPECT_EQ(refusal("[retry]\n" + keys + "backoff = \"exponential\"\nmax_interval = \"3h\"\n"), "");
 }
 
@@ -229,6 +243,9 @@ TEST(ConfigFiles, MustBeReadableAndHaveSomethingInThem) {
   const TempFile blank("\n \n");
   const TempFile good_ca(pem);
   const TempFile good_tokens("\nabc\n");
+  const TempFile commented("abc\n# old\n");
+  const TempFile many(std::string(1000, '\n') + "abc");
+  const TempFile long_line(std::string(4097, 'a'));
   struct Case {
     std::string key;
     std::string path;
@@ -245,6 +262,9 @@ TEST(ConfigFiles, MustBeReadableAndHaveSomethingInThem) {
       {"tls.ca_file", "", ""},
       {"intake.token_file", empty.path(), "has no token"},
       {"intake.token_file", blank.path(), "has no token"},
+      {"intake.token_file", commented.path(), "line 2 is no bearer token"},
+      {"intake.token_file", many.path(), "has over 1000 lines"},
+      {"intake.token_file", long_line.path(), "one of over 4096 bytes"},
       {"intake.token_file", "not/there", "cannot be read: No such file or directory"},
       {"intake.token_file", good_tokens.path(), ""},
       {"intake.token_file", "", ""},
@@ -259,6 +279,13 @@ TEST(ConfigFiles, MustBeReadableAndHaveSomethingInThem) {
       EXPECT_THAT(message, HasSubstr(one.problem));
     }
   }
+  // What was good here ended the start.
+  const std::string secret = "two words";
+  const TempFile no_tokens("abc\n" + secret + "\n");
+  const std::string message =
+      refusal("[intake]\ntoken_file = " + quote_toml(no_tokens.path()) + "\n");
+  EXPECT_THAT(message, AllOf(StartsWith("t.toml:2:14: intake.token_file: "),
+                             HasSubstr(" line 2 is no bearer token: "), Not(HasSubstr(secret))));
   EXPECT_THAT(refusal("[[target]]\nurl = \"https://example.com/\"\nca_file = \"not/there\"\n"),
               StartsWith("t.toml:3:11: target[0].ca_file: "));
 }

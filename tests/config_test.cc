@@ -361,7 +361,7 @@ TEST(ConfigErrors, NumbersAreShownAsTheyMayHaveBeenWritten) {
   EXPECT_THAT(refusal("[retry]\njitter = 1.1\n"), HasSubstr("retry.jitter: 1.1 is out of range"));
   EXPECT_THAT(
       refusal("[retry]\nbackoff = \"exponential\"\nmax_interval = 1\nretry_interval = 2.5\n"),
-      HasSubstr("max_interval: 1 s is less than retry_interval (2.5 s)"));
+      HasSubstr("max_interval: 1s is less than retry_interval (2500ms)"));
 }
 
 // An intake that is open to everybody was a line of level info.

@@ -167,6 +167,11 @@ TEST(ValidateOptions, RefusesBadValuesByTheirKey) {
       {"retry.retry_interval: ", [](Options& o) { o.defaults.retry.retry_interval = -1s; }},
       {"retry.max_retrying: ", [](Options& o) { o.defaults.retry.max_retrying = 0; }},
       {"retry.max_interval: ", [](Options& o) { o.defaults.retry.max_interval = 0s; }},
+      {"retry.max_interval: ",
+       [](Options& o) {
+         o.defaults.retry.backoff = Backoff::exponential;
+         o.defaults.retry.retry_interval = 2h;
+       }},
       {"retry.jitter: ", [](Options& o) { o.defaults.retry.jitter = std::nan(""); }},
       {"delivery.timeout: ", [](Options& o) { o.defaults.delivery.timeout = 0s; }},
       {"delivery.connect_timeout: ", [](Options& o) { o.defaults.delivery.connect_timeout = 25h; }},
