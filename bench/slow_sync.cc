@@ -14,7 +14,7 @@
 namespace postbag {
 namespace {
 
-std::atomic<std::uint64_t> syncs{0}, sync_ns{0};
+std::atomic<std::uint64_t> syncs{0}, sync_ns{0}, longest_ns{0};
 
 using SyncFunction = int (*)(int);
 
@@ -44,7 +44,11 @@ int delayed_sync(SyncFunction real, int fd) {
   }
   const int result = real(fd);
   const int error = errno;
-  sync_ns.fetch_add(steady_ns() - start, std::memory_order_relaxed);
+  const std::uint64_t took_ns = steady_ns() - start;
+  sync_ns.fetch_add(took_ns, std::memory_order_relaxed);
+  std::uint64_t longest = longest_ns.load(std::memory_order_relaxed);
+  while (took_ns > longest && !longest_ns.compare_exchange_weak(longest, took_ns)) {
+  }
   errno = error;
   return result;
 }
@@ -61,6 +65,10 @@ std::uint64_t slow_sync_count() {
 
 double slow_sync_seconds() {
   return static_cast<double>(sync_ns.load(std::memory_order_relaxed)) * 1e-9;
+}
+
+double slow_sync_longest_s() {
+  return static_cast<double>(longest_ns.exchange(0)) * 1e-9;
 }
 
 void set_sync_delay_ms(std::uint64_t delay_ms) {

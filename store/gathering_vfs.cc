@@ -22,10 +22,11 @@ struct GatheringFile {
   int size;            // of what is gathered
   sqlite3_int64 at;    // its place
   bool is_log;
-  bool gathers;       // database: during a checkpoint
-  bool ends_commit;   // log: the next write makes the transaction whole
-  sqlite3_int64 end;  // log: of the last frame
-  int error;          // of pages that left where nobody asks; told by the next call
+  bool gathers;          // database: during a checkpoint
+  bool ends_commit;      // log: the next write makes the transaction whole
+  sqlite3_int64 end;     // log: of the last frame
+  int error;             // of pages that left where nobody asks; told by the next call
+  CopiedFrames* frames;  // may be null
 };
 
 GatheringFile& own(sqlite3_file* file) {
@@ -43,7 +44,10 @@ int pass_on(GatheringFile& file) {
   const int error = std::exchange(file.error, SQLITE_OK);
   const int size = std::exchange(file.size, 0);
   if (error != SQLITE_OK || size == 0) return error;
-  return file.real->pMethods->xWrite(file.real, file.bytes, size, file.at);
+  const int code = file.real->pMethods->xWrite(file.real, file.bytes, size, file.at);
+  // Which of the pages are there nobody knows.
+  if (code != SQLITE_OK && !file.is_log && file.frames != nullptr) file.frames->forget();
+  return code;
 }
 
 int write_through(GatheringFile& file, const void* bytes, int size, sqlite3_int64 at) {
@@ -83,7 +87,21 @@ int write_log(GatheringFile& file, const void* bytes, int size, sqlite3_int64 at
 
 int write_file(sqlite3_file* base, const void* bytes, int size, sqlite3_int64 at) {
   GatheringFile& file = own(base);
-  if (file.is_log) return write_log(file, bytes, size, at);
+  if (file.is_log) {
+    if (file.frames != nullptr) file.frames->overwritten(static_cast<std::uint64_t>(at));
+    return write_log(file, bytes, size, at);
+  }
+  if (file.frames != nullptr) {
+    switch (file.frames->judge_write(static_cast<std::uint64_t>(at),
+                                     static_cast<std::uint64_t>(size))) {
+      case CopiedFrames::Write::make:
+        break;
+      case CopiedFrames::Write::leave_out:
+        return SQLITE_OK;
+      case CopiedFrames::Write::refuse:
+        return SQLITE_INTERNAL;
+    }
+  }
   return file.gathers ? gather(file, bytes, size, at) : write_through(file, bytes, size, at);
 }
 
@@ -96,13 +114,25 @@ int close_file(sqlite3_file* base) {
 }
 
 int read_file(sqlite3_file* file, void* bytes, int size, sqlite3_int64 at) {
+  CopiedFrames* const frames = own(file).is_log ? own(file).frames : nullptr;
+  if (frames != nullptr &&
+      frames->leaves_out_read(static_cast<std::uint64_t>(at), static_cast<std::uint64_t>(size))) {
+    return SQLITE_OK;
+  }
   const int code = pass_on(own(file));
   return code == SQLITE_OK ? real(file)->pMethods->xRead(real(file), bytes, size, at) : code;
 }
 
+// SQLite cuts the database when all of the log is copied, and takes "busy" for the answer that it
+// is not: then it leaves the log and says nothing.
 int truncate_file(sqlite3_file* file, sqlite3_int64 size) {
   const int code = pass_on(own(file));
-  return code == SQLITE_OK ? real(file)->pMethods->xTruncate(real(file), size) : code;
+  if (code != SQLITE_OK) return code;
+  if (CopiedFrames* const frames = own(file).frames; frames != nullptr) {
+    if (!own(file).is_log && frames->holds_end()) return SQLITE_BUSY;
+    if (own(file).is_log) frames->overwritten(static_cast<std::uint64_t>(size));
+  }
+  return real(file)->pMethods->xTruncate(real(file), size);
 }
 
 int sync_file(sqlite3_file* file, int flags) {
@@ -129,6 +159,10 @@ int check_reserved_lock(sqlite3_file* file, int* answer) {
 int file_control(sqlite3_file* base, int what, void* argument) {
   GatheringFile& file = own(base);
   if (what == SQLITE_FCNTL_CKPT_START) file.gathers = file.bytes != nullptr;
+  if (file.frames != nullptr &&
+      (what == SQLITE_FCNTL_CKPT_START || what == SQLITE_FCNTL_CKPT_DONE)) {
+    file.frames->set_copying(what == SQLITE_FCNTL_CKPT_START);
+  }
   if (what == SQLITE_FCNTL_CKPT_DONE) {
     file.gathers = false;
     file.error = pass_on(file);
@@ -242,6 +276,14 @@ sqlite3_vfs* next_vfs() {
 const char* gathering_vfs() {
   if (sqlite3_vfs_register(&vfs, 0) != SQLITE_OK) throw std::bad_alloc();
   return vfs.zName;
+}
+
+bool set_copied_frames(sqlite3_file* database, sqlite3_file* log, CopiedFrames& frames) {
+  for (const sqlite3_file* file : {database, log}) {
+    if (file == nullptr || file->pMethods != &file_methods) return false;
+  }
+  own(database).frames = own(log).frames = &frames;
+  return true;
 }
 
 }  // namespace postbag

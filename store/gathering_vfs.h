@@ -1,5 +1,9 @@
 #pragma once
 
+#include "store/copied_frames.h"
+
+struct sqlite3_file;
+
 namespace postbag {
 
 // The name of an SQLite VFS that writes in fewer, larger pieces, which is registered by the call;
@@ -17,5 +21,9 @@ namespace postbag {
 // needed for more than the locks: an error in a checkpoint's pages is told by the next call, which
 // belongs to the same checkpoint only where no other reader of the log can end it early.
 const char* gathering_vfs();
+
+// From now on checkpoints of that database and its log copy what `frames` says, which must live
+// until both are closed. False: they are not of this VFS.
+bool set_copied_frames(sqlite3_file* database, sqlite3_file* log, CopiedFrames& frames);
 
 }  // namespace postbag

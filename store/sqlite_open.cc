@@ -181,6 +181,10 @@ void create_file(const std::string& path) {
 
 }  // namespace
 
+std::uint64_t log_bytes_max(std::uint64_t max_bytes) {
+  return std::min<std::uint64_t>(64 << 20, max_bytes / 16);
+}
+
 std::string witness_path(const std::string& store_path) {
   return store_path + ".witness";
 }
@@ -231,7 +235,7 @@ OpenedStore open_store_file(const SqliteStoreOptions& options) {
     throw open_error(error, path);
   }
   prepare_for_writing(opened.db, path,
-                      std::clamp<std::uint64_t>(options.max_bytes / 16, 1 << 20, 16 << 20));
+                      std::max<std::uint64_t>(log_bytes_max(options.max_bytes) * 5 / 4, 1 << 20));
   return opened;
 }
 

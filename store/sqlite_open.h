@@ -2,6 +2,7 @@
 
 #include <SQLiteCpp/Database.h>
 
+#include <cstdint>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -23,6 +24,9 @@ struct OpenedStore {
 // Opens or creates the file for writing: refuses what is not as it was left (SqliteStoreOptions,
 // open_sqlite_store()), before anything of it is changed. Throws StoreError.
 OpenedStore open_store_file(const SqliteStoreOptions& options);
+
+// How long the log may get before a checkpoint is made in any case.
+std::uint64_t log_bytes_max(std::uint64_t max_bytes);
 
 std::string witness_path(const std::string& store_path);
 

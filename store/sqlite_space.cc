@@ -15,13 +15,14 @@ namespace postbag {
 namespace {
 
 constexpr std::uint64_t wal_frame_head_bytes = 24;
-// From the first a checkpoint is made if that is but a small part of the time, from the second in
-// any case. SQLite can only make whole ones, so the length of the log bounds the time; but pages
-// written several times go over once, and each costs a sync and the next commit a second one: where
-// a sync takes long, fewer are better.
+// A checkpoint is made from here on where nothing else is to be done, if that is but a small part
+// of the time.
 constexpr std::uint64_t checkpoint_bytes_min = 4 << 20;
-constexpr std::uint64_t checkpoint_bytes_max = 12 << 20;
 constexpr int checkpoint_share = 5;  // one part of so many
+// Where no sync comes by itself one is made when so much of the log waits for it.
+constexpr std::uint64_t unsynced_bytes_max = 12 << 20;
+// What is copied ahead at once: so large a part of the longest log.
+constexpr std::uint64_t ahead_parts = 8;
 constexpr std::uint64_t spare_bytes = 32
                                       << 20;  // free pages that stay in the file, to be used again
 constexpr std::uint64_t vacuum_bytes = 2 << 20;  // in one slice
@@ -80,8 +81,8 @@ std::uint64_t SqliteStore::page_count() {
 std::uint64_t SqliteStore::free_pages() {
   return read_number(sql_.freelist_count);
 }
-std::uint64_t SqliteStore::wal_bytes() const {
-  return wal_pages_ * (page_bytes_ + wal_frame_head_bytes);
+std::uint64_t SqliteStore::log_bytes(std::uint64_t frames) const {
+  return frames * (page_bytes_ + wal_frame_head_bytes);
 }
 
 std::uint64_t SqliteStore::used_bytes() {
@@ -90,8 +91,7 @@ std::uint64_t SqliteStore::used_bytes() {
 
 // Appends stop at 90 %; the rest is for failing. What only frees is never refused.
 bool SqliteStore::has_room(const StoreGroup& group) {
-  // Before a group and not behind it: it would wait for one sync more.
-  if (wants_checkpoint()) checkpoint();
+  shorten_log();
   if (group.append.empty() && group.fail.empty()) return true;
   std::uint64_t wanted = 0;
   for (const ChunkAppend& chunk : group.append) {
@@ -109,18 +109,70 @@ bool SqliteStore::has_room(const StoreGroup& group) {
   return false;
 }
 
+// Everybody waits for a checkpoint: for the log's sync, the copying, the file's sync and that of
+// the head of the new log. So there are few, and when one begins most of the log is in the file and
+// on its way to the disk, copied in parts that wait for no sync.
+void SqliteStore::shorten_log() {
+  if (!may_copy()) return;
+  const std::uint64_t longest = log_bytes_max(max_bytes_);
+  const bool is_long = wal_bytes() >= longest;
+  if (copied_) {
+    const std::uint64_t unsynced_max = std::min(unsynced_bytes_max, longest / 2);
+    if (!sync_follows_ && log_bytes(wal_pages_ - ahead_) >= unsynced_max && sync()) return;
+    const std::uint64_t synced = ledger_.synced_frames();
+    const bool is_last = is_long && !last_is_ahead_;
+    if (synced > ahead_ && (is_last || log_bytes(synced - ahead_) >= longest / ahead_parts)) {
+      copy_ahead(synced);
+      // The disk gets the time of one group to write it.
+      last_is_ahead_ = is_last;
+      if (is_last || !may_copy()) return;
+    }
+  }
+  if (is_long) checkpoint();
+}
+
+// Not as soon again after one that did not succeed.
+bool SqliteStore::may_copy() const {
+  return !failed_ && (!log_stays_ || std::chrono::steady_clock::now() >= next_checkpoint_);
+}
+
+bool SqliteStore::wants_checkpoint() const {
+  return wal_bytes() >= std::min(checkpoint_bytes_min, max_bytes_ / 16) &&
+         std::chrono::steady_clock::now() >= next_checkpoint_;
+}
+
+// What is on disk in the log may stand in the file at any time, as after a checkpoint that a kill
+// interrupted. Nothing is synced.
+void SqliteStore::copy_ahead(std::uint64_t frames) {
+  const auto begin = std::chrono::steady_clock::now();
+  set_synchronous(Synchronous::off);
+  const CopiedFrames::Pass pass(*copied_, frames);
+  int in_log = 0, done = 0;
+  const int code =
+      sqlite3_wal_checkpoint_v2(db_.getHandle(), "main", SQLITE_CHECKPOINT_PASSIVE, &in_log, &done);
+  log_stays_ = !copied_all(code, 0, 0);
+  if (log_stays_) return pause_since(begin);
+  ahead_ = frames;
+  writeback_.start();
+}
+
+void SqliteStore::pause_since(std::chrono::steady_clock::time_point begin) {
+  const auto end = std::chrono::steady_clock::now();
+  next_checkpoint_ = end + (end - begin) * (checkpoint_share - 1);
+}
+
 // True: the log is in the file, and the next commit begins it anew.
 bool SqliteStore::checkpoint() {
   const auto begin = std::chrono::steady_clock::now();
   // What is committed is on disk, and answered, before the copying begins.
   if (log_file_ != nullptr && ledger_.unsynced() && sync()) return false;
   log_stays_ = !copy_log();
-  const auto end = std::chrono::steady_clock::now();
-  next_checkpoint_ = end + (end - begin) * (checkpoint_share - 1);
+  pause_since(begin);
   if (log_stays_) return false;
-  wal_pages_ = 0;
+  wal_pages_ = ahead_ = 0;
+  last_is_ahead_ = false;
   // Synced before the log may be overwritten, at both levels.
-  ledger_.all_synced(witness_record());
+  ledger_.log_is_copied(witness_record());
   ledger_.sync_witness_if_due();
   return true;
 }
@@ -137,13 +189,17 @@ bool SqliteStore::copy_log() {
   int in_log = 0, done = 0;
   const int code =
       sqlite3_wal_checkpoint_v2(db_.getHandle(), "main", SQLITE_CHECKPOINT_PASSIVE, &in_log, &done);
-  if (code == SQLITE_OK) {
-    if (is_log_synced && !sync_file()) {
-      fail_for_good(SQLITE_IOERR_FSYNC, SQLITE_FCNTL_FILE_POINTER, "");
-    }
-    vacuumed_ = false;
-    return !failed_ && in_log == done;
+  if (!copied_all(code, in_log, done)) return false;
+  if (is_log_synced && !sync_file()) {
+    fail_for_good(SQLITE_IOERR_FSYNC, SQLITE_FCNTL_FILE_POINTER, "");
+    return false;
   }
+  vacuumed_ = false;
+  return true;
+}
+
+bool SqliteStore::copied_all(int code, int in_log, int done) {
+  if (code == SQLITE_OK) return in_log == done;
   // Nothing is lost as long as the log stands; it is tried again.
   if (no_room(code)) {
     disk_room_.release();
@@ -165,13 +221,6 @@ bool SqliteStore::sync_file() {
   sqlite3_file_control(db_.getHandle(), "main", SQLITE_FCNTL_FILE_POINTER, &file);
   return file != nullptr && file->pMethods != nullptr &&
          file->pMethods->xSync(file, SQLITE_SYNC_NORMAL) == SQLITE_OK;
-}
-
-bool SqliteStore::wants_checkpoint() const {
-  if (wal_bytes() < std::min(checkpoint_bytes_min, max_bytes_ / 16)) return false;
-  const bool is_long = wal_bytes() >= std::min(checkpoint_bytes_max, max_bytes_ / 16);
-  if (is_long && !log_stays_) return true;
-  return std::chrono::steady_clock::now() >= next_checkpoint_;
 }
 
 bool SqliteStore::wants_vacuum() {

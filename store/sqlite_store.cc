@@ -7,6 +7,7 @@
 #include <new>
 
 #include "postbag/policy.h"
+#include "store/gathering_vfs.h"
 #include "store/row_checksum.h"
 #include "store/sqlite_schema.h"
 #include "store/sqlite_store_impl.h"
@@ -43,6 +44,7 @@ SqliteStore::SqliteStore(const SqliteStoreOptions& options, OpenedStore opened)
       file_(identity_of(path_)),
       log_(identity_of(log_path_)),
       ledger_(opened.was_unclean, opened.synced),
+      writeback_(path_),
       disk_room_(path_, side_files_ ? std::min(options.ballast_bytes, max_bytes_ / 16) : 0,
                  options.min_free_bytes) {
   const auto on_commit = [](void* store, sqlite3*, const char*, int pages) {
@@ -65,9 +67,15 @@ void SqliteStore::find_log() {
   sqlite3_file_control(db_.getHandle(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &log_file_);
   if (log_file_ == nullptr || log_file_->pMethods == nullptr) {
     log_file_ = nullptr;
-  } else if (log_file_->pMethods->xSync(log_file_, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
+    return;
+  }
+  if (log_file_->pMethods->xSync(log_file_, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
     fail_sync();
   }
+  sqlite3_file* file = nullptr;
+  sqlite3_file_control(db_.getHandle(), "main", SQLITE_FCNTL_FILE_POINTER, &file);
+  copied_.emplace(page_bytes_, log_bytes_max(max_bytes_) * 5 / 4 / page_bytes_);
+  if (!set_copied_frames(file, log_file_, *copied_)) copied_.reset();
 }
 
 SqliteStore::~SqliteStore() {
@@ -199,7 +207,7 @@ void SqliteStore::Transaction::commit() {
   store_.sql_.commit.run();
   done_ = true;
   store_.counts_ = work;
-  store_.ledger_.committed(store_.witness_record(), advanced, level_);
+  store_.ledger_.committed(store_.witness_record(), advanced, level_, store_.wal_pages_);
 }
 
 std::error_code SqliteStore::commit(const StoreGroup& group, CommitLevel level) {
@@ -235,7 +243,10 @@ std::error_code SqliteStore::try_commit(const StoreGroup& group, CommitLevel lev
     Transaction transaction(*this, level);
     apply(group);
     transaction.commit();
-    if (!group.append.empty()) appended_ = true;
+    if (!group.append.empty()) {
+      appended_ = true;
+      sync_follows_ = level != CommitLevel::no_sync;
+    }
     committed_ = true;
   });
   return error || room ? error : make_error_code(Errc::disk_low);

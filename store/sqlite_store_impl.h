@@ -16,7 +16,9 @@
 #include "postbag/error.h"
 #include "postbag/sqlite_store.h"
 #include "postbag/store.h"
+#include "store/copied_frames.h"
 #include "store/disk_room.h"
+#include "store/early_writeback.h"
 #include "store/failed_match.h"
 #include "store/sqlite_open.h"
 #include "store/sqlite_statements.h"
@@ -33,8 +35,8 @@ void load_remembered_ids(sqlite3* db,
 // close.
 //
 // Checkpoints are made here and not by SQLite: in maintain() at a quiet moment, under load before a
-// group is committed. Rows are settled before others are appended, so
-// that a group reuses the pages it frees.
+// group is committed, and ahead of them parts of the log are copied. Rows are settled before others
+// are appended, so that a group reuses the pages it frees.
 class SqliteStore final : public Store {
  public:
   // Opens; throws StoreError.
@@ -182,11 +184,18 @@ class SqliteStore final : public Store {
   std::uint64_t page_count();
   std::uint64_t free_pages();
   std::uint64_t used_bytes();
-  std::uint64_t wal_bytes() const;
+  std::uint64_t log_bytes(std::uint64_t frames) const;
+  std::uint64_t wal_bytes() const { return log_bytes(wal_pages_); }
   bool has_room(const StoreGroup& group);
+  // Before a group and not behind it: it would wait for one sync more.
+  void shorten_log();
   bool checkpoint();
+  void copy_ahead(std::uint64_t frames);
   bool copy_log();
+  bool copied_all(int code, int in_log, int done);
   bool sync_file();
+  void pause_since(std::chrono::steady_clock::time_point begin);
+  bool may_copy() const;
   bool wants_checkpoint() const;
   bool wants_vacuum();
 
@@ -194,6 +203,7 @@ class SqliteStore final : public Store {
   const std::uint64_t max_bytes_;
   std::uint64_t page_bytes_ = 0;
   const bool side_files_;
+  std::optional<CopiedFrames> copied_;  // until the files are closed; empty: only all at once
   SQLite::Database db_;
   SqliteStatements sql_;
   StoreInfo opened_;
@@ -201,13 +211,16 @@ class SqliteStore final : public Store {
   Counts work_;                       // in the running transaction
   std::atomic<bool> failed_ = false;  // for good
   mutable std::mutex failure_mutex_;
-  std::string failure_;                                      // of failure(); under its mutex
-  bool appended_ = false;                                    // since the last maintain()
-  bool vacuumed_ = false;                                    // since the last checkpoint
-  bool log_stays_ = false;                                   // the last checkpoint did not succeed
-  bool committed_ = false;                                   // since the last maintain()
-  Synchronous synchronous_ = Synchronous::full;              // as it is set
-  std::uint64_t wal_pages_ = 0;                              // in the log and not in the file yet
+  std::string failure_;                          // of failure(); under its mutex
+  bool appended_ = false;                        // since the last maintain()
+  bool vacuumed_ = false;                        // since the last checkpoint
+  bool log_stays_ = false;                       // the last checkpoint did not succeed
+  bool committed_ = false;                       // since the last maintain()
+  Synchronous synchronous_ = Synchronous::full;  // as it is set
+  std::uint64_t wal_pages_ = 0;                  // in the log and not in the file yet
+  std::uint64_t ahead_ = 0;     // frames of the log that passes ahead have been over
+  bool last_is_ahead_ = false;  // the last such pass before a checkpoint is made
+  bool sync_follows_ = false;   // what was appended last is synced soon, without us
   std::chrono::steady_clock::time_point next_checkpoint_{};  // not before, if it can wait
   // Of what the running transaction appends; 0: nothing.
   ChunkNumber first_appended_ = 0, last_appended_ = 0;
@@ -217,6 +230,7 @@ class SqliteStore final : public Store {
   std::mutex sync_mutex_;
   std::unique_lock<std::mutex> hold_{sync_mutex_, std::defer_lock};  // the committing thread's
   SyncLedger ledger_;
+  EarlyWriteback writeback_;
   DiskRoom disk_room_;
   Refusal refused_by_ = Refusal::none;
   int refusal_errno_ = 0;  // of a write that the file system refused; 0: the disk is full

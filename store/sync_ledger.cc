@@ -14,13 +14,16 @@ SyncLedger::SyncLedger(bool unsynced, std::uint64_t sequence)
   withheld_.reserve(withheld_max);  // what is committed cannot fail any more
 }
 
-void SyncLedger::committed(const WitnessRecord& record, bool advanced, CommitLevel level) {
+void SyncLedger::committed(const WitnessRecord& record, bool advanced, CommitLevel level,
+                           std::uint64_t frames) {
   bool moved = false;
   {
     const std::lock_guard lock(mutex_);
     ++commits_;
     newest_ = record;
+    frames_ = frames;
     if (level == CommitLevel::sync) {
+      synced_frames_ = frames;
       moved = commits_ > synced_commits_ + 1;
       advance(commits_, record);
     } else if (advanced && level == CommitLevel::sync_later) {
@@ -33,9 +36,16 @@ void SyncLedger::committed(const WitnessRecord& record, bool advanced, CommitLev
   if (moved) witness_.sync_if_due();
 }
 
-void SyncLedger::all_synced(const WitnessRecord& record) {
+void SyncLedger::log_is_copied(const WitnessRecord& record) {
   const std::lock_guard lock(mutex_);
   advance(commits_, record);
+  ++logs_;
+  frames_ = synced_frames_ = 0;
+}
+
+std::uint64_t SyncLedger::synced_frames() {
+  const std::lock_guard lock(mutex_);
+  return synced_frames_;
 }
 
 void SyncLedger::begin_or_end(const WitnessRecord& record) {
@@ -47,13 +57,14 @@ void SyncLedger::begin_or_end(const WitnessRecord& record) {
 
 SyncLedger::Covered SyncLedger::covered() {
   const std::lock_guard lock(mutex_);
-  return {commits_, newest_};
+  return {commits_, newest_, logs_, frames_};
 }
 
 void SyncLedger::synced(const Covered& covered) {
   {
     const std::lock_guard lock(mutex_);
     advance(covered.commits, covered.newest);
+    if (covered.log == logs_) synced_frames_ = std::max(synced_frames_, covered.frames);
   }
   witness_.sync_if_due();
 }

@@ -28,18 +28,23 @@ class SyncLedger {
 
   // --- The thread that commits.
   // A commit ended. `record.synced` is filled in here. `advanced`: it took something over.
-  void committed(const WitnessRecord& record, bool advanced, CommitLevel level);
+  // `frames`: how many are in the log now.
+  void committed(const WitnessRecord& record, bool advanced, CommitLevel level,
+                 std::uint64_t frames);
   // A change that no witness is told of.
   void changed() { ++commits_; }
-  // All that was committed is on disk; `record` is the newest.
-  void all_synced(const WitnessRecord& record);
-  // As all_synced, and the witness hears of it in any case: at open and at close.
+  // All that was committed is on disk, in the file: the log begins anew. `record` is the newest.
+  void log_is_copied(const WitnessRecord& record);
+  // How many frames of the log are known to be on disk.
+  std::uint64_t synced_frames();
+  // All of it is on disk, and the witness hears of it in any case: at open and at close.
   void begin_or_end(const WitnessRecord& record);
 
   // --- The thread that syncs: what a sync that begins now covers, and that it ended well.
   struct Covered {
     std::uint64_t commits = 0;
     WitnessRecord newest;
+    std::uint64_t log = 0, frames = 0;  // of which log, and how many
   };
   Covered covered();
   bool is_synced(const Covered& covered) const { return covered.commits <= synced_commits_; }
@@ -50,10 +55,12 @@ class SyncLedger {
   void write(WitnessRecord record);
 
   std::atomic<std::uint64_t> commits_, synced_commits_{0};
-  std::mutex mutex_;                     // of all below
-  std::uint64_t synced_;                 // sequence
-  WitnessRecord newest_;                 // of the last commit
-  std::vector<WitnessRecord> withheld_;  // until they are on disk
+  std::mutex mutex_;                              // of all below
+  std::uint64_t synced_;                          // sequence
+  WitnessRecord newest_;                          // of the last commit
+  std::uint64_t logs_ = 0;                        // that were begun
+  std::uint64_t frames_ = 0, synced_frames_ = 0;  // of this one
+  std::vector<WitnessRecord> withheld_;           // until they are on disk
   WitnessWriter witness_;
 };
 

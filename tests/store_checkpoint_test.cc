@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <future>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "postbag/error.h"
 #include "postbag/sqlite_store.h"
+#include "store/sync_ledger.h"
 #include "tests/crash/disk_log.h"
 #include "tests/crash/fault_vfs.h"
 #include "tests/crash/io_bench.h"
@@ -30,9 +32,9 @@ class CheckpointTest : public ::testing::Test {
   }
   ~CheckpointTest() override { FaultVfs::on_sync({}); }
 
-  std::error_code commit_next() {
+  std::error_code commit_next(char byte = 'x') {
     GroupBuilder builder;
-    builder.append(next_, next_, {std::string(20'000, 'x')});
+    builder.append(next_, next_, {std::string(20'000, byte)});
     const std::error_code error = store_->commit(builder.group(), CommitLevel::sync_later);
     if (!error) ++next_;
     return error;
@@ -105,6 +107,69 @@ TEST_F(CheckpointTest, NothingIsTakenBehindAFilesSyncThatFailed) {
   EXPECT_TRUE(log == read_whole_file(path_ + "-wal"));
   store_ = open_sqlite_store(small_store(path_));
   EXPECT_EQ(chunks_stored(), next_ - 1);
+}
+
+// A page in the file whose frame a power loss takes would be of a commit that never was.
+TEST_F(CheckpointTest, OnlyWhatIsSyncedInTheLogIsCopiedAhead) {
+  const auto is_in_file = [&](char byte) {
+    return read_whole_file(path_).find(std::string(1000, byte)) != std::string::npos;
+  };
+  ASSERT_FALSE(commit_next('x'));
+  ASSERT_FALSE(commit_next('x'));
+  int logs_syncs = 0, files_syncs = 0;
+  FaultVfs::on_sync([&](const std::string& path) {
+    files_syncs += path == path_;
+    if (path == path_ || ++logs_syncs > 1) return false;
+    EXPECT_FALSE(commit_next('y'));  // while it runs
+    return false;
+  });
+  EXPECT_FALSE(is_in_file('x'));
+  ASSERT_FALSE(store_->sync());
+  ASSERT_FALSE(commit_next('z'));
+  EXPECT_TRUE(is_in_file('x'));
+  EXPECT_FALSE(is_in_file('y'));
+  ASSERT_FALSE(store_->sync());
+  ASSERT_FALSE(commit_next('z'));
+  EXPECT_TRUE(is_in_file('y'));
+  EXPECT_EQ(logs_syncs, 2);
+  EXPECT_EQ(files_syncs, 0);
+}
+
+TEST_F(CheckpointTest, TheFileIsSyncedOnceForALongLog) {
+  int files_syncs = 0;
+  FaultVfs::on_sync([&](const std::string& path) {
+    files_syncs += path == path_;
+    return false;
+  });
+  std::uint64_t log_bytes = 0;
+  for (int i = 0; i < 1000 && files_syncs == 0; ++i) {
+    log_bytes = std::filesystem::file_size(path_ + "-wal");
+    ASSERT_FALSE(commit_next());
+    ASSERT_FALSE(store_->sync());
+  }
+  EXPECT_EQ(files_syncs, 1);
+  EXPECT_GE(log_bytes, small_store(path_).max_bytes / 16);
+  store_.reset();
+  store_ = open_sqlite_store(small_store(path_));
+  EXPECT_EQ(chunks_stored(), next_ - 1);
+}
+
+// The sync of a log that ends when the next one has begun says nothing of that one.
+TEST(SyncLedgerTest, FramesOfTheLogBeforeDoNotCount) {
+  SyncLedger ledger(false, 0);
+  ledger.committed({}, true, CommitLevel::sync_later, 10);
+  SyncLedger::Covered covered = ledger.covered();
+  ledger.committed({}, true, CommitLevel::sync_later, 15);
+  EXPECT_EQ(ledger.synced_frames(), 0u);
+  ledger.synced(covered);
+  EXPECT_EQ(ledger.synced_frames(), 10u);
+  covered = ledger.covered();
+  ledger.log_is_copied({});
+  ledger.committed({}, true, CommitLevel::sync_later, 3);
+  ledger.synced(covered);
+  EXPECT_EQ(ledger.synced_frames(), 0u);
+  ledger.committed({}, true, CommitLevel::sync, 4);
+  EXPECT_EQ(ledger.synced_frames(), 4u);
 }
 
 }  // namespace
