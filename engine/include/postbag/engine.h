@@ -184,7 +184,8 @@ class Engine {
   // Offers hooks. Checks them all on the caller's thread (URL, policy, headers, JSON, ids),
   // reserves room for the whole call, hands over. `done` is called exactly once: on the caller's
   // thread if refused, else on an engine thread as soon as all are accepted (after the commit in
-  // the durable modes). Never blocks on I/O.
+  // the durable modes). Never blocks on I/O. In the durable modes call recover() first: what an
+  // earlier run left in the store waits until then.
   void submit(HookList hooks, SubmitOptions options, SubmitHandler done);
   // The same, *blocks* until the answer is there.
   SubmitResult submit(HookList hooks, SubmitOptions options = {});

@@ -11,7 +11,9 @@
 
 namespace postbag {
 
-// What "accepted" survives. See README, "What it guarantees".
+// What "accepted" survives. See README, "What it guarantees". With os and fsync hooks outlive the
+// process: the next one delivers them only once it calls Engine::recover(), so call it before the
+// first submit().
 enum class Durability : std::uint8_t {
   memory,  // a drain, not a kill: only failures reach the store
   os,      // a kill; at power loss at most the last second is lost
