@@ -13,7 +13,7 @@ namespace postbag {
 // the store. The holder must outlive it. Failures are CommandErrors.
 class FailedPages {
  public:
-  // `header_values`: rows of a daemon have those of their headers, else "***".
+  // `header_values`: rows of a daemon have those of all headers, else "***".
   FailedPages(StoreHolder& holder, FailedFilter filter, std::optional<std::uint64_t> limit,
               bool header_values = false);
 

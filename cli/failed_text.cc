@@ -4,6 +4,7 @@
 
 #include "cli/console.h"
 #include "cli/intake/answers.h"
+#include "cli/masked_headers.h"
 #include "cli/table.h"
 #include "cli/text/json_writer.h"
 #include "cli/text/rfc3339.h"
@@ -75,14 +76,15 @@ std::string failed_details(const FailedHook& row) {
   add("group", printable(row.group));
   add("content type", row.content_type.empty() ? "application/json" : printable(row.content_type));
   for_each_header(row.headers, [&](std::string_view name, std::string_view) {
-    add("header", printable(std::string(name)) + ": ***");
+    add("header", printable(std::string(name)) + ": " + std::string(masked_header_value));
   });
   add("reason", reason_token(row.reason, row.status));
   if (row.status != 0) add("last status", std::to_string(row.status));
   add("attempts", std::to_string(row.attempts));
   add("first at", format_rfc3339(row.first_at));
   add("last at", format_rfc3339(row.last_at));
-  for_each_header(row.response_headers, [&](std::string_view name, std::string_view value) {
+  const std::string answered = mask_response_headers(row.response_headers, row.headers);
+  for_each_header(answered, [&](std::string_view name, std::string_view value) {
     add("answer header", printable(std::string(name) + ": " + std::string(value)));
   });
   add("answer", printable(row.response_excerpt));

@@ -23,7 +23,8 @@ std::string failed_json(const FailedHook& row);
 std::vector<std::string> failed_table_head();
 std::vector<std::string> failed_table_row(const FailedHook& row);
 
-// Everything about one, for people. Header values are masked: they are secrets.
+// Everything about one, for people. Values of its own headers are masked, and
+// those of the answer that may be secrets.
 std::string failed_details(const FailedHook& row);
 
 }  // namespace postbag

@@ -30,6 +30,27 @@ std::error_code sync_folder(const std::string& path) {
   return error;
 }
 
+// Where there are no links either, as on some file systems in user space. A file that comes to that
+// name in this moment is lost.
+std::error_code rename_if_free(const std::string& from, const std::string& to) {
+  struct stat there {};
+  if (lstat(to.c_str(), &there) == 0) return std::make_error_code(std::errc::file_exists);
+  if (errno != ENOENT || rename(from.c_str(), to.c_str()) != 0) return last_error();
+  return {};
+}
+
+std::error_code rename_to_new(const std::string& from, const std::string& to) {
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return {};
+  // Not every file system can.
+  if (errno != EINVAL && errno != ENOSYS) return last_error();
+  if (link(from.c_str(), to.c_str()) == 0) {
+    unlink(from.c_str());
+    return {};
+  }
+  const bool has_links = errno != EPERM && errno != ENOSYS && errno != EOPNOTSUPP;
+  return has_links ? last_error() : rename_if_free(from, to);
+}
+
 }  // namespace
 
 std::error_code create_store_file(const std::string& path) {
@@ -39,12 +60,7 @@ std::error_code create_store_file(const std::string& path) {
 
 std::error_code name_store_file(const std::string& from, const std::string& to) {
   const std::string folder = folder_of(to);  // here, as nothing may throw once it has its name
-  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) != 0) {
-    // Not every file system can; nearly all that cannot have links.
-    if (errno != EINVAL && errno != ENOSYS) return last_error();
-    if (link(from.c_str(), to.c_str()) != 0) return last_error();
-    unlink(from.c_str());
-  }
+  if (const std::error_code error = rename_to_new(from, to)) return error;
   const std::error_code error = sync_folder(folder);
   if (error) rename(to.c_str(), from.c_str());
   return error;

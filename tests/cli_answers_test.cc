@@ -15,6 +15,7 @@
 #include "cli/http_answer.h"
 #include "cli/intake/answers.h"
 #include "cli/intake/metrics.h"
+#include "cli/masked_headers.h"
 #include "cli/send_input.h"
 #include "cli/status_table.h"
 #include "engine/pure/json.h"
@@ -42,7 +43,7 @@ FailedHook sample_row() {
   row.attempts = 6;
   row.first_at = 1'700'000'000'000;
   row.last_at = 1'700'000'025'001;
-  row.response_headers = "Server: x\r\n";
+  row.response_headers = "Server: x\r\nset-cookie: a=secret\r\nX-KEY: \"se\\cret\"\r\n";
   row.response_excerpt = "sorry\x1b[2J";
   return row;
 }
@@ -74,6 +75,9 @@ TEST(FailedText, DetailsShowTheBodyButNoSecretAndNoEscape) {
   EXPECT_THAT(text, HasSubstr("{\"a\":\\x0a 1}"));
   EXPECT_THAT(text, HasSubstr("X-Key: ***"));
   EXPECT_THAT(text, HasSubstr(log_url("https://example.com/h")));
+  EXPECT_THAT(text, HasSubstr("Server: x"));
+  EXPECT_THAT(text, HasSubstr("set-cookie: ***"));
+  EXPECT_THAT(text, HasSubstr("X-KEY: ***"));
   EXPECT_THAT(text, ::testing::Not(HasSubstr("cret")));
   EXPECT_THAT(text, ::testing::Not(HasSubstr("\x1b")));
 }
@@ -102,6 +106,21 @@ TEST(FailedText, JsonIsOneElementOfTheRoutesArrayAndReadsBack) {
   EXPECT_EQ(read.last_at, row.last_at);
   EXPECT_EQ(read.response_headers, row.response_headers);
   EXPECT_EQ(export_line(read), export_line(row));
+}
+
+// Cookies of a receiver, and the hook's own token where it sent that back, were shown to whoever
+// looks at failed hooks.
+TEST(FailedText, SecretsOfTheAnswerAreMaskedUnlessAskedFor) {
+  FailedPage page;
+  page.rows = {sample_row()};
+  const std::string masked = failed_answer(page, {}).body;
+  EXPECT_THAT(masked,
+              HasSubstr(R"("response_headers":"Server: x\r\nset-cookie: ***\r\nX-KEY: ***\r\n")"));
+  EXPECT_THAT(masked, ::testing::Not(HasSubstr("cret")));
+  EXPECT_THAT(masked, HasSubstr(failed_json(sample_row())));
+  EXPECT_EQ(
+      mask_response_headers("Server: x\r\nWWW-Authenticate: Digest nonce=\"1\"\r\nSet-Cook", ""),
+      "Server: x\r\nWWW-Authenticate: ***\r\n");
 }
 
 TEST(FailedText, BytesThatAreNotUtf8ComeThrough) {

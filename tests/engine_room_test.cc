@@ -2,9 +2,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <span>
+#include <string>
+#include <utility>
+
 #include "engine/pure/url_hash.h"
 #include "postbag/sqlite_store.h"
 #include "tests/support/engine_support.h"
+#include "tests/support/failing_store.h"
 #include "tests/support/temp_directory.h"
 
 namespace postbag::test {
@@ -127,6 +133,15 @@ TEST(EngineMemoryRoom, OpenBagsBeyondMaxMemoryAreCutEarlyInMemoryMode) {
   EXPECT_THAT(lines.all(), Each(HasSubstr("open bags")));
 }
 
+std::pair<std::string, std::string> urls_of_two_shards(const FaultReceiver& receiver) {
+  std::pair<std::string, std::string> urls;
+  for (int path = 0; urls.first.empty() || urls.second.empty(); ++path) {
+    std::string url = receiver.url("/" + std::to_string(path));
+    (shard_index(url_hash(url), 2) == 0 ? urls.first : urls.second) = std::move(url);
+  }
+  return urls;
+}
+
 // Each shard was asked for an equal part: one that held next to nothing cut all of its bags.
 TEST(EngineMemoryRoom, AShardThatHoldsLittleCutsNothing) {
   FaultReceiver receiver(hanging());
@@ -135,11 +150,7 @@ TEST(EngineMemoryRoom, AShardThatHoldsLittleCutsNothing) {
   options.engine.max_memory = 1 << 20;
   options.defaults.batch.size = 100;
   Engine engine(options, make_memory_store());
-  std::string little, much;
-  for (int path = 0; little.empty() || much.empty(); ++path) {
-    std::string url = receiver.url("/" + std::to_string(path));
-    (shard_index(url_hash(url), 2) == 0 ? little : much) = std::move(url);
-  }
+  const auto [little, much] = urls_of_two_shards(receiver);
   ASSERT_TRUE(engine.submit(little, "1").ok());
   const std::string payload = '"' + std::string(1'000, 'x') + '"';
   while (engine.submit(much, payload).ok()) {
@@ -150,6 +161,48 @@ TEST(EngineMemoryRoom, AShardThatHoldsLittleCutsNothing) {
   for (const TargetStatus& target : engine.targets()) {
     EXPECT_TRUE(target.url != little || target.waiting == 1);
   }
+  receiver.release();
+}
+
+// Counts what is read back.
+class ReadsStore : public FailingStore {
+ public:
+  ReadsStore() : FailingStore(std::shared_ptr<Store>(make_memory_store())) {}
+  std::error_code read_chunks(std::span<const ChunkNumber> chunks,
+                              std::vector<std::string>& blobs) override {
+    reads += 1;
+    return FailingStore::read_chunks(chunks, blobs);
+  }
+  std::atomic<int> reads{0};
+};
+
+// The same of what the store has: what waited there left memory for what another shard held.
+TEST(EngineMemoryRoom, AShardThatHoldsLittleDropsNothing) {
+  FaultReceiver receiver(replying([](const FaultRequest& request) {
+    if (request.body.size() < 1'000) return FaultReply::status(503);
+    return FaultReply::hang().then(FaultReply::status(200));
+  }));
+  Options options = loopback_options();
+  options.store.durability = Durability::os;
+  options.engine.threads = 2;
+  options.engine.max_memory = 1 << 20;
+  options.defaults.batch.size = 1;
+  options.defaults.delivery.in_flight = 16;
+  options.defaults.retry.retries = 1;
+  options.defaults.retry.retry_interval = hours(1);
+  auto store = std::make_unique<ReadsStore>();
+  const std::atomic<int>& reads = store->reads;
+  Engine engine(options, std::move(store));
+  const auto [little, much] = urls_of_two_shards(receiver);
+  ASSERT_TRUE(engine.submit(little, "1").ok());
+  ASSERT_TRUE(eventually([&] { return engine.status().retrying == 1; }));
+  const std::string payload = '"' + std::string(100'000, 'x') + '"';
+  for (int hook = 0; hook < 8; ++hook) ASSERT_TRUE(engine.submit(much, payload).ok());
+  ASSERT_TRUE(eventually([&] { return engine.status().in_flight == 8; }));
+  ASSERT_GT(engine.status().memory_bytes, options.engine.max_memory / 4 * 3);
+  for (int turn = 0; turn < 2; ++turn) EXPECT_EQ(engine.targets().size(), 2u);
+  EXPECT_EQ(engine.cancel(little).cancelled, 1u);
+  EXPECT_EQ(reads, 0) << "its failed row wanted what was dropped";
   receiver.release();
 }
 

@@ -3,6 +3,7 @@
 #include <tuple>
 #include <vector>
 
+#include "cli/intake/blocking_call.h"
 #include "postbag/outcome.h"
 #include "tests/support/intake_fixture.h"
 #include "tests/support/temp_directory.h"
@@ -96,7 +97,7 @@ TEST_F(IntakeTest, Health) {
 }
 
 // It said "not ready", whatever the reason.
-TEST_F(IntakeTest, ReadinessAndStatusSayWhyNothingIsAccepted) {
+TEST_F(IntakeTest, ReadinessAndStatusSayWhyItIsNotReady) {
   start();
   const auto expect_state = [&](const std::string& state) {
     EXPECT_THAT(ask(get("/healthz/ready")).body,
@@ -218,6 +219,17 @@ TEST_F(IntakeTest, ListsFailedHooks) {
                                R"(],"next":null})");
   // A token to a target is no business of whoever may look.
   EXPECT_THAT(ask(get("/v1/failed")).body, HasSubstr(R"("headers":{"X-A":"***","X-B":"***"},)"));
+}
+
+// What came between the end of the workers and that of intake was told that they are busy.
+TEST(WorkerPool, SaysWhyItTakesNothing) {
+  WorkerPool pool(1, 0);
+  EXPECT_FALSE(pool.try_run([] {}));
+  EXPECT_EQ(why_not_started(pool).code, "full");
+  pool.stop();
+  EXPECT_FALSE(pool.try_run([] {}));
+  EXPECT_EQ(why_not_started(pool).code, "stopping");
+  EXPECT_EQ(why_not_started(pool).status, 503);
 }
 
 // The benchmark of intake asks so, too.

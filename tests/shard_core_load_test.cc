@@ -159,6 +159,82 @@ TEST_F(ShardCoreLoadTest, WhatIsReadBackIsBoundedInBytes) {
   expect_all_gone();
 }
 
+// Each was reserved as the `bytes` of its target, and so all were read at once.
+TEST_F(ShardCoreLoadTest, HooksLargerThanBytesAreReadWithinTheBoundToo) {
+  constexpr std::uint64_t body_bytes = 100'000;
+  constexpr int targets = 100;
+  config_.read_bytes_max = 10 * body_bytes;
+  TargetPolicy policy = plain(1);
+  policy.batch.bytes = 10;
+  const std::uint64_t objects = targets * (sizeof(TargetState) + sizeof(Batch) + 300);
+  for (const bool is_found_at_start : {true, false}) {
+    make_waiting(policy);
+    if (!is_found_at_start) always(answer(503));
+    for (int target = 0; target < targets; ++target) {
+      give(target, target + 1, "https://t" + std::to_string(target) + ".example/", {},
+           std::string(body_bytes - 10, '0'));
+    }
+    hold();
+    if (is_found_at_start) {
+      world_->crash();
+    } else {  // all wait for their retry
+      EXPECT_GT(world_->shed(1 << 30), 90 * body_bytes);
+    }
+    world_->requests().clear();
+    world_->run_for(seconds(50));
+    EXPECT_EQ(world_->requests().size(), 10u) << is_found_at_start;
+    EXPECT_LE(world_->memory_bytes(), 10 * body_bytes + objects) << is_found_at_start;
+    let_go();
+    world_->run_idle();
+    expect_all_gone();
+  }
+}
+
+// Found by reading: where a load failed just then, or a drain came, neither its rows were written
+// nor was it sent. Its hooks were gone.
+TEST_F(ShardCoreLoadTest, WhatHasHadMoreAttemptsThanThereAreNowIsNotGivenUpUnread) {
+  make(plain(1));
+  always(answer(500));
+  give("1");
+  world_->run_for(seconds(11));  // three attempts of four
+  ASSERT_EQ(world_->requests().size(), 3u);
+  config_.options.defaults.retry.retries = 1;
+  world_->reload(config_.options);
+  ASSERT_GT(world_->shed(1 << 20), 0u);
+  int reads = 0;
+  world_->load_fault = [&] {
+    return ++reads == 1 ? make_error_code(Errc::store_io) : std::error_code();
+  };
+  world_->run_idle();
+  EXPECT_EQ(reads, 2);
+  EXPECT_EQ(world_->requests().size(), 4u);
+  EXPECT_THAT(failed_bodies(), ElementsAre("1"));
+  expect_all_gone();
+}
+
+// All of it was read, a batch after the other, as those on the wire made room.
+TEST_F(ShardCoreLoadTest, WhatWaitsToBeReadWhenNothingMoreIsSentIsNotRead) {
+  constexpr int targets = 20;
+  config_.read_bytes_max = 30;
+  TargetPolicy policy = plain(1);
+  policy.batch.bytes = 10;  // as the bodies
+  make_waiting(policy);
+  for (int target = 0; target < targets; ++target) {
+    world_->submit("https://t" + std::to_string(target) + ".example/", "10000000");
+  }
+  world_->run_for(seconds(1));
+  world_->crash();
+  world_->run_for(seconds(1));
+  ASSERT_EQ(world_->loads(), 3u);
+  world_->core().stop_sending(world_->now());
+  world_->touch();
+  EXPECT_EQ(world_->core().batches_in_flight(), 3u);
+  world_->run_for(seconds(200));  // these have ended
+  EXPECT_EQ(world_->core().batches_in_flight(), 0u);
+  EXPECT_EQ(world_->loads(), 3u);
+  EXPECT_EQ(world_->abandon(), (std::pair<std::uint64_t, std::uint64_t>{17, 0}));
+}
+
 // It stood behind what waits for the wire, so the way out of just that waited for it.
 TEST_F(ShardCoreLoadTest, ACancelDoesNotWaitForWhatHangsOnTheWire) {
   constexpr int targets = 20;

@@ -276,7 +276,7 @@ TEST_F(ShardCorePackTest, AbandonStoresThemAsFailed) {
   give(0, 100);
   world_->drain();
   EXPECT_EQ(world_->core().cancel(url_b, world_->now()), 0u);
-  world_->core().stop_sending();
+  world_->core().stop_sending(world_->now());
   world_->run_for(seconds(200));
   EXPECT_EQ(world_->abandon(), (std::pair<std::uint64_t, std::uint64_t>{0, 98}));
   world_->run_idle();
@@ -289,7 +289,7 @@ TEST_F(ShardCorePackTest, AbandonStoresThemAsFailed) {
 TEST_F(ShardCorePackTest, AbandonMakesThemRowsAPartAtATime) {
   make();
   give(0, 20'000);
-  world_->core().stop_sending();
+  world_->core().stop_sending(world_->now());
   world_->run_for(seconds(200));
   const std::uint64_t before = world_->memory_bytes();
   EXPECT_EQ(world_->core().abandon(world_->now()).second, 19'999u);
@@ -336,7 +336,7 @@ TEST_F(ShardCorePackTest, ABatchOfManyLongIdsStaysAnObject) {
 
   wait();
   world_->drain();
-  world_->core().stop_sending();
+  world_->core().stop_sending(world_->now());
   world_->run_for(seconds(200));
   EXPECT_EQ(world_->abandon(), (std::pair<std::uint64_t, std::uint64_t>{0, 4000}));
   world_->run_idle();

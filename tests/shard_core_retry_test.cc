@@ -217,7 +217,7 @@ TEST_F(ShardCoreRetryTest, AbandonGivesUnsentRowsBackUntouched) {
   always(answer(200, seconds(60)));
   const auto run = world_->retry_failed();
   world_->run_for(seconds(1));
-  world_->core().stop_sending();
+  world_->core().stop_sending(world_->now());
   world_->run_idle();
   world_->abandon();
   EXPECT_EQ(run->delivered, 1u);

@@ -233,7 +233,7 @@ TEST_F(ShardCoreRoomTest, AnAbandonedEngineLeavesWhatWasDroppedInTheStore) {
   make(plain(10, Duration::zero()));
   give(0, 3);
   world_->shed(all_bytes);
-  world_->core().stop_sending();
+  world_->core().stop_sending(world_->now());
   EXPECT_EQ(world_->abandon().first, 3u);
   EXPECT_EQ(world_->core().batches_held(), 0u);
   EXPECT_EQ(world_->durable().pending_hooks(), 3u);

@@ -316,7 +316,7 @@ TEST_F(ShardCoreSpillTest, AbandonLeavesRunsInTheStore) {
   bool is_over = false;
   EXPECT_EQ(world_->core().cancel("https://a.*", world_->now()), 2499u);
   world_->core().add_barrier([&] { is_over = true; });
-  world_->core().stop_sending();
+  world_->core().stop_sending(world_->now());
   const auto [left, failed] = world_->core().abandon(world_->now());
   // Two are on the wire, a thousand are being read.
   EXPECT_GE(left, 99u + 1400u);
@@ -428,10 +428,10 @@ TEST_F(ShardCoreSpillTest, AMillionDroppedBatchesTakeAFewBytesEach) {
   ShardCore::Config config;
   config.durable = true;
   ShardCore core(config, std::make_shared<PolicyTable>(config_.options, 1));
-  core.stop_sending();
+  const Now now{TimePoint{seconds(1)}, 1'700'000'000'000};
+  core.stop_sending(now);
   core.give_numbers(1, many);
   const std::string payload = "\"" + std::string(100, 'x') + "\"";
-  const Now now{TimePoint{seconds(1)}, 1'700'000'000'000};
   constexpr std::uint64_t slice = 10'000;
   auto hooks = std::make_shared<HookList>();
   for (std::uint64_t hook = 0; hook < slice; ++hook) {
@@ -460,8 +460,8 @@ TEST_F(ShardCoreSpillTest, AMillionRecoveredBatchesTakeAFewBytesEach) {
   ShardCore::Config config;
   config.durable = true;
   ShardCore core(config, std::make_shared<PolicyTable>(config_.options, 1));
-  core.stop_sending();
   const Now now{TimePoint{seconds(1)}, 1'700'000'000'000};
+  core.stop_sending(now);
   constexpr std::uint32_t slice = 10'000;
   std::vector<PendingChunk> found(slice);
   std::vector<std::uint32_t> all(slice);

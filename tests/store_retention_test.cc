@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <future>
-#include <mutex>
 
 #include "engine/shell/store_thread.h"
 #include "postbag/error.h"
 #include "postbag/memory_store.h"
 #include "postbag/sqlite_store.h"
+#include "tests/support/logged_lines.h"
 #include "tests/support/store_groups.h"
 #include "tests/support/temp_directory.h"
 
@@ -215,39 +215,22 @@ TYPED_TEST(RetentionTest, FailedBytesFollowTheRows) {
 
 // --- The store thread
 
-class Lines {
- public:
-  Logger logger() {
-    return {LogLevel::debug, [this](LogLevel, std::string_view line) {
-              const std::lock_guard lock(mutex_);
-              lines_.emplace_back(line);
-            }};
-  }
-  std::vector<std::string> get() {
-    const std::lock_guard lock(mutex_);
-    return lines_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<std::string> lines_;
-};
-
 TEST(StoreThreadRetention, DeletesCountsAndLogsOnce) {
   InSqlite place;
   const auto store = place.make();
   for (ChunkNumber number = 1; number <= 1'200; ++number) fail(*store, number, 1, "x");
-  Lines lines;
+  Logger logger;
+  test::LoggedLines lines(logger, LogLevel::debug);
   StoreThread thread(
       *store, Durability::memory, [](std::unique_ptr<StorePart>) {}, [](std::error_code) {},
-      lines.logger());
+      logger);
   thread.set_retention({1h, 0}, [] {
     return std::vector<FailedKey>{failed_key(7, 0), failed_key(3, 0)};
   });
   // Each job is one turn of the thread; the slices run in between.
   while (thread.retention_purged() < 1'198) thread.run([](Store&) { return 0; });
-  while (lines.get().empty()) thread.run([](Store&) { return 0; });
-  EXPECT_THAT(lines.get(), ElementsAre("retention: 1198 failed hooks deleted"));
+  while (lines.all().empty()) thread.run([](Store&) { return 0; });
+  EXPECT_THAT(lines.all(), ElementsAre("retention: 1198 failed hooks deleted"));
   EXPECT_THAT(thread.run([](Store& at) { return failed(at); }), ElementsAre(3, 7));
   EXPECT_EQ(thread.stats().failed_hooks, 2u);
 }
@@ -258,11 +241,11 @@ TEST(StoreThreadWarnings, WhatWasNoticedAtOpenIsLogged) {
   // A directory in the witness's place: it cannot be written.
   std::filesystem::create_directory(path + ".witness");
   const auto store = open_sqlite_store({.path = path});
-  Lines lines;
+  Logger logger;
+  test::LoggedLines lines(logger, LogLevel::debug);
   const StoreThread thread(
-      *store, Durability::fsync, [](std::unique_ptr<StorePart>) {}, [](std::error_code) {},
-      lines.logger());
-  EXPECT_THAT(lines.get(), ElementsAre(HasSubstr("witness beside it cannot be written")));
+      *store, Durability::fsync, [](std::unique_ptr<StorePart>) {}, [](std::error_code) {}, logger);
+  EXPECT_THAT(lines.all(), ElementsAre(HasSubstr("witness beside it cannot be written")));
 }
 
 }  // namespace

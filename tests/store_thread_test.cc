@@ -8,14 +8,14 @@
 #include <future>
 #include <memory>
 #include <mutex>
-#include <string>
-#include <vector>
+#include <utility>
 
 #include "engine/pure/shard_core.h"
 #include "engine/shell/store_thread.h"
 #include "postbag/error.h"
 #include "postbag/memory_store.h"
 #include "tests/support/failing_store.h"
+#include "tests/support/logged_lines.h"
 
 namespace postbag::test {
 namespace {
@@ -44,30 +44,22 @@ class FragileStore : public FailingStore {
 // One shard and the store thread behind it.
 class StoreThreadTest : public ::testing::Test {
  protected:
-  StoreThreadTest() {
+  explicit StoreThreadTest(Durability durability = Durability::fsync) {
     ShardCore::Config config;
-    config.durable = true;
-    core_ = std::make_unique<ShardCore>(config, std::make_shared<const PolicyTable>(Options{}, 1));
+    config.durable = durability != Durability::memory;
+    Options options;
+    options.defaults.retry.retries = 0;
+    core_ = std::make_unique<ShardCore>(config, std::make_shared<const PolicyTable>(options, 1));
     thread_ = std::make_unique<StoreThread>(
-        store_, Durability::fsync,
+        store_, durability,
         [this](std::unique_ptr<StorePart> part) {
           const std::lock_guard lock(mutex_);
           answer_ = std::move(part);
           answered_.notify_all();
         },
-        [](std::error_code) {}, logger(), [this] { return clock_.load(); });
+        [](std::error_code) {}, logger_, [this] { return clock_.load(); });
   }
 
-  Logger logger() {
-    return {LogLevel::info, [this](LogLevel, std::string_view line) {
-              const std::lock_guard lock(mutex_);
-              lines_.emplace_back(line);
-            }};
-  }
-  std::vector<std::string> lines() {
-    const std::lock_guard lock(mutex_);
-    return lines_;
-  }
   // Until the thread has looked at the clock since it was moved: a job comes before the look, the
   // next one behind it.
   void go_on(Duration time) {
@@ -78,30 +70,48 @@ class StoreThreadTest : public ::testing::Test {
       done->get_future().get();
     }
   }
-  Errc accept() {
-    const Now now{clock_.load(), 1'700'000'000'000};
+  Now now() const { return {clock_.load(), 1'700'000'000'000}; }
+  void add_hook() {
     const auto hooks = std::make_shared<HookList>();
     hooks->add({"https://a.example/h", "{}", "", "", "", "", {}});
     Parcel parcel;
     parcel.hooks = hooks;
     core_->give_numbers(thread_->take_numbers(1), 1);
-    core_->add(parcel, now);
-    thread_->push(core_->take_part(now));
-    std::unique_ptr<StorePart> part;
-    {
-      std::unique_lock lock(mutex_);
-      answered_.wait(lock, [this] { return answer_ != nullptr; });
-      part = std::move(answer_);
-    }
-    core_->part_done(*part, now);
+    core_->add(parcel, now());
+  }
+  std::unique_ptr<StorePart> store_part() {
+    thread_->push(core_->take_part(now()));
+    std::unique_lock lock(mutex_);
+    answered_.wait(lock, [this] { return answer_ != nullptr; });
+    return std::move(answer_);
+  }
+  Errc accept() {
+    add_hook();
+    const auto part = store_part();
+    core_->part_done(*part, now());
     return part->append_error;
+  }
+  // Sends a hook in vain. Returns whether its failed row, and those left before, are stored.
+  bool give_up() {
+    add_hook();
+    core_->flush({}, now());
+    AttemptResult result;
+    result.reason = Reason::status;
+    result.status = 500;
+    for (Batch* const batch : std::exchange(core_->sends(), {})) {
+      core_->attempt_done(*batch, AttemptResult(result), now());
+    }
+    const auto part = store_part();
+    core_->part_done(*part, now());
+    return part->error == Errc::ok && !part->fails_left;
   }
 
   const std::shared_ptr<StoreControl> control_ = std::make_shared<StoreControl>();
   FragileStore store_{std::shared_ptr<Store>(make_memory_store()), control_};
   std::atomic<TimePoint> clock_{TimePoint(seconds(10))};
+  Logger logger_;
+  LoggedLines lines_{logger_, LogLevel::info};
   std::mutex mutex_;
-  std::vector<std::string> lines_;
   std::condition_variable answered_;
   std::unique_ptr<StorePart> answer_;
   std::unique_ptr<ShardCore> core_;
@@ -115,7 +125,8 @@ TEST_F(StoreThreadTest, ACheckpointThatFailsForGoodIsKnownAtOnce) {
   store_.breaks = true;
   go_on(seconds(1));
   EXPECT_TRUE(thread_->failed());
-  EXPECT_THAT(lines(), ElementsAre(StartsWith("the store failed, nothing is accepted any more")));
+  EXPECT_THAT(lines_.all(),
+              ElementsAre(StartsWith("the store failed, nothing is accepted any more")));
 }
 
 // Nothing said so where it came within 10 s and no call came later.
@@ -126,11 +137,35 @@ TEST_F(StoreThreadTest, ThatThereIsRoomAgainIsSaidInTheEnd) {
   go_on(seconds(1));
   EXPECT_EQ(accept(), Errc::ok);
   go_on(seconds(5));
-  EXPECT_THAT(lines(), ElementsAre(StartsWith("no room, ")));
+  EXPECT_THAT(lines_.all(), ElementsAre(StartsWith("no room, ")));
   go_on(seconds(5));
-  EXPECT_THAT(lines(), ElementsAre(StartsWith("no room, "), "there is room again"));
+  EXPECT_THAT(lines_.all(), ElementsAre(StartsWith("no room, "), "there is room again"));
   go_on(seconds(60));
-  EXPECT_EQ(lines().size(), 2u);
+  EXPECT_EQ(lines_.all().size(), 2u);
+}
+
+class MemoryStoreThreadTest : public StoreThreadTest {
+ protected:
+  MemoryStoreThreadTest() : StoreThreadTest(Durability::memory) {}
+};
+
+// Only a group that appended said so, which never comes there; and as room was never said to be
+// back, that there is none was said once in the engine's life.
+TEST_F(MemoryStoreThreadTest, ThatThereIsRoomAgainIsSaidInMemoryModeToo) {
+  for (std::size_t time = 1; time <= 2; ++time) {
+    control_->refuse_fails(true);
+    EXPECT_FALSE(give_up());
+    EXPECT_TRUE(thread_->disk_is_low());
+    EXPECT_EQ(lines_.all().size(), 2 * time - 1);
+    control_->refuse_fails(false);
+    go_on(seconds(20));
+    EXPECT_TRUE(give_up());
+    EXPECT_FALSE(thread_->disk_is_low());
+    ASSERT_EQ(lines_.all().size(), 2 * time);
+    EXPECT_THAT(lines_.all()[2 * time - 2], StartsWith("no room, "));
+    EXPECT_EQ(lines_.all()[2 * time - 1], "there is room again");
+    go_on(seconds(20));
+  }
 }
 
 }  // namespace

@@ -72,13 +72,7 @@ class WitnessTest : public ::testing::Test {
     write_file(witness_, image.witness);
   }
 
-  std::vector<ChunkNumber> pending() {
-    std::vector<PendingChunk> chunks;
-    EXPECT_FALSE(store_->scan_pending(0, 1'000, chunks));
-    std::vector<ChunkNumber> numbers;
-    for (const PendingChunk& chunk : chunks) numbers.push_back(chunk.chunk);
-    return numbers;
-  }
+  std::vector<ChunkNumber> pending() { return test::pending_chunks(*store_); }
   std::vector<std::string> warnings() { return store_->info().warnings; }
 
   test::TempDirectory directory_;

@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "cli/masked_headers.h"
 #include "cli/status_table.h"
 #include "cli/text/json_writer.h"
 #include "cli/text/utf8.h"
@@ -56,7 +57,7 @@ void write_header_lines(JsonWriter& json, std::string& out, std::string_view lin
   for_each_header(lines, [&](std::string_view name, std::string_view value) {
     json.value(name);
     out += ':';
-    append_json_string(out, has_values ? value : "***");
+    append_json_string(out, has_values ? value : masked_header_value);
   });
   json.end_object();
 }
@@ -86,7 +87,9 @@ void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row
     } else {
       json.member("body_base64", to_base64(row.body));
     }
-    json.member("response_headers", row.response_headers);
+    json.member("response_headers", parts.header_values
+                                        ? row.response_headers
+                                        : mask_response_headers(row.response_headers, row.headers));
     json.member("response_excerpt", row.response_excerpt);
   }
   json.end_object();

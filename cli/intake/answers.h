@@ -44,8 +44,9 @@ Answer waited_answer(const SubmitResult& result, std::span<const std::string_vie
 Answer status_answer(const EngineStatus& status);
 Answer targets_answer(const std::vector<TargetStatus>& targets);
 Answer hook_answer(const HookStatus& hook);
-// What rows show: `bodies` false: body, headers and response fields are left out. Header values are
-// often secrets: only who sends them again needs them, for others they are masked.
+// What rows show: `bodies` false: body, headers and response fields are left out. Values of their
+// headers are often secrets: only who sends them again needs them, for others they are masked, as
+// are those of the answer's that may be (masked_headers.h).
 struct FailedParts {
   bool bodies = true;
   bool header_values = false;

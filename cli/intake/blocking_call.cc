@@ -7,7 +7,8 @@
 
 namespace postbag {
 
-ApiError workers_busy(const WorkerPool& pool) {
+ApiError why_not_started(const WorkerPool& pool) {
+  if (pool.is_stopping()) return {503, "stopping", "the daemon is stopping", {}};
   return {503,
           "full",
           "all " + std::to_string(pool.threads()) + " workers of intake are busy and " +

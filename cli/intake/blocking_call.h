@@ -17,7 +17,7 @@ namespace postbag {
 Answer guarded(const std::function<Answer()>& job);
 
 // The answer where BlockingCall::start() says no.
-ApiError workers_busy(const WorkerPool& pool);
+ApiError why_not_started(const WorkerPool& pool);
 
 // An engine call that blocks: runs on a worker, its answer is given on intake's thread. All that
 // the way back needs is made before: without memory for the answer the connection ends without one.
@@ -26,7 +26,7 @@ class BlockingCall : public LoopWork {
   BlockingCall(std::shared_ptr<Exchange> exchange, std::function<Answer()> job)
       : exchange_(std::move(exchange)), serial_(exchange_->serial()), job_(std::move(job)) {}
 
-  // Intake's thread. False: the workers have too much to do, nothing was begun.
+  // Intake's thread. False: the workers have too much to do or are stopping; nothing was begun.
   static bool start(WorkerPool& pool, std::shared_ptr<IntakeLoop> loop,
                     std::shared_ptr<BlockingCall> call) {
     return pool.try_run([loop = std::move(loop), call = std::move(call)] {

@@ -102,7 +102,7 @@ void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, 
         nullptr);
     if (!BlockingCall::start(pool, loop, std::move(call))) {
       run->end();
-      return exchange->answer(error_answer(workers_busy(pool)));
+      return exchange->answer(error_answer(why_not_started(pool)));
     }
   } catch (...) {
     run->end();

@@ -176,7 +176,8 @@ std::optional<Answer> Router::check_token(const Request& request) const {
 }
 
 // A token is more than a page of another origin can have. What asks for the health may come through
-// a proxy that names it as the public does; it learns one bit.
+// a proxy that names it as the public does; it learns whether the engine is ready and a word of why
+// not.
 std::optional<Answer> Router::check_origin(const Request& request) const {
   const bool is_health = request.path.starts_with("/healthz/");
   const bool by_token = options_.tokens && !is_health;
@@ -334,7 +335,7 @@ void Router::submit(const SharedExchange& exchange) {
 void Router::run_blocking(const SharedExchange& exchange, Job job) {
   auto call = std::make_shared<BlockingCall>(exchange, std::move(job));
   if (BlockingCall::start(pool_, loop_, std::move(call))) return;
-  exchange->answer(error_answer(workers_busy(pool_)));
+  exchange->answer(error_answer(why_not_started(pool_)));
 }
 
 void Router::cancel(const SharedExchange& exchange, Query& query) {

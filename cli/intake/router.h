@@ -56,7 +56,7 @@ class Router {
   std::uint64_t errors(ErrorCode code) const {
     return errors_[code.index()].load(std::memory_order_relaxed);
   }
-  // The body of the last answer `full`, or as much of it as there is room for.
+  // The body of the last answer `full` that was not longer than there is room for.
   std::string_view full_answer() const { return full_answer_; }
   // Ends runs of retry-failed-hooks after what is in flight. Any thread.
   void stop() { stop_runs_->store(true); }

@@ -28,6 +28,11 @@ bool WorkerPool::try_run(std::function<void()> job) {
   return true;
 }
 
+bool WorkerPool::is_stopping() const {
+  const std::lock_guard lock(mutex_);
+  return stopping_;
+}
+
 void WorkerPool::stop() {
   std::list<std::function<void()>> dropped;
   {

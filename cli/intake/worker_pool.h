@@ -22,6 +22,8 @@ class WorkerPool {
   // False: the queue is full or the pool is stopping; `job` was not taken. Throws std::bad_alloc.
   // Jobs must not throw.
   bool try_run(std::function<void()> job);
+  // As try_run() says no to everything.
+  bool is_stopping() const;
   std::size_t threads() const { return threads_.size(); }
   std::size_t queue_max() const { return queue_max_; }
   // Waits for the jobs that run; those still in the queue are dropped. Idempotent.
@@ -31,7 +33,7 @@ class WorkerPool {
   void run();
 
   const std::size_t queue_max_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::list<std::function<void()>> queue_;  // an empty one takes no memory, so stop() needs none
   bool stopping_ = false;

@@ -104,7 +104,7 @@ struct Batch {
   Segment* last_segment = nullptr;
   std::string meta;
   // Without the closing bracket, what is dropped included. While it is being read back: what it may
-  // become at most.
+  // become at most (ShardCore::read_bytes_bound).
   std::uint64_t body_bytes = 0;
   std::uint32_t hooks = 0;
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +13,12 @@ namespace postbag {
 // The bytes of a chunk in the store: "1", number of hooks, length of the meta, meta, then the
 // payloads in wire form with the bracket or comma before each, exactly as they stand in the body,
 // so that a batch read back has the same bytes.
+
+// How many body bytes a blob of so many hooks holds at most: before them stand three bytes and two
+// a hook at least.
+inline std::uint64_t chunk_body_bytes_max(std::uint64_t blob_bytes, std::uint32_t hooks) {
+  return blob_bytes - std::min(blob_bytes, 3 + 2 * std::uint64_t{hooks});
+}
 
 // Everything before the body bytes. `from` and `to` bound the chunk in its batch.
 std::string encode_chunk_head(const Batch& batch, const BatchMark& from, const BatchMark& to);

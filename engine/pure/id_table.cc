@@ -130,12 +130,13 @@ void IdTable::sweep_ages() {
   sweeps_ = false;
 }
 
+// A few at a time, too: after a pause all of them may be old. Nobody finds one that is.
 void IdTable::forget_old(SteadyMs now_ms) {
-  while (ages() > 0) {
+  for (int left = ages_a_take; ages() > 0; --left) {
     std::deque<Age>& ages = oldest_ages();
     const Age& oldest = ages.front();
     const bool expired = oldest.expires_ms <= now_ms;
-    if (!expired && entries_.size() < capacity_) return;
+    if (entries_.size() < capacity_ && (!expired || left <= 0)) return;
     if (const Entry* const entry = entry_of(oldest)) {
       // Its call is under way: without its age nothing would ever forget it; those behind it wait
       // with it.

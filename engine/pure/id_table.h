@@ -55,6 +55,7 @@ class IdTable {
   // When the one that is known at `location` was taken; none if it leaves, or is known no more.
   std::optional<TimePoint> taken_at(const Hash128& id, FailedKey location) const;
 
+  // Of those that are known, and of some whose window has ended: each take() forgets a few.
   std::size_t size() const { return entries_.size(); }
   // Of ids that are known, and of some that are not any more.
   std::size_t ages() const { return swept_.size() + by_age_.size(); }

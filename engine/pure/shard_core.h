@@ -105,8 +105,9 @@ class ShardCore {
   // store takes it; durable batches just stay stored. Attempts must have ended. Returns {left in
   // the store, stored as failed}.
   std::pair<std::uint64_t, std::uint64_t> abandon(const Now& now);
-  // From now on no attempt is started.
-  void stop_sending() { stopped_sending_ = true; }
+  // From now on no attempt is started, and what waits to be read for one is not. What is being read
+  // comes to loaded() all the same.
+  void stop_sending(const Now& now);
   // Drops about so many bytes of waiting hooks that the store has; they are read back when their
   // turn comes. Returns how many there were to drop.
   std::uint64_t shed(std::uint64_t bytes);
@@ -291,6 +292,7 @@ class ShardCore {
     Batch* tail = nullptr;   // the last batch found that is in the bag's queue, maybe with a run
     BatchNumber number = 0;  // of the last batch found: a chunk may be its next
     Batch* batch = nullptr;  // that batch; null: it is the last of the tail's run
+    std::uint64_t body_bytes = 0;  // of that batch, at most
   };
   void add_recovered_chunk(const PendingChunk& found, const Now& now);
   void extend_recovered(const RecoveredBag& bag, ChunkInfo chunk);
@@ -323,6 +325,7 @@ class ShardCore {
   void want_load(Batch& batch);
   void ask_loads();
   Batch* next_load();
+  static std::uint64_t read_bytes_bound(const Batch& batch);
   bool may_read(std::uint64_t bytes, bool for_rows) const;
   std::size_t fails_under_way() const;
   void move_cancelled_loads();

@@ -38,11 +38,17 @@ void ShardCore::want_load(Batch& batch) {
   ask_loads();
 }
 
-// As much as there is room for. How large a batch is nobody knows before it is here, only how large
-// its target's may be.
+// How large a batch is nobody knows before it is here. One of a single hook, or of another policy,
+// may be larger than its target's are now; but the largest of those in the store is known.
+std::uint64_t ShardCore::read_bytes_bound(const Batch& batch) {
+  const TargetState& target = *batch.bag->target;
+  return std::max<std::uint64_t>(target.policy->policy.batch.bytes, target.stored_bytes_max);
+}
+
+// As much as there is room for.
 void ShardCore::ask_loads() {
   while (Batch* const batch = next_load()) {
-    batch->body_bytes = batch->bag->target->policy->policy.batch.bytes;
+    batch->body_bytes = read_bytes_bound(*batch);
     read_bytes_ += batch->body_bytes;
     reads_out_ += 1;
     loads_.push_back(batch);
@@ -57,7 +63,7 @@ Batch* ShardCore::next_load() {
     std::deque<Batch*>& wanted = rows ? wanted_rows_ : wanted_loads_;
     if (wanted.empty()) continue;
     Batch* const batch = wanted.front();
-    if (!may_read(batch->bag->target->policy->policy.batch.bytes, rows)) continue;
+    if (!may_read(read_bytes_bound(*batch), rows)) continue;
     wanted.pop_front();
     is_rows_turn_ = !rows;
     return batch;
@@ -166,6 +172,16 @@ bool ShardCore::decode_chunks(Batch& batch, std::span<const std::string> blobs) 
   batch.hooks = expected;
   overhead_bytes_ += batch.meta.capacity() - meta_before;
   return sound;
+}
+
+// Its turn is over before it was read.
+void ShardCore::stop_sending(const Now& now) {
+  stopped_sending_ = true;
+  while (!wanted_loads_.empty()) {
+    Batch& batch = *wanted_loads_.front();
+    wanted_loads_.pop_front();
+    load_failed(batch, now);
+  }
 }
 
 // The store could not read just now; nothing says that the hooks are lost. Tried again as if the

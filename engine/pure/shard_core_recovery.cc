@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/pure/chunk_codec.h"
 #include "engine/pure/shard_core.h"
 
 namespace postbag {
@@ -32,7 +33,11 @@ void ShardCore::add_recovered_chunk(const PendingChunk& found, const Now& now) {
   const auto [place, is_new] = recovered_->try_emplace(&bag);
   RecoveredBag& known = place->second;
   const ChunkInfo chunk{found.chunk, found.accepted_ms, 0, found.hooks};
-  if (!is_new && known.number == found.batch) return extend_recovered(known, chunk);
+  const bool is_same_batch = !is_new && known.number == found.batch;
+  known.body_bytes =
+      (is_same_batch ? known.body_bytes : 0) + chunk_body_bytes_max(found.bytes, found.hooks);
+  target.note_stored(known.body_bytes);
+  if (is_same_batch) return extend_recovered(known, chunk);
   count_batch(bag);
   target.hooks_waiting += found.hooks;
   known.number = found.batch;

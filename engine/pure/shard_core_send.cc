@@ -174,6 +174,7 @@ void ShardCore::start(Batch& batch) {
 }
 
 bool ShardCore::gives_up(const Batch& batch, const AttemptResult& failed) const {
+  if (!batch.resident) return false;  // its rows want the hooks, which could not be read
   const bool is_last = batch.bag->is_stopped && failed.counted;
   const std::uint32_t attempts = batch.attempts - (failed.counted ? 0 : 1);
   return is_last || failed.final || attempts_used_up(retries_of(batch), attempts);

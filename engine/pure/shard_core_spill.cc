@@ -86,6 +86,7 @@ void ShardCore::drop_resident(Batch& batch) {
   overhead_bytes_ -= batch.meta.capacity();
   drop_hooks(batch, pool_);
   overhead_bytes_ += batch.meta.capacity();
+  batch.bag->target->note_stored(batch.body_bytes);
   batch.body_bytes = 0;
   batch.resident = false;
   counters_.shed += batch.hooks - batch.dropped_hooks;

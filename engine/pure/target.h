@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -92,6 +93,12 @@ struct TargetState {
   }
   static void operator delete(void* memory) { ::operator delete(memory); }
   static void operator delete(void* memory, std::size_t) { ::operator delete(memory); }
+  // A batch of it, with a body of so many bytes, is in the store only.
+  void note_stored(std::uint64_t body_bytes) {
+    const auto bytes = static_cast<std::uint32_t>(std::min<std::uint64_t>(body_bytes, UINT32_MAX));
+    stored_bytes_max = std::max(stored_bytes_max, bytes);
+  }
+
   TargetState(const TargetState&) = delete;
   TargetState& operator=(const TargetState&) = delete;
 
@@ -116,6 +123,7 @@ struct TargetState {
   std::uint32_t retrying = 0;   // batches, the due ones included
   TargetHealth health;
   RecentChunks::TextPlace recent_place = 0;
+  std::uint32_t stored_bytes_max = 0;  // the largest of its batches that were in the store only
 
   // In the shard's ring of targets that can send, or in its list of idle ones; never in both.
   TargetState* prev = nullptr;

@@ -151,8 +151,8 @@ void Engine::Impl::bring_home() {
   // No retry may start, and nothing new go out, while the attempts are broken off.
   for (int round = 0; round < 2;
        ++round) {  // the second: what the first one's turn did is published
-    ask_shards([](ShardCore& core, const Now&) {
-      core.stop_sending();
+    ask_shards([](ShardCore& core, const Now& now) {
+      core.stop_sending(now);
       return true;
     });
   }

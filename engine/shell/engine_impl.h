@@ -57,7 +57,7 @@ class Engine::Impl : public ShardHost {
   void listeners_told() override;
   void memory_released(std::uint64_t reserved) override { reserved_bytes_.fetch_sub(reserved); }
   void shard_settled() override { notify(); }
-  std::uint64_t memory_excess() const override;
+  std::uint64_t memory_excess(std::uint64_t held) const override;
   void shard_failed(std::error_code error) override { fail(error); }
 
   // For the retry job and the few calls that are one line in engine.cc.
@@ -132,6 +132,8 @@ class Engine::Impl : public ShardHost {
   bool check_hooks(HookList& hooks, const PolicyTable& policies, SubmitResult& result) const;
   bool reserve(std::uint64_t bytes, SubmitResult& result);
   std::uint64_t memory_used() const;
+  std::uint64_t shards_bytes(const Shard* but) const;
+  std::uint64_t excess_of_shard(std::uint64_t held, std::uint64_t all, std::uint64_t wanted) const;
   void ask_for_room(std::uint64_t bytes);
   void make_room(ShardCore& core, std::uint64_t bytes, const Now& now);
   void note_cut_early(std::uint64_t bags);

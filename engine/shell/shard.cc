@@ -228,7 +228,7 @@ void Shard::on_wake() {
     core_.part_done(*answer, now);
   }
   for (auto& command : taken_.recovered) command(core_, now);
-  if (release != Release::none) end_recovery(release);
+  if (release != Release::none) end_recovery(release, now);
   std::shared_ptr<void> keep;
   while (taken_.first != nullptr) {
     reserved_bytes += taken_.first->reserved_bytes;
@@ -245,8 +245,8 @@ void Shard::on_wake() {
   if (reserved_bytes > 0) host_.memory_released(reserved_bytes);
 }
 
-void Shard::end_recovery(Release release) {
-  if (release == Release::unsound) core_.stop_sending();
+void Shard::end_recovery(Release release, const Now& now) {
+  if (release == Release::unsound) core_.stop_sending(now);
   core_.end_recovery();
   hand_in([this] {
     held_ = false;
@@ -291,7 +291,8 @@ void Shard::cycle(const Now& now) {
   start_attempts();
   start_loads();
   while (auto part = core_.take_part(now)) store_->push(std::move(part));
-  if (const std::uint64_t excess = host_.memory_excess(); excess > 0) core_.shed(excess);
+  const std::uint64_t excess = host_.memory_excess(core_.memory_bytes());
+  if (excess > 0) core_.shed(excess);
   publish(now);
   tell();
   arm_timer();

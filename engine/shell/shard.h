@@ -63,8 +63,9 @@ class ShardHost {
   virtual std::unique_lock<std::mutex> rows_told(std::uint64_t rows) = 0;
   virtual void listeners_told() = 0;                         // of hooks that left
   virtual void memory_released(std::uint64_t reserved) = 0;  // of a parcel that is in its bags now
-  // Bytes that a shard should drop of what the store has: max_memory is near. 0: none.
-  virtual std::uint64_t memory_excess() const = 0;
+  // Bytes that a shard which holds so many should drop of what the store has: max_memory is near.
+  // 0: none.
+  virtual std::uint64_t memory_excess(std::uint64_t held) const = 0;
   virtual void shard_settled() = 0;                      // while ending: look at the stats again
   virtual void shard_failed(std::error_code error) = 0;  // for good
 };
@@ -145,7 +146,7 @@ class Shard : public AttemptSink, public Wakeable {
   bool needs_wake();
   void run();
   void on_wake();
-  void end_recovery(Release release);
+  void end_recovery(Release release, const Now& now);
   void take_delivery(ShardDelivery& delivery, const Now& now);
   ShardDelivery* next_delivery(std::shared_ptr<void>& keep);
   void halt(const char* what);

@@ -296,10 +296,12 @@ void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
     });
     fails_left = !error;
   }
-  // A group that only takes away says nothing about room for more.
+  // A group that only takes away says nothing about room for more. In memory mode failed rows are
+  // all that ever comes.
+  const bool brings = has_appends || (durability_ == Durability::memory && !group.fail.empty());
   if (append_error == Errc::disk_low) {
     disk_low_until_ = clock_() + disk_low_pause;
-  } else if (has_appends) {
+  } else if (brings && !append_error) {
     disk_low_until_ = TimePoint::min();
     note_room(false, false);
   }

@@ -81,21 +81,37 @@ bool Engine::Impl::check_hooks(HookList& hooks, const PolicyTable& policies,
 }
 
 std::uint64_t Engine::Impl::memory_used() const {
-  std::uint64_t bytes = reserved_bytes_.load(std::memory_order_relaxed);
-  bytes += ids_.bytes.load(std::memory_order_relaxed);
+  return reserved_bytes_.load(std::memory_order_relaxed) +
+         ids_.bytes.load(std::memory_order_relaxed) + shards_bytes(nullptr);
+}
+
+// As they last said.
+std::uint64_t Engine::Impl::shards_bytes(const Shard* but) const {
+  std::uint64_t bytes = 0;
   for (const auto& shard : shards_) {
-    bytes += shard->stats().memory_bytes.load(std::memory_order_relaxed);
+    if (shard.get() != but) bytes += shard->stats().memory_bytes.load(std::memory_order_relaxed);
   }
   return bytes;
 }
 
 // From three quarters on the shards keep what waits longest in the store only, so that intake finds
 // room.
-std::uint64_t Engine::Impl::memory_excess() const {
-  const std::uint64_t used = memory_used();
+std::uint64_t Engine::Impl::memory_excess(std::uint64_t held) const {
+  const std::uint64_t in_shards = shards_bytes(nullptr);
+  const std::uint64_t others =
+      ids_.bytes.load(std::memory_order_relaxed) + reserved_bytes_.load(std::memory_order_relaxed);
   const std::uint64_t limit = options_.engine.max_memory;
-  if (used <= limit / 4 * 3) return 0;
-  return (used - limit / 8 * 5) / shards_.size();
+  if (in_shards + others <= limit / 4 * 3) return 0;
+  const std::uint64_t wanted = limit / 8 * 5;
+  return excess_of_shard(held, in_shards, wanted - std::min(wanted, others));
+}
+
+// What a shard that holds so much is to give where all shards hold more than `wanted`: one that has
+// less than its equal part gives nothing. All that is asked for is at least what is too much.
+std::uint64_t Engine::Impl::excess_of_shard(std::uint64_t held, std::uint64_t all,
+                                            std::uint64_t wanted) const {
+  const std::uint64_t part = wanted / shards_.size();
+  return all <= wanted || held <= part ? 0 : std::min(all - wanted, held - part);
 }
 
 bool Engine::Impl::reserve(std::uint64_t bytes, SubmitResult& result) {
@@ -125,21 +141,17 @@ void Engine::Impl::ask_for_room(std::uint64_t bytes) {
   }
 }
 
-// On a shard's thread. One that holds less than its part of what all may hold has nothing to give.
-// What calls have reserved is in bags in a moment.
+// On a shard's thread. What calls have reserved is in bags in a moment.
 void Engine::Impl::make_room(ShardCore& core, std::uint64_t bytes, const Now& now) {
   const std::uint64_t limit = options_.engine.max_memory;
   const std::uint64_t wanted = std::min(limit / 8 * 5, limit - bytes);
   const std::uint64_t ids = ids_.bytes.load(std::memory_order_relaxed);
-  std::uint64_t held = ids + core.memory_bytes();
-  for (const auto& shard : shards_) {
-    if (shard->is_this_thread()) continue;
-    held += shard->stats().memory_bytes.load(std::memory_order_relaxed);
-  }
-  const std::uint64_t part = (wanted - std::min(wanted, ids)) / shards_.size();
-  if (held <= wanted || core.memory_bytes() <= part) return;
+  const std::uint64_t held = core.memory_bytes();
+  const std::uint64_t all = held + shards_bytes(shards_[core.shard()].get());
+  const std::uint64_t excess = excess_of_shard(held, all, wanted - std::min(wanted, ids));
+  if (excess == 0) return;
   const TimePoint begin = steady_now();
-  note_cut_early(core.make_room(std::min(held - wanted, core.memory_bytes() - part), now));
+  note_cut_early(core.make_room(excess, now));
   // It goes through all batches: a tenth of the time at most.
   const TimePoint end = steady_now();
   room_asked_ = end + 9 * (end - begin);

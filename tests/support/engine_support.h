@@ -16,6 +16,7 @@
 #include "postbag/memory_store.h"
 #include "tests/support/eventually.h"
 #include "tests/support/fault_receiver.h"
+#include "tests/support/logged_lines.h"
 
 namespace postbag::test {
 
@@ -53,26 +54,6 @@ inline HookList hook_with_id(std::string_view url, std::string_view payload, std
   hooks.add(hook);
   return hooks;
 }
-
-// What an engine logs from a level on. Any thread; longer alive than the engine.
-class LoggedLines {
- public:
-  LoggedLines(Logger& logger, LogLevel level) {
-    logger.level = level;
-    logger.write = [this](LogLevel, std::string_view line) {
-      const std::lock_guard lock(mutex_);
-      lines_.emplace_back(line);
-    };
-  }
-  std::vector<std::string> all() const {
-    const std::lock_guard lock(mutex_);
-    return lines_;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::vector<std::string> lines_;
-};
 
 inline std::vector<FailedHook> failed_rows(Engine& engine, const FailedFilter& filter = {}) {
   std::vector<FailedHook> rows;

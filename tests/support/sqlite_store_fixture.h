@@ -71,13 +71,7 @@ class SqliteStoreFixture : public ::testing::Test {
     commit(group.group());
   }
 
-  std::vector<ChunkNumber> pending() {
-    std::vector<PendingChunk> chunks;
-    EXPECT_FALSE(store_->scan_pending(0, 100'000, chunks));
-    std::vector<ChunkNumber> numbers;
-    for (const PendingChunk& chunk : chunks) numbers.push_back(chunk.chunk);
-    return numbers;
-  }
+  std::vector<ChunkNumber> pending() { return pending_chunks(*store_); }
 
   TempDirectory directory_;
   std::string path_ = directory_.file("postbag.db");

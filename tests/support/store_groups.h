@@ -1,5 +1,7 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <deque>
 #include <initializer_list>
 #include <string>
@@ -69,5 +71,14 @@ class GroupBuilder {
   std::deque<std::vector<std::string_view>> views_;
   std::deque<std::vector<FailedHookView>> hooks_;
 };
+
+// What is pending in a store, at most 100,000.
+inline std::vector<ChunkNumber> pending_chunks(Store& store) {
+  std::vector<PendingChunk> chunks;
+  EXPECT_FALSE(store.scan_pending(0, 100'000, chunks));
+  std::vector<ChunkNumber> numbers;
+  for (const PendingChunk& chunk : chunks) numbers.push_back(chunk.chunk);
+  return numbers;
+}
 
 }  // namespace postbag::test
