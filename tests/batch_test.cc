@@ -54,6 +54,32 @@ TEST(SegmentPool, RecyclesAndKeepsABound) {
   EXPECT_EQ(pool.live_bytes(), 0u);
 }
 
+TEST(SegmentPool, WhatIsNotAskedForAnyMoreMakesRoomForWhatIs) {
+  constexpr std::size_t keep_bytes = 64 << 10, before = 300, later = 7000;
+  SegmentPool pool(keep_bytes);
+  std::vector<Segment*> out;
+  const auto use = [&](std::size_t bytes, std::size_t count) {
+    while (out.size() < count) out.push_back(pool.take(bytes));
+    for (Segment* segment : std::exchange(out, {})) pool.give_back(segment);
+  };
+  use(before, 2 * keep_bytes / before);
+  EXPECT_TRUE(pool.keeps(before));
+  for (int round = 0; round < 100; ++round) use(later, 4);
+  EXPECT_TRUE(pool.keeps(later));
+  // And all that are out at one time are kept: 4 of 8, beside whatever else.
+  for (int number = 0; number < 4; ++number) {
+    EXPECT_TRUE(pool.keeps(later)) << number;
+    out.push_back(pool.take(later));
+  }
+  use(later, 4);
+  // What both ask for stays.
+  for (int round = 0; round < 100; ++round) {
+    use(later, 4);
+    use(before, 10);
+    EXPECT_TRUE(pool.keeps(later) && pool.keeps(before)) << round;
+  }
+}
+
 // --- Batches
 
 struct TestHook {

@@ -84,8 +84,10 @@ std::size_t append_meta(std::string& meta, const HookFields& hook, bool names_ev
   if (!hook.id.empty()) flags |= flag_id;
   if (!hook.content_type.empty()) flags |= flag_content_type;
   if (hook.row != 0) flags |= flag_row;
-  meta += flags;
-  put_varint(meta, hook.body.size());
+  // Each byte that is added to a string waits for the one before.
+  char start[1 + varint_bytes_max] = {flags};
+  const char* const end = write_varint(start + 1, hook.body.size());
+  meta.append(start, static_cast<std::size_t>(end - start));
   if (flags == 0) return 0;
   if (names_event) put_text(meta, hook.event);
   const std::size_t event_end = meta.size();

@@ -36,6 +36,7 @@ Segment* SegmentPool::take(std::size_t bytes) {
   if (total <= segment_bytes_max) {
     const std::size_t size_class = class_of(total);
     total = class_bytes(size_class);
+    was_taken_[size_class] = true;
     if (Segment* recycled = free_[size_class]) {
       free_[size_class] = recycled->next;
       kept_bytes_ -= total;
@@ -50,14 +51,34 @@ Segment* SegmentPool::take(std::size_t bytes) {
   return segment;
 }
 
+// The first batches of bags grow in pieces of many sizes, all later ones have a few: what is kept
+// of the first would leave no room for the second, and these would never be recycled. A few steps
+// at a time, so that to give back stays cheap where everything kept is in use.
+bool SegmentPool::make_room(std::size_t size_class) {
+  constexpr int steps_max = 8;
+  const std::size_t needed = class_bytes(size_class);
+  for (int step = 0; step < steps_max && kept_bytes_ + needed > keep_bytes_; ++step) {
+    if (hand_ != size_class && free_[hand_] != nullptr && !was_taken_[hand_]) {
+      Segment* const stale = free_[hand_];
+      free_[hand_] = stale->next;
+      kept_bytes_ -= class_bytes(hand_);
+      std::free(stale);
+      continue;
+    }
+    was_taken_[hand_] = false;
+    hand_ = (hand_ + 1) % class_count;
+  }
+  return kept_bytes_ + needed <= keep_bytes_;
+}
+
 void SegmentPool::give_back(Segment* segment) {
   const std::size_t total = segment->capacity + sizeof(Segment);
   live_bytes_ -= total;
-  if (total > segment_bytes_max || kept_bytes_ + total > keep_bytes_) {
+  const std::size_t size_class = total <= segment_bytes_max ? class_of(total) : class_count;
+  if (size_class == class_count || !make_room(size_class)) {
     std::free(segment);
     return;
   }
-  const std::size_t size_class = class_of(total);
   segment->next = free_[size_class];
   free_[size_class] = segment;
   kept_bytes_ += total;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bitset>
 #include <cstddef>
 #include <limits>
 #include <span>
@@ -26,6 +27,17 @@ constexpr std::size_t hooks_together = 16;
 constexpr std::size_t touched_target_bytes = offsetof(TargetState, default_bag) + sizeof(Bag);
 constexpr std::size_t fetched_body_bytes_max = 512;  // the processor goes on by itself
 
+// Mostly the last letter tells them apart.
+bool is_same_text(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  return a.data() == b.data() || a.empty() || (a.back() == b.back() && a == b);
+}
+
+template <typename Number>
+Number at_most(std::uint64_t value) {
+  return static_cast<Number>(std::min<std::uint64_t>(value, std::numeric_limits<Number>::max()));
+}
+
 std::size_t target_bytes(const TargetState& target) {
   return sizeof(TargetState) + target.url.size() + entry_overhead_bytes;
 }
@@ -38,10 +50,6 @@ std::size_t bag_bytes(const Bag& bag) {
 }
 
 }  // namespace
-
-std::size_t ShardCore::UrlHash::operator()(std::string_view url) const {
-  return url_hash(url);
-}
 
 ShardCore::ShardCore(const Config& config, std::shared_ptr<const PolicyTable> policies)
     : config_(config),
@@ -116,21 +124,33 @@ void ShardCore::add(const Parcel& parcel, const Now& now) {
 void ShardCore::find_targets(const Parcel& parcel, std::size_t first,
                              std::span<TargetState*> found) {
   const HookList& hooks = *parcel.hooks;
-  bool are_several = false;
+  const auto url_at = [&](std::size_t at) { return hooks[parcel.index_at(first + at)].target; };
+  std::bitset<hooks_together> is_other;  // than the one before
   std::string_view last;
   for (std::size_t at = 0; at < found.size(); ++at) {
-    const std::string_view url = hooks[parcel.index_at(first + at)].target;
-    const bool is_same_text = url.data() == last.data() && url.size() == last.size();
-    if (at > 0 && (is_same_text || url == last)) {
-      found[at] = found[at - 1];
-      continue;
-    }
-    are_several = at > 0;
+    const std::string_view url = url_at(at);
+    is_other[at] = at == 0 || !is_same_text(url, last);
+    if (!is_other[at]) continue;
     last = url;
-    found[at] = &target_of(url);
+    const HashedUrl key{url_hash(url), url};
+    const auto likely = targets_.find(OfHash{key.hash});
+    found[at] = likely != targets_.end() ? likely->state.get() : &make_target(key);
     fetch(found[at], touched_target_bytes);
+    fetch(found[at]->text(), url.size());
   }
-  if (!are_several) return;
+  for (std::size_t at = 0; at < found.size(); ++at) {
+    if (!is_other[at]) {
+      found[at] = found[at - 1];
+    } else if (const std::string_view url = url_at(at); found[at]->url != url) {
+      found[at] = &target_of(url);  // who knows the hash makes two urls of one
+    }
+  }
+  if (is_other.count() > 1) fetch_bags(parcel, first, found);
+}
+
+void ShardCore::fetch_bags(const Parcel& parcel, std::size_t first,
+                           std::span<TargetState* const> found) {
+  const HookList& hooks = *parcel.hooks;
   for (std::size_t at = 0; at < found.size(); ++at) {
     const Batch* const open = found[at]->default_bag.open;
     if (open != nullptr) fetch(open, sizeof(Batch));
@@ -153,13 +173,22 @@ void ShardCore::find_targets(const Parcel& parcel, std::size_t first,
 }
 
 TargetState& ShardCore::target_of(std::string_view url) {
-  if (auto found = targets_.find(url); found != targets_.end()) return **found;
-  auto made = TargetState::make(url);
-  made->policy = policies_->find(url);
+  const HashedUrl key{url_hash(url), url};
+  const auto found = targets_.find(key);
+  return found != targets_.end() ? **found : make_target(key);
+}
+
+ShardCore::TargetTable::iterator ShardCore::find_target(std::string_view url) {
+  return targets_.find(HashedUrl{url_hash(url), url});
+}
+
+TargetState& ShardCore::make_target(const HashedUrl& key) {
+  auto made = TargetState::make(key.url);
+  made->policy = policies_->find(key.url);
   made->default_bag.target = made.get();
   overhead_bytes_ += target_bytes(*made);
   TargetState& target = *made;
-  targets_.insert(std::move(made));
+  targets_.insert(TargetPtr{key.hash, std::move(made)});
   list_push(target, TargetState::List::idle);
   return target;
 }
@@ -211,6 +240,7 @@ FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parc
   const std::uint32_t index = batch.hooks;
   ChunkInfo& chunk = batch.last_chunk();
   const std::size_t meta_before = batch.meta.capacity();
+  if (opens && bag.meta_hint > meta_before) batch.meta.reserve(bag.meta_hint);
   append_hook(batch, pool_, fields, bag.size_hint);
   overhead_bytes_ += batch.meta.capacity() - meta_before;
   chunk.hooks += 1;
@@ -308,9 +338,9 @@ void ShardCore::cut(Bag& bag, Cut why) {
   deadlines_.disarm(batch.deadline);
   batch.state = BatchState::queued;
   // Where memory is scarce, the next one gets no more than it needs.
-  const std::uint64_t hint = batch.dropped_hooks == 0 ? batch.body_bytes : 0;
-  bag.size_hint = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(hint, std::numeric_limits<std::uint32_t>::max()));
+  const bool is_scarce = batch.dropped_hooks > 0;
+  bag.size_hint = at_most<std::uint32_t>(is_scarce ? 0 : batch.body_bytes);
+  bag.meta_hint = at_most<std::uint16_t>(is_scarce ? 0 : batch.meta.size());
   queue_insert(bag, bag.queue_tail, batch);
   counters_.batches += 1;
   counters_.cut_by_size += why == Cut::size;
@@ -410,7 +440,7 @@ void ShardCore::evict_idle_targets() {
     list_remove(oldest);
     overhead_bytes_ -= target_bytes(oldest);
     recent_.forget(oldest.recent_place);
-    targets_.erase(targets_.find(oldest.url));
+    targets_.erase(find_target(oldest.url));
   }
 }
 

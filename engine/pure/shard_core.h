@@ -173,18 +173,38 @@ class ShardCore {
   }
 
  private:
-  using TargetPtr = std::unique_ptr<TargetState>;
+  // With the hash of its url: most of what is looked for is found, or not, without touching a
+  // target, which has left the caches where there are many.
+  struct TargetPtr {
+    std::uint64_t hash = 0;
+    std::unique_ptr<TargetState> state;
+    TargetState& operator*() const { return *state; }
+    TargetState* operator->() const { return state.get(); }
+  };
+  struct HashedUrl {
+    std::uint64_t hash = 0;
+    std::string_view url;
+  };
+  // Finds one with this hash; whether it is the one that is meant its url says.
+  struct OfHash {
+    std::uint64_t hash = 0;
+  };
   struct UrlHash {
     using is_transparent = void;
-    std::size_t operator()(std::string_view url) const;
-    std::size_t operator()(const TargetPtr& target) const { return (*this)(target->url); }
+    using is_avalanching = void;
+    std::size_t operator()(const auto& key) const { return key.hash; }
   };
   struct UrlEqual {
     using is_transparent = void;
-    static std::string_view url_of(std::string_view url) { return url; }
+    static std::string_view url_of(const HashedUrl& key) { return key.url; }
     static std::string_view url_of(const TargetPtr& target) { return target->url; }
-    bool operator()(const auto& a, const auto& b) const { return url_of(a) == url_of(b); }
+    bool operator()(const OfHash& a, const TargetPtr& b) const { return a.hash == b.hash; }
+    bool operator()(const TargetPtr& a, const OfHash& b) const { return a.hash == b.hash; }
+    bool operator()(const auto& a, const auto& b) const {
+      return a.hash == b.hash && url_of(a) == url_of(b);
+    }
   };
+  using TargetTable = boost::unordered_flat_set<TargetPtr, UrlHash, UrlEqual>;
   struct Dirty {
     Batch* batch = nullptr;
     BatchMark from;
@@ -192,8 +212,12 @@ class ShardCore {
   enum class Cut : std::uint8_t { size, bytes, time, order };
 
   // shard_core.cc: targets, bags, adding, cutting
+  TargetTable::iterator find_target(std::string_view url);
   TargetState& target_of(std::string_view url);
+  TargetState& make_target(const HashedUrl& key);
   void find_targets(const Parcel& parcel, std::size_t first, std::span<TargetState*> found);
+  static void fetch_bags(const Parcel& parcel, std::size_t first,
+                         std::span<TargetState* const> found);
   Bag& bag_of(TargetState& target, std::string_view group, const std::string& headers,
               const Parcel& parcel);
   FailedKey add_hook(Bag& bag, const HookView& hook, const Parcel& parcel, std::uint32_t call_index,
@@ -356,7 +380,7 @@ class ShardCore {
   BatchPool batches_;
   DeadlineQueue deadlines_;
   std::mt19937_64 random_;
-  boost::unordered_flat_set<TargetPtr, UrlHash, UrlEqual> targets_;
+  TargetTable targets_;
   boost::unordered_flat_map<BatchNumber, Batch*> by_number_;
   Batch* coming_ = nullptr;  // made and not in there yet
   TargetState* ready_head_ = nullptr;

@@ -43,7 +43,7 @@ std::uint64_t ShardCore::cut_all(TargetState& target, Cut why) {
 std::uint64_t ShardCore::flush(std::optional<std::string_view> url, const Now& now) {
   std::uint64_t bags = 0;
   if (url) {
-    if (auto found = targets_.find(*url); found != targets_.end()) {
+    if (auto found = find_target(*url); found != targets_.end()) {
       bags = cut_all(**found, Cut::order);
     }
   } else {

@@ -44,6 +44,7 @@ struct Bag {
   std::uint32_t unresolved = 0;  // attempted, no outcome yet; `ordered` waits for 0
   // Body bytes of the last batch: the next one gets its memory in few pieces.
   std::uint32_t size_hint = 0;
+  std::uint16_t meta_hint = 0;  // likewise its meta's bytes, as far as they fit in here
   bool in_ready = false;
   bool is_stopped = false;  // of a run of retry-failed-hooks: nothing more is sent
   Bag* ready_next = nullptr;
@@ -101,6 +102,9 @@ struct TargetState {
 
   TargetState(const TargetState&) = delete;
   TargetState& operator=(const TargetState&) = delete;
+
+  // Where the bytes of `url` are, without reading it.
+  const char* text() const { return reinterpret_cast<const char*>(this + 1); }
 
   // What every hook touches stands together.
   std::string_view url;

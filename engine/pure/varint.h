@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -8,13 +9,21 @@
 
 namespace postbag {
 
-// LEB128, as in the chunks of the store: seven bits a byte, the lowest first.
-inline void put_varint(std::string& out, std::uint64_t value) {
+inline constexpr std::size_t varint_bytes_max = 10;
+
+// LEB128, as in the chunks of the store: seven bits a byte, the lowest first. Returns the end.
+inline char* write_varint(char* out, std::uint64_t value) {
   while (value >= 0x80) {
-    out += static_cast<char>(value | 0x80);
+    *out++ = static_cast<char>(value | 0x80);
     value >>= 7;
   }
-  out += static_cast<char>(value);
+  *out++ = static_cast<char>(value);
+  return out;
+}
+
+inline void put_varint(std::string& out, std::uint64_t value) {
+  char bytes[varint_bytes_max];
+  out.append(bytes, static_cast<std::size_t>(write_varint(bytes, value) - bytes));
 }
 
 // For input that a file can have damaged: false, and `in` somewhere inside, where it ends early or

@@ -3,12 +3,14 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/post.hpp>
 #include <new>
 #include <optional>
 #include <span>
 #include <utility>
 
+#include "engine/pure/prefetch.h"
 #include "engine/pure/wire.h"
 #include "engine/shell/clock.h"
 #include "engine/shell/guarded.h"
@@ -23,6 +25,26 @@ constexpr std::uint64_t number_block = 1 << 16;
 // Here a wake never waits: callbacks of the embedder run on this thread, and may hand over to
 // another engine and wait for it, or see it destroyed before the scope ends.
 thread_local bool is_shard_thread = false;
+
+constexpr std::size_t prepared_max = 32;
+
+// Segments lead from one to the next: of one batch alone each is waited for, of some in turns most
+// are there when they are asked for.
+void fetch_segments(std::span<Batch* const> batches) {
+  constexpr int segments_fetched_max = 5;
+  std::array<const Segment*, prepared_max> places{};
+  for (std::size_t at = 0; at < batches.size(); ++at) {
+    places[at] = batches[at]->first_segment;
+    fetch(places[at], sizeof(Segment));
+  }
+  for (int number = 1; number < segments_fetched_max; ++number) {
+    for (std::size_t at = 0; at < batches.size(); ++at) {
+      if (places[at] == nullptr) continue;
+      places[at] = places[at]->next;
+      fetch(places[at], sizeof(Segment));
+    }
+  }
+}
 
 void raise(std::atomic<std::uint64_t>& shown, std::uint64_t value) {
   shown.store(value, std::memory_order_relaxed);
@@ -301,13 +323,12 @@ void Shard::cycle(const Now& now) {
 // Some heads first, then their sends: between two system calls there should be little code, because
 // the kernel's own drives it out of the caches.
 void Shard::start_attempts() {
-  constexpr std::size_t prepared_max = 32;
   const std::span<Batch* const> sends = core_.sends();
   for (std::size_t first = 0; first < sends.size(); first += prepared_max) {
     starting_.clear();
-    for (Batch* batch : sends.subspan(first, std::min(prepared_max, sends.size() - first))) {
-      starting_.push_back(&prepare(*batch));
-    }
+    const auto some = sends.subspan(first, std::min(prepared_max, sends.size() - first));
+    fetch_segments(some);
+    for (Batch* batch : some) starting_.push_back(&prepare(*batch));
     const TimePoint begin = steady_now();
     for (InFlight* slot : starting_) {
       Batch& batch = *slot->batch;
