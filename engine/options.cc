@@ -1,7 +1,6 @@
 #include "postbag/options.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <map>
@@ -121,63 +120,6 @@ void check_delivery(Checker& checker, const PolicyKeys& key, const DeliveryPolic
   }
 }
 
-// "10.0.0.0/8", with or without a port; nothing for hosts and single addresses. The entry is known
-// to be valid.
-std::optional<std::pair<IpAddress, int>> parse_network(std::string_view entry) {
-  const std::size_t slash = entry.find('/');
-  if (slash == std::string_view::npos) {
-    return std::nullopt;
-  }
-  std::string_view text = entry.substr(0, slash);
-  if (text.starts_with('[')) {  // "[fd00::]/8:8080"
-    text.remove_prefix(1);
-  }
-  if (text.ends_with(']')) {
-    text.remove_suffix(1);
-  }
-  auto address = parse_ipv4(text);
-  if (!address) {
-    address = parse_ipv6(text);
-  }
-  int bits = 0;
-  for (std::size_t i = slash + 1; i < entry.size() && entry[i] >= '0' && entry[i] <= '9'; ++i) {
-    bits = std::min(bits * 10 + (entry[i] - '0'), 128);
-  }
-  return address ? std::optional(std::pair(*address, bits)) : std::nullopt;
-}
-
-bool has_prefix(const IpAddress& address, const IpAddress& network, int bits) {
-  for (int i = 0; i < bits; ++i) {
-    const auto byte = static_cast<std::size_t>(i / 8);
-    if (((address.bytes[byte] ^ network.bytes[byte]) >> (7 - i % 8) & 1) != 0) {
-      return false;
-    }
-  }
-  return true;
-}
-
-// True if the networks together are all of IPv4 or all of IPv6, "0.0.0.0/1" with "128.0.0.0/1" too:
-// that is no list but a switch that turns the policy off (reliability C6). Ports are not looked at:
-// all addresses on one port are all addresses.
-bool covers_everything(const std::vector<std::string>& allow, bool v4) {
-  std::vector<std::pair<IpAddress, int>> networks;
-  for (const std::string& entry : allow) {
-    if (const auto network = parse_network(entry); network && network->first.is_v4 == v4) {
-      networks.push_back(*network);
-    }
-  }
-  std::stable_sort(networks.begin(), networks.end(),
-                   [](const auto& a, const auto& b) { return a.second < b.second; });
-  double covered = 0;
-  for (auto network = networks.begin(); network != networks.end(); ++network) {
-    const bool nested = std::any_of(networks.begin(), network, [&](const auto& wider) {
-      return has_prefix(network->first, wider.first, wider.second);
-    });
-    covered += nested ? 0 : std::ldexp(1.0, -network->second);
-  }
-  return covered >= 1;
-}
-
 void check_network(Checker& checker, const PolicyKeys& key, const NetworkPolicy& network) {
   const std::string allow_key = key("network", "allow");
   if (network.allow.size() > Limits::allow_entries_max) {
@@ -192,7 +134,7 @@ void check_network(Checker& checker, const PolicyKeys& key, const NetworkPolicy&
     }
   }
   for (const bool v4 : {true, false}) {
-    if (covers_everything(network.allow, v4)) {
+    if (NetworkRules::opens_everything(network.allow, v4)) {
       checker.fail(allow_key, std::string("the networks cover every ") + (v4 ? "IPv4" : "IPv6") +
                                   " address; name only those that are needed");
     }

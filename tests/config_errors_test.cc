@@ -205,7 +205,7 @@ TEST(ConfigErrors, HeadersAndAllowAreCheckedWithTheirPlace) {
 TEST(ConfigErrors, AnAllowListOfEverythingIsRefused) {
   for (const std::string list :
        {"\"0.0.0.0/0\"", "\"::/0\"", "\"[::]/0:80\"", "\"0.0.0.0/1\", \"128.0.0.0/1\"",
-        "\"::/1\", \"8000::/1\"",
+        "\"::/1\", \"8000::/1\"", "\"::ffff:0.0.0.0/97\", \"::ffff:128.0.0.0/97\"",
         "\"128.0.0.0/2\", \"0.0.0.0/1:80\", \"192.0.0.0/2\", \"10.0.0.0/8\""}) {
     EXPECT_THAT(refusal("[network]\nallow = [" + list + "]\n"), StartsWith("t.toml:2:")) << list;
   }

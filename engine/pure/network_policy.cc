@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <stdexcept>
 
 #include "engine/pure/special_addresses.h"
@@ -218,6 +219,26 @@ std::optional<std::string> NetworkRules::parse_allow_entry(std::string_view entr
 std::optional<std::string> NetworkRules::check_allow_entry(std::string_view entry) {
   AllowEntry ignored;
   return parse_allow_entry(entry, ignored);
+}
+
+bool NetworkRules::opens_everything(const std::vector<std::string>& allow, bool v4) {
+  std::vector<AllowEntry> networks;
+  for (const std::string& text : allow) {
+    AllowEntry entry;
+    if (parse_allow_entry(text, entry) || !entry.network) continue;
+    if (entry.network->is_v4 == v4) networks.push_back(std::move(entry));
+  }
+  std::stable_sort(networks.begin(), networks.end(), [](const AllowEntry& a, const AllowEntry& b) {
+    return a.prefix_bits < b.prefix_bits;
+  });
+  double covered = 0;
+  for (auto network = networks.begin(); network != networks.end(); ++network) {
+    const bool is_nested = std::any_of(networks.begin(), network, [&](const AllowEntry& wider) {
+      return in_network(*network->network, *wider.network, wider.prefix_bits);
+    });
+    covered += is_nested ? 0 : std::ldexp(1.0, -network->prefix_bits);
+  }
+  return covered >= 1;
 }
 
 NetworkRules::NetworkRules(const NetworkPolicy& policy,

@@ -34,6 +34,10 @@ class NetworkRules {
 
   // The message for an unusable `allow` entry, or nothing.
   static std::optional<std::string> check_allow_entry(std::string_view entry);
+  // True if the networks of `allow` together are all of IPv4 or all of IPv6, "0.0.0.0/1" with
+  // "128.0.0.0/1" too: that is no list but a switch that turns the policy off. Ports are not looked
+  // at: all addresses on one port are all addresses. Unusable entries are passed over.
+  static bool opens_everything(const std::vector<std::string>& allow, bool v4);
 
  private:
   struct AllowEntry {
