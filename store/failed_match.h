@@ -20,6 +20,12 @@ inline std::uint64_t failed_row_bytes(std::uint64_t texts_bytes, std::uint64_t b
   return 128 + texts_bytes + body_bytes;
 }
 
+inline std::uint64_t failed_row_bytes(const BatchKeyView& key, const FailedHookView& hook) {
+  return failed_row_bytes(hook.id.size() + key.target.size() + key.group.size() +
+                              hook.event.size() + key.headers.size() + hook.content_type.size(),
+                          hook.body.size());
+}
+
 // A filter made ready for many rows. Both stores use it, so they cannot differ in what matches.
 // Keeps a reference to the filter.
 class FailedMatcher {

@@ -109,10 +109,7 @@ class Check {
       const FailedHookView hook{row.number(0), row.text(3),  row.text(6),
                                 row.text(8),   row.text(10), 0};
       if (failed_checksum(key, hook) != row.number(9)) found(name + "wrong checksum");
-      bytes +=
-          failed_row_bytes(hook.id.size() + key.target.size() + key.group.size() +
-                               hook.event.size() + key.headers.size() + hook.content_type.size(),
-                           hook.body.size());
+      bytes += failed_row_bytes(key, hook);
       if (!parse_reason(row.text(2))) found(name + "unknown reason");
       if (failed_key_chunk(hook.key) >= reserved_below_) found(name + "number was never reserved");
       if (const std::uint64_t batch = row.number(1); batch != 0) {

@@ -27,12 +27,6 @@ std::uint64_t bytes_of(const Statement& row) {
   return failed_row_bytes(texts, row.number(13));
 }
 
-std::uint64_t bytes_of(const BatchKeyView& key, const FailedHookView& hook) {
-  return failed_row_bytes(hook.id.size() + key.target.size() + key.group.size() +
-                              hook.event.size() + key.headers.size() + hook.content_type.size(),
-                          hook.body.size());
-}
-
 // Ends a slice by time, too: rows that have to be read from the disk take longer than the limits
 // assume. The twin in memory has no such end, so that a simulation repeats exactly.
 class TimedBudget : public SliceBudget {
@@ -89,7 +83,7 @@ void SqliteStore::insert_failed(const FailBatch& batch, std::string_view reason,
   };
   if (run(sql_.insert_failed) > 0) {
     ++work_.failed_hooks;
-    work_.failed_bytes += bytes_of(batch.key, hook);
+    work_.failed_bytes += failed_row_bytes(batch.key, hook);
     return;
   }
   // There already: it failed again after a retry by command.
@@ -101,7 +95,7 @@ void SqliteStore::insert_failed(const FailBatch& batch, std::string_view reason,
       work_.failed_bytes -= bytes_of(sql_.find_failed);
     }
   }
-  work_.failed_bytes += bytes_of(batch.key, hook);
+  work_.failed_bytes += failed_row_bytes(batch.key, hook);
   run(sql_.replace_failed);
   drop_response(response_before, 1);
 }
