@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "cli/commands/commands.h"
+#include "cli/document.h"
 #include "cli/exit_codes.h"
 #include "cli/store_access.h"
 #include "cli/text/json_writer.h"
@@ -43,12 +44,7 @@ int run_config_init(const ConfigInitArguments& arguments, Console& console) {
   const std::string path = arguments.config.value_or("postbag.toml");
   write_new_file(path, default_config_text());
   if (arguments.json) {
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("file", path);
-    json.end_object();
-    console.print_line(out);
+    print_document(console, [&](JsonWriter& json) { json.member("file", path); });
   } else {
     console.say("wrote " + path);
   }
@@ -68,32 +64,29 @@ int run_config_check(const ConfigCheckArguments& arguments, Console& console) {
     wrong = error.what();
   }
   if (arguments.json) {
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.key("file");
-    if (file) {
-      json.value(*file);
-    } else {
-      json.null();
-    }
-    json.member("ok", wrong.empty());
-    json.key("notes");
-    json.begin_array();
-    for (const std::string& note : loaded.notes) json.value(note);
-    json.end_array();
-    json.key("warnings");
-    json.begin_array();
-    for (const std::string& warning : loaded.warnings) json.value(warning);
-    json.end_array();
-    json.key("error");
-    if (wrong.empty()) {
-      json.null();
-    } else {
-      json.value(wrong);
-    }
-    json.end_object();
-    console.print_line(out);
+    print_document(console, [&](JsonWriter& json) {
+      json.key("file");
+      if (file) {
+        json.value(*file);
+      } else {
+        json.null();
+      }
+      json.member("ok", wrong.empty());
+      json.key("notes");
+      json.begin_array();
+      for (const std::string& note : loaded.notes) json.value(note);
+      json.end_array();
+      json.key("warnings");
+      json.begin_array();
+      for (const std::string& warning : loaded.warnings) json.value(warning);
+      json.end_array();
+      json.key("error");
+      if (wrong.empty()) {
+        json.null();
+      } else {
+        json.value(wrong);
+      }
+    });
   }
   if (!wrong.empty()) throw CommandError(exit_config, wrong);
   for (const std::string& warning : loaded.warnings) console.say("warning: " + warning);
@@ -109,12 +102,7 @@ int run_config_show(const ConfigShowArguments& arguments, Console& console) {
     console.print(text);
     return exit_ok;
   }
-  std::string out;
-  JsonWriter json(out);
-  json.begin_object();
-  json.member("toml", text);
-  json.end_object();
-  console.print_line(out);
+  print_document(console, [&](JsonWriter& json) { json.member("toml", text); });
   return exit_ok;
 }
 

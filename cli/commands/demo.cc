@@ -13,6 +13,7 @@
 #include "cli/commands/commands.h"
 #include "cli/demo/ledger.h"
 #include "cli/demo/payloads.h"
+#include "cli/document.h"
 #include "cli/exit_codes.h"
 #include "cli/failed_text.h"
 #include "cli/local_receiver.h"
@@ -310,30 +311,27 @@ class Demo {
   }
 
   void print_json(const std::vector<LedgerRow>& rows, bool ok) {
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("ok", ok);
-    json.key("targets");
-    json.begin_array();
-    for (const LedgerRow& row : rows) {
-      json.begin_object();
-      json.member("target", row.name);
-      json.member("hooks", row.submitted);
-      json.member("batches", row.batches);
-      json.member("by_size", row.by_size);
-      json.member("by_time", row.by_time);
-      json.member("attempts", row.attempts);
-      json.member("repeats", row.repeats);
-      json.member("failed", row.failed);
-      json.member("retried", row.retried);
-      json.member("delivered", row.delivered);
-      json.member("bytes_equal", row.wrong == 0 && row.retries_equal);
-      json.end_object();
-    }
-    json.end_array();
-    json.end_object();
-    console_.print_line(out);
+    print_document(console_, [&](JsonWriter& json) {
+      json.member("ok", ok);
+      json.key("targets");
+      json.begin_array();
+      for (const LedgerRow& row : rows) {
+        json.begin_object();
+        json.member("target", row.name);
+        json.member("hooks", row.submitted);
+        json.member("batches", row.batches);
+        json.member("by_size", row.by_size);
+        json.member("by_time", row.by_time);
+        json.member("attempts", row.attempts);
+        json.member("repeats", row.repeats);
+        json.member("failed", row.failed);
+        json.member("retried", row.retried);
+        json.member("delivered", row.delivered);
+        json.member("bytes_equal", row.wrong == 0 && row.retries_equal);
+        json.end_object();
+      }
+      json.end_array();
+    });
   }
 
   Console& console_;

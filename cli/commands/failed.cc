@@ -7,6 +7,7 @@
 
 #include "cli/commands/commands.h"
 #include "cli/daemon_answers.h"
+#include "cli/document.h"
 #include "cli/exit_codes.h"
 #include "cli/failed_filter.h"
 #include "cli/failed_pages.h"
@@ -163,13 +164,10 @@ int run_failed_export(const FailedExportArguments& arguments, Console& console) 
   file.finish();
   // Standard output holds the lines; the document goes there only if they go to a file.
   if (arguments.json && arguments.file != "-") {
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("exported", exported);
-    json.member("damaged", damaged);
-    json.end_object();
-    console.print_line(out);
+    print_document(console, [&](JsonWriter& json) {
+      json.member("exported", exported);
+      json.member("damaged", damaged);
+    });
   }
   console.say("exported " + counted(exported, "failed hook") +
               (damaged > 0 ? "; left out " + counted(damaged, "damaged row") : ""));

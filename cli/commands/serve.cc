@@ -10,6 +10,7 @@
 
 #include "cli/commands/commands.h"
 #include "cli/descriptors.h"
+#include "cli/document.h"
 #include "cli/exit_codes.h"
 #include "cli/intake/engine_backend.h"
 #include "cli/intake/server.h"
@@ -216,16 +217,13 @@ class Daemon {
               std::to_string(status.failed) + " failed, " +
               config_file_of(arguments_).value_or("no configuration file"));
     if (!arguments_.json) return;
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("listening", address);
-    json.member("socket", control_socket_path(options_));
-    json.member("store", options_.store.path);
-    json.member("durability", durability_name(options_.store.durability));
-    json.member("pid", getpid());
-    json.end_object();
-    console_.print_line(out);
+    print_document(console_, [&](JsonWriter& json) {
+      json.member("listening", address);
+      json.member("socket", control_socket_path(options_));
+      json.member("store", options_.store.path);
+      json.member("durability", durability_name(options_.store.durability));
+      json.member("pid", getpid());
+    });
     console_.flush();
   }
 

@@ -3,6 +3,7 @@
 
 #include "cli/commands/commands.h"
 #include "cli/daemon_answers.h"
+#include "cli/document.h"
 #include "cli/exit_codes.h"
 #include "cli/progress.h"
 #include "cli/status_table.h"
@@ -111,16 +112,13 @@ int run_status(const StatusArguments& arguments, Console& console) {
   const StoreInfo info = holder.store->info();
   const StoreStats stats = holder.store->stats();
   if (arguments.json) {
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("daemon", false);
-    json.member("pending", info.pending_hooks);
-    json.member("failed", stats.failed_hooks);
-    json.member("store_bytes", stats.used_bytes);
-    json.member("store_limit", options.store.max_bytes);
-    json.end_object();
-    console.print_line(out);
+    print_document(console, [&](JsonWriter& json) {
+      json.member("daemon", false);
+      json.member("pending", info.pending_hooks);
+      json.member("failed", stats.failed_hooks);
+      json.member("store_bytes", stats.used_bytes);
+      json.member("store_limit", options.store.max_bytes);
+    });
     return exit_ok;
   }
   console.print(render_table({{"daemon", "none"},

@@ -6,6 +6,7 @@
 
 #include "cli/commands/commands.h"
 #include "cli/daemon_answers.h"
+#include "cli/document.h"
 #include "cli/exit_codes.h"
 #include "cli/store_access.h"
 #include "cli/text/json_writer.h"
@@ -42,17 +43,14 @@ int run_store_check(const StoreCheckArguments& arguments, Console& console) {
   refuse_missing(options.store.path);
   const std::vector<std::string> findings = check_sqlite_store(options.store.path);
   if (arguments.json) {
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("store", options.store.path);
-    json.member("sound", findings.empty());
-    json.key("findings");
-    json.begin_array();
-    for (const std::string& finding : findings) json.value(finding);
-    json.end_array();
-    json.end_object();
-    console.print_line(out);
+    print_document(console, [&](JsonWriter& json) {
+      json.member("store", options.store.path);
+      json.member("sound", findings.empty());
+      json.key("findings");
+      json.begin_array();
+      for (const std::string& finding : findings) json.value(finding);
+      json.end_array();
+    });
   } else {
     for (const std::string& finding : findings) console.print_line(printable(finding));
   }
@@ -67,16 +65,13 @@ int run_store_salvage(const StoreSalvageArguments& arguments, Console& console) 
   refuse_existing(arguments.file);
   const SalvageReport report = salvage_sqlite_store(options.store.path, arguments.file);
   if (arguments.json) {
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("file", arguments.file);
-    json.member("chunks", report.chunks);
-    json.member("failed", report.failed);
-    json.member("lost_chunks", report.lost_chunks);
-    json.member("lost_failed", report.lost_failed);
-    json.end_object();
-    console.print_line(out);
+    print_document(console, [&](JsonWriter& json) {
+      json.member("file", arguments.file);
+      json.member("chunks", report.chunks);
+      json.member("failed", report.failed);
+      json.member("lost_chunks", report.lost_chunks);
+      json.member("lost_failed", report.lost_failed);
+    });
   }
   console.say("saved " + counted(report.chunks, "pending chunk") + " and " +
               counted(report.failed, "failed hook") + " to " + arguments.file + "; lost " +
@@ -114,12 +109,7 @@ int run_store_backup(const StoreBackupArguments& arguments, Console& console) {
                        "cannot copy the store to " + arguments.file + ": " + error.message());
   }
   if (arguments.json) {
-    std::string out;
-    JsonWriter json(out);
-    json.begin_object();
-    json.member("file", arguments.file);
-    json.end_object();
-    console.print_line(out);
+    print_document(console, [&](JsonWriter& json) { json.member("file", arguments.file); });
   }
   console.say("copied " + options.store.path + " to " + arguments.file);
   return exit_ok;

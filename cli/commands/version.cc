@@ -1,4 +1,5 @@
 #include "cli/commands/commands.h"
+#include "cli/document.h"
 #include "cli/exit_codes.h"
 #include "cli/text/json_writer.h"
 #include "postbag/engine.h"
@@ -10,12 +11,7 @@ int run_version(const VersionArguments& arguments, Console& console) {
     console.print_line("postbag " + std::string(version()));
     return exit_ok;
   }
-  std::string out;
-  JsonWriter json(out);
-  json.begin_object();
-  json.member("version", version());
-  json.end_object();
-  console.print_line(out);
+  print_document(console, [&](JsonWriter& json) { json.member("version", version()); });
   return exit_ok;
 }
 
