@@ -4,6 +4,8 @@
 #include <charconv>
 #include <utility>
 
+#include "engine/pure/ascii.h"
+
 namespace postbag {
 
 namespace {
@@ -11,12 +13,6 @@ namespace {
 constexpr std::size_t head_bytes_max = 64 << 10;
 constexpr std::size_t line_bytes_max = 256;  // of a chunk size or a trailer field
 constexpr std::uint64_t length_max = 1ull << 40;
-
-bool equals_ignoring_case(std::string_view a, std::string_view b) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
-                                            [&](char x, char y) { return lower(x) == lower(y); });
-}
 
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
@@ -41,17 +37,17 @@ bool HttpAnswerDecoder::parse_field(std::string_view line) {
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos || colon == 0) return fail("a header field without a name");
   const std::string_view name = line.substr(0, colon), value = trimmed(line.substr(colon + 1));
-  if (equals_ignoring_case(name, "content-length")) {
+  if (equal_ignoring_case(name, "content-length")) {
     if (has_length_ || !parse_number(value, left_, 10)) return fail("a bad Content-Length");
     has_length_ = true;
-  } else if (equals_ignoring_case(name, "transfer-encoding")) {
-    if (!equals_ignoring_case(value, "chunked")) return fail("a bad Transfer-Encoding");
+  } else if (equal_ignoring_case(name, "transfer-encoding")) {
+    if (!equal_ignoring_case(value, "chunked")) return fail("a bad Transfer-Encoding");
     chunked_ = true;
-  } else if (equals_ignoring_case(name, "content-type")) {
+  } else if (equal_ignoring_case(name, "content-type")) {
     content_type_ = value;
-  } else if (equals_ignoring_case(name, "connection")) {
-    keep_alive_ = !equals_ignoring_case(value, "close");
-  } else if (equals_ignoring_case(name, "retry-after")) {
+  } else if (equal_ignoring_case(name, "connection")) {
+    keep_alive_ = !equal_ignoring_case(value, "close");
+  } else if (equal_ignoring_case(name, "retry-after")) {
     std::uint64_t seconds = 0;
     if (parse_number(value, seconds, 10)) {
       retry_after_s_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(seconds, 3600));

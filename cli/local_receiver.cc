@@ -14,6 +14,8 @@
 #include <system_error>
 #include <utility>
 
+#include "engine/pure/ascii.h"
+
 namespace postbag {
 
 namespace {
@@ -23,12 +25,6 @@ constexpr std::size_t head_bytes_max = 64 << 10;
 int checked(int result, const char* what) {
   if (result < 0) throw std::system_error(errno, std::generic_category(), what);
   return result;
-}
-
-bool equals_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) {
-           return (x >= 'A' && x <= 'Z' ? x + 32 : x) == (y >= 'A' && y <= 'Z' ? y + 32 : y);
-         });
 }
 
 bool write_all(int fd, std::string_view bytes) {
@@ -48,7 +44,7 @@ std::string_view field(std::string_view head, std::string_view name) {
     const std::size_t end = head.find("\r\n", start);
     std::string_view line = head.substr(start, end - start);
     const std::size_t colon = line.find(':');
-    if (colon != std::string_view::npos && equals_ignoring_case(line.substr(0, colon), name)) {
+    if (colon != std::string_view::npos && equal_ignoring_case(line.substr(0, colon), name)) {
       line.remove_prefix(colon + 1);
       while (line.starts_with(' ')) line.remove_prefix(1);
       while (line.ends_with(' ')) line.remove_suffix(1);
@@ -173,7 +169,7 @@ bool LocalReceiver::serve_request(Connection& connection, std::string& buffer) {
               "HTTP/1.1 411 Length Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     return false;
   }
-  if (equals_ignoring_case(field(head, "Expect"), "100-continue")) {
+  if (equal_ignoring_case(field(head, "Expect"), "100-continue")) {
     write_all(connection.fd, "HTTP/1.1 100 Continue\r\n\r\n");
   }
   while (buffer.size() < length) {
@@ -196,7 +192,7 @@ bool LocalReceiver::serve_request(Connection& connection, std::string& buffer) {
     reply = handler_(request);
   }
   buffer.erase(0, length);
-  return answer(connection, reply) && !equals_ignoring_case(field(head, "Connection"), "close");
+  return answer(connection, reply) && !equal_ignoring_case(field(head, "Connection"), "close");
 }
 
 bool LocalReceiver::answer(Connection& connection, const ReceiverAnswer& reply) {

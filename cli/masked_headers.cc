@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "cli/intake/request_head.h"
+#include "engine/pure/ascii.h"
 #include "engine/pure/header_rules.h"
 
 namespace postbag {

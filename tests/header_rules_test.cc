@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/pure/ascii.h"
 #include "engine/pure/glob.h"
 
 namespace postbag {
@@ -159,6 +160,17 @@ TEST(HeaderRules, ChecksIds) {
         std::string("a/b"), std::string("a\n"), std::string("\xc3\xbc"), std::string("a\0", 2)}) {
     EXPECT_FALSE(is_valid_hook_id(bad)) << bad;
   }
+}
+
+// Names were compared as the locale of the process has it: in a Turkish one 'I' is no 'i'.
+TEST(Ascii, NamesAreComparedByTheLettersOfAsciiAlone) {
+  EXPECT_TRUE(equal_ignoring_case("X-ID", "x-id"));
+  EXPECT_TRUE(equal_ignoring_case("AZ", "az"));
+  EXPECT_TRUE(equal_ignoring_case("", ""));
+  EXPECT_FALSE(equal_ignoring_case("x-id", "x-idx"));
+  EXPECT_FALSE(equal_ignoring_case("@[", "`{"));
+  EXPECT_FALSE(equal_ignoring_case("\xC9", "\xE9"));  // a letter in ISO 8859-1
+  EXPECT_FALSE(equal_ignoring_case("I", "\xFD"));     // its small one in ISO 8859-9
 }
 
 TEST(Glob, Matches) {

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "engine/pure/ascii.h"
+
 namespace postbag {
 
 bool is_of_foreign_page(const RequestHead& head) {

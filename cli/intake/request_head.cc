@@ -3,6 +3,8 @@
 #include <array>
 #include <cstring>
 
+#include "engine/pure/ascii.h"
+
 namespace postbag {
 namespace {
 
@@ -26,10 +28,6 @@ bool is_token(std::string_view text) {
     if (!is_token_char(c)) return false;
   }
   return !text.empty();
-}
-
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
 }
 
 std::string_view trim(std::string_view text) {
@@ -141,7 +139,7 @@ std::optional<std::uint64_t> parse_length(std::string_view value) {
 
 std::optional<HeadError> read_field(const HeaderField& field, RequestHead& head, Framing& framing) {
   // The first letter spares most fields the comparisons.
-  switch (lower(field.name.front())) {
+  switch (ascii_lower(field.name.front())) {
     case 'h':
       if (!equal_ignoring_case(field.name, "host")) break;
       ++framing.hosts;
@@ -201,14 +199,6 @@ std::optional<HeadError> check_framing(RequestHead& head) {
 }
 
 }  // namespace
-
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  if (a.size() != b.size()) return false;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    if (lower(a[i]) != lower(b[i])) return false;
-  }
-  return true;
-}
 
 HeadEnd find_head_end(std::string_view arrived, std::size_t& scanned) {
   using State = HeadEnd::State;

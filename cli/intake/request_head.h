@@ -57,7 +57,4 @@ struct HeadError {
 // must be closed. Pure.
 std::optional<HeadError> check_request_head(std::string_view raw, RequestHead& head);
 
-// RFC 9110 names are compared without case.
-bool equal_ignoring_case(std::string_view a, std::string_view b);
-
 }  // namespace postbag

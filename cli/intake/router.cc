@@ -10,6 +10,7 @@
 #include "cli/intake/routes.h"
 #include "cli/status_table.h"
 #include "cli/target_pattern.h"
+#include "engine/pure/ascii.h"
 #include "engine/pure/url.h"
 #include "postbag/config.h"
 

@@ -4,6 +4,7 @@
 #include <openssl/sha.h>
 
 #include "cli/intake/request_head.h"
+#include "engine/pure/ascii.h"
 
 namespace postbag {
 namespace {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/pure/ascii.h"
+
 namespace postbag {
 namespace {
 
@@ -62,15 +64,6 @@ bool is_value_char(char c) {
 }
 bool is_space(char c) {
   return c == ' ' || c == '\t';
-}
-
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-}
-
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
-                                            [](char x, char y) { return lower(x) == lower(y); });
 }
 
 bool is_forbidden(std::string_view name) {

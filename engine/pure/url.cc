@@ -4,6 +4,8 @@
 #include <cstring>
 #include <span>
 
+#include "engine/pure/ascii.h"
+
 namespace postbag {
 namespace {
 
@@ -36,11 +38,8 @@ constexpr std::array<std::uint8_t, 256> classes = make_classes();
 std::uint8_t class_of(char c) {
   return classes[static_cast<std::uint8_t>(c)];
 }
-char lower(char c) {
-  return (class_of(c) & upper) ? static_cast<char>(c + ('a' - 'A')) : c;
-}
 int hex_value(char c) {
-  return c <= '9' ? c - '0' : lower(c) - 'a' + 10;
+  return c <= '9' ? c - '0' : ascii_lower(c) - 'a' + 10;
 }
 
 // Longest text: six groups and a dotted quad, 45 characters.
@@ -112,12 +111,6 @@ bool is_mapped(const IpAddress& address) {
   return std::all_of(address.bytes.begin(), address.bytes.begin() + 10,
                      [](auto b) { return b == 0; }) &&
          address.bytes[10] == 0xff && address.bytes[11] == 0xff;
-}
-
-bool equal_ignoring_case(std::string_view text, std::string_view lower_text) {
-  return text.size() == lower_text.size() &&
-         std::equal(text.begin(), text.end(), lower_text.begin(),
-                    [](char a, char b) { return lower(a) == b; });
 }
 
 // The one reading of a URL that both functions share: positions in the text, nothing is copied.
@@ -274,7 +267,7 @@ bool is_dot_segment(std::string_view segment) {
     if (segment[0] == '.') {
       segment.remove_prefix(1);
     } else if (segment.size() >= 3 && segment[0] == '%' && segment[1] == '2' &&
-               lower(segment[2]) == 'e') {
+               ascii_lower(segment[2]) == 'e') {
       segment.remove_prefix(3);
     } else {
       return false;
@@ -417,7 +410,7 @@ std::optional<Url> parse_url(std::string_view text, std::string& error) {
   Url url;
   url.scheme = scan.https ? "https" : "http";
   url.host.resize(scan.host.size());
-  std::transform(scan.host.begin(), scan.host.end(), url.host.begin(), lower);
+  std::transform(scan.host.begin(), scan.host.end(), url.host.begin(), ascii_lower);
   url.literal = scan.literal;
   url.port = scan.port;
   if (!scan.path_and_query.starts_with('/')) url.path_and_query = "/";

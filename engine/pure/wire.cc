@@ -1,10 +1,10 @@
 #include "engine/pure/wire.h"
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <cstring>
 
+#include "engine/pure/ascii.h"
 #include "engine/pure/header_rules.h"
 #include "engine/pure/hook_id.h"
 
@@ -17,17 +17,11 @@ void append_number(std::string& out, std::uint64_t number) {
   out.append(digits, end.ptr);
 }
 
-bool same_name(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
-    return std::tolower(x) == std::tolower(y);
-  });
-}
-
 // True if the header lines have one of that name.
 bool names_header(std::string_view lines, std::string_view name) {
   bool found = false;
   for_each_header(lines, [&](std::string_view one, std::string_view) {
-    found = found || same_name(one, name);
+    found = found || equal_ignoring_case(one, name);
   });
   return found;
 }

@@ -4,6 +4,8 @@
 #include <array>
 #include <optional>
 
+#include "engine/pure/ascii.h"
+
 namespace postbag {
 namespace {
 
@@ -40,14 +42,6 @@ int hex_value(char c) {
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   if (c >= 'A' && c <= 'F') return c - 'A' + 10;
   return -1;
-}
-
-// `lower` is in lower case.
-bool equals_ignoring_case(std::string_view text, std::string_view lower) {
-  return text.size() == lower.size() &&
-         std::equal(text.begin(), text.end(), lower.begin(), [](char a, char b) {
-           return (a >= 'A' && a <= 'Z' ? static_cast<char>(a | 0x20) : a) == b;
-         });
 }
 
 std::string_view trim(std::string_view text) {
@@ -274,7 +268,7 @@ bool ResponseReader::parse_field(std::string_view line, HeadFacts& facts) {
   if (std::any_of(raw_value.begin(), raw_value.end(), is_control)) {
     return bad("control character in a response header field");
   }
-  if (name.size() == 14 && equals_ignoring_case(name, "content-length")) {
+  if (name.size() == 14 && equal_ignoring_case(name, "content-length")) {
     // A list of equal numbers is one number that a proxy has merged (RFC 9110 8.6).
     const bool consistent = for_each_member(trim(raw_value), [&](std::string_view member) {
       const std::optional<std::uint64_t> length = parse_length(member);
@@ -283,15 +277,14 @@ bool ResponseReader::parse_field(std::string_view line, HeadFacts& facts) {
       return true;
     });
     if (!consistent) return bad("bad or contradictory Content-Length");
-  } else if (name.size() == 10 && equals_ignoring_case(name, "connection")) {
+  } else if (name.size() == 10 && equal_ignoring_case(name, "connection")) {
     for_each_member(trim(raw_value), [&](std::string_view member) {
-      facts.close = facts.close || equals_ignoring_case(member, "close");
-      facts.keep_alive = facts.keep_alive || equals_ignoring_case(member, "keep-alive");
+      facts.close = facts.close || equal_ignoring_case(member, "close");
+      facts.keep_alive = facts.keep_alive || equal_ignoring_case(member, "keep-alive");
       return true;
     });
-  } else if (name.size() == 17 && equals_ignoring_case(name, "transfer-encoding")) {
-    facts.chunked =
-        !facts.has_transfer_encoding && equals_ignoring_case(trim(raw_value), "chunked");
+  } else if (name.size() == 17 && equal_ignoring_case(name, "transfer-encoding")) {
+    facts.chunked = !facts.has_transfer_encoding && equal_ignoring_case(trim(raw_value), "chunked");
     facts.has_transfer_encoding = true;
   }
   return true;
