@@ -57,7 +57,7 @@ constexpr std::array table = {
     StatusMember{"cut_by_request", "cut_by_request_total", counter,
                  "Batches cut since the start by a flush, a drain, the end of a run of "
                  "retry-failed-hooks, or early as max_memory was reached.",
-                 "cut by request", count, &S::cut_by_order},
+                 "cut by request", count, &S::cut_by_request},
     StatusMember{"targets", "targets", gauge, "Targets that the engine holds in memory.", "targets",
                  count, &S::targets},
     StatusMember{"bags", "bags", gauge, "Open bags.", "bags", count, &S::bags},

@@ -96,14 +96,14 @@ TEST_F(EngineRoom, OpenBagsBeyondMaxMemoryAreFilledToTheirSize) {
   }
   expect_in_order(receiver, 20'000);
   EXPECT_EQ(engine->status().cut_by_size, 20u);
-  EXPECT_EQ(engine->status().cut_by_order, 0u);
+  EXPECT_EQ(engine->status().cut_by_request, 0u);
 }
 
 TEST_F(EngineRoom, OpenBagsBeyondMaxMemoryAreFoundAfterARestart) {
   submit_numbers(*engine, receiver, 0, 12'000);
   ASSERT_TRUE(eventually([&] { return engine->status().delivered == 10'000; }))
       << engine->status().delivered << " of " << engine->status().accepted << ", cut early "
-      << engine->status().cut_by_order;
+      << engine->status().cut_by_request;
   start();
   EXPECT_EQ(engine->recover(), 2'000u);
   submit_numbers(*engine, receiver, 12'000, 22'000);
@@ -128,7 +128,7 @@ TEST(EngineMemoryRoom, OpenBagsBeyondMaxMemoryAreCutEarlyInMemoryMode) {
   engine.flush();
   ASSERT_TRUE(engine.wait_idle(patience));
   expect_in_order(receiver, 5'000);
-  EXPECT_GT(engine.status().cut_by_order, 10u);
+  EXPECT_GT(engine.status().cut_by_request, 10u);
   EXPECT_THAT(lines.all(), Not(IsEmpty()));
   EXPECT_THAT(lines.all(), Each(HasSubstr("open bags")));
 }
@@ -157,7 +157,7 @@ TEST(EngineMemoryRoom, AShardThatHoldsLittleCutsNothing) {
   }
   // What was asked for is done and published behind two turns of each.
   for (int turn = 0; turn < 2; ++turn) EXPECT_EQ(engine.targets().size(), 2u);
-  EXPECT_EQ(engine.status().cut_by_order, 0u);
+  EXPECT_EQ(engine.status().cut_by_request, 0u);
   for (const TargetStatus& target : engine.targets()) {
     EXPECT_TRUE(target.url != little || target.waiting == 1);
   }

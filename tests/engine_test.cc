@@ -393,7 +393,7 @@ TEST(EngineBags, AreCutBySizeAndByFlush) {
   EXPECT_TRUE(engine->wait_idle(patience));
   EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[1,2,3]", "[4,5,6]", "[7]", "[8]"));
   EXPECT_EQ(engine->status().cut_by_size, 2u);
-  EXPECT_EQ(engine->status().cut_by_order, 2u);
+  EXPECT_EQ(engine->status().cut_by_request, 2u);
   EXPECT_EQ(engine->status().batches, 4u);
 }
 

@@ -315,7 +315,7 @@ TEST_F(ShardCoreMemoryRoomTest, TheFullestOpenBagsAreCutAndNoMoreThanMakesRoom) 
   ASSERT_THAT(world_->requests(), SizeIs(2));
   EXPECT_EQ(world_->requests()[0].size, 30u);
   EXPECT_EQ(world_->requests()[1].size, 20u);
-  EXPECT_EQ(world_->core().counters().cut_by_order, 2u);
+  EXPECT_EQ(world_->core().counters().cut_by_request, 2u);
   EXPECT_LT(world_->memory_bytes(), 15'000u);
 }
 

@@ -346,7 +346,7 @@ void ShardCore::cut(Bag& bag, Cut why) {
   counters_.cut_by_size += why == Cut::size;
   counters_.cut_by_bytes += why == Cut::bytes;
   counters_.cut_by_time += why == Cut::time;
-  counters_.cut_by_order += why == Cut::order;
+  counters_.cut_by_request += why == Cut::request;
   if (batch.stored) {
     note_sheddable(batch);  // may be the end of it
     bag_changed(bag);

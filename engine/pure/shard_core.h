@@ -32,7 +32,7 @@ struct CoreCounters {
   std::uint64_t accepted = 0, refused = 0, delivered = 0, given_up = 0, discarded = 0;
   std::uint64_t left = 0;  // hooks that got their outcome or were refused: no longer pending
   std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
-  std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_order = 0;
+  std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_request = 0;
   std::uint64_t shed = 0;        // hooks dropped from memory, kept in the store
   std::uint64_t unsendable = 0;  // hooks given up unsent: damaged, or their target is no URL
 };
@@ -209,7 +209,7 @@ class ShardCore {
     Batch* batch = nullptr;
     BatchMark from;
   };
-  enum class Cut : std::uint8_t { size, bytes, time, order };
+  enum class Cut : std::uint8_t { size, bytes, time, request };
 
   // shard_core.cc: targets, bags, adding, cutting
   TargetTable::iterator find_target(std::string_view url);

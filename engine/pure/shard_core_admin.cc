@@ -44,10 +44,10 @@ std::uint64_t ShardCore::flush(std::optional<std::string_view> url, const Now& n
   std::uint64_t bags = 0;
   if (url) {
     if (auto found = find_target(*url); found != targets_.end()) {
-      bags = cut_all(**found, Cut::order);
+      bags = cut_all(**found, Cut::request);
     }
   } else {
-    for (const TargetPtr& target : targets_) bags += cut_all(*target, Cut::order);
+    for (const TargetPtr& target : targets_) bags += cut_all(*target, Cut::request);
   }
   advance(now);
   return bags;
@@ -138,7 +138,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
     if (batch->uncommitted > 0) {  // goes as soon as it is committed; what comes later is not meant
       batch->cancelled = true;
       cancels_open_ += 1;
-      if (batch->state == BatchState::open) cut(*batch->bag, Cut::order);
+      if (batch->state == BatchState::open) cut(*batch->bag, Cut::request);
       continue;
     }
     if (batch->state == BatchState::loading) {  // not on the wire yet: its rows want the hooks
@@ -164,7 +164,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
 void ShardCore::drain(const Now& now) {
   draining_ = true;
   for (const TargetPtr& target : targets_) {
-    cut_all(*target, Cut::order);
+    cut_all(*target, Cut::request);
     target_changed(*target);
   }
   advance(now);

@@ -26,7 +26,7 @@ std::vector<Batch*> ShardCore::batches_of(const RetrySink* sink) const {
 
 void ShardCore::flush_retry(const RetrySink* sink, const Now& now) {
   for (Batch* batch : batches_of(sink)) {
-    if (batch->state == BatchState::open) cut(*batch->bag, Cut::order);
+    if (batch->state == BatchState::open) cut(*batch->bag, Cut::request);
   }
   advance(now);
 }

@@ -96,7 +96,7 @@ std::uint64_t ShardCore::make_room(std::uint64_t bytes, const Now& now) {
     if (leaving >= bytes) break;
     leaving += stays;
     bags += 1;
-    cut(*batch->bag, Cut::order);
+    cut(*batch->bag, Cut::request);
   }
   advance(now);
   return bags;

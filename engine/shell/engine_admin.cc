@@ -291,7 +291,7 @@ EngineStatus Engine::Impl::status() const {
     status.cut_by_size += stats.cut_by_size;
     status.cut_by_bytes += stats.cut_by_bytes;
     status.cut_by_time += stats.cut_by_time;
-    status.cut_by_order += stats.cut_by_order;
+    status.cut_by_request += stats.cut_by_request;
     status.in_flight += stats.in_flight;
     status.retrying += stats.retrying;
     status.bags += stats.bags;

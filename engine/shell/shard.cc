@@ -422,7 +422,7 @@ void Shard::publish(const Now& now) {
   raise(stats_.cut_by_size, counters.cut_by_size);
   raise(stats_.cut_by_bytes, counters.cut_by_bytes);
   raise(stats_.cut_by_time, counters.cut_by_time);
-  raise(stats_.cut_by_order, counters.cut_by_order);
+  raise(stats_.cut_by_request, counters.cut_by_request);
   raise(stats_.memory_bytes, core_.memory_bytes());
   raise(stats_.in_flight, core_.batches_in_flight());
   raise(stats_.retrying, core_.batches_retrying());

@@ -30,7 +30,7 @@ namespace postbag {
 struct ShardStats {
   std::atomic<std::uint64_t> accepted{0}, refused{0}, delivered{0}, given_up{0}, discarded{0};
   std::atomic<std::uint64_t> attempts{0}, attempts_failed{0}, batches{0};
-  std::atomic<std::uint64_t> cut_by_size{0}, cut_by_bytes{0}, cut_by_time{0}, cut_by_order{0};
+  std::atomic<std::uint64_t> cut_by_size{0}, cut_by_bytes{0}, cut_by_time{0}, cut_by_request{0};
   std::atomic<std::uint64_t> memory_bytes{0}, in_flight{0}, retrying{0}, bags{0}, targets{0};
   std::atomic<std::uint64_t> batches_held{0};
   std::atomic<std::uint64_t> connections{0};

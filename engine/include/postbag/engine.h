@@ -81,7 +81,7 @@ struct EngineStatus {
   std::uint64_t ids_forgotten = 0;     // producers' ids before the end of id_window, for room
   std::uint64_t accepted = 0, duplicates = 0, refused = 0;
   std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
-  std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_order = 0;
+  std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_request = 0;
   std::uint64_t targets = 0;
   std::uint64_t bags = 0;                     // open: not cut yet
   std::uint64_t batches_held = 0;             // open, cut, on the wire or waiting for a retry
