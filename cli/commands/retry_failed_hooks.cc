@@ -1,7 +1,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <mutex>
 #include <stop_token>
 
 #include "cli/commands/commands.h"
@@ -113,9 +112,7 @@ RetryProgress retry_alone(std::unique_ptr<Store> store, Options options, RetryOp
   }
   Engine engine(options, std::move(store), log.logger());
   ProgressBar bar(console, "retry");
-  std::mutex mutex;
   retry.progress = [&](const RetryProgress& progress) {
-    const std::lock_guard lock(mutex);
     bar.update(progress.delivered + progress.failed + progress.skipped, progress.total);
     return true;
   };

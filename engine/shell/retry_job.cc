@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <new>
+#include <set>
 #include <utility>
 
 #include "engine/pure/header_rules.h"
@@ -286,7 +287,7 @@ RetryPlan plan_retry_job(Engine::Impl& engine, const RetryOptions& options) {
   };
   RetryPlan plan;
   std::map<std::string, Gathered> bags;
-  std::map<std::string, std::uint64_t> targets;
+  std::set<std::string> targets;
   const auto policies = engine.policies();
   std::optional<FailedKey> after;
   for (bool more = true; more;) {
@@ -317,7 +318,7 @@ RetryPlan plan_retry_job(Engine::Impl& engine, const RetryOptions& options) {
       bag.bytes += row.body.size() + 1;
       plan.hooks += 1;
       plan.bytes += row.body.size();
-      if (targets.emplace(canonical, 0).second) plan.targets += 1;
+      if (targets.insert(canonical).second) plan.targets += 1;
     }
     after = page.next;
     more = page.next.has_value();
