@@ -120,6 +120,7 @@ void SqliteStore::load_counts() {
   ids.step();
   counts_.remembered = ids.number(0);
   opened_.durable = true;
+  opened_.max_bytes = max_bytes_;
 }
 
 // Reads all of the table.

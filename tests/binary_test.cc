@@ -364,6 +364,10 @@ TEST_F(BinaryTest, RestartGoesOnWithWhatIsPending) {
   const ProcessResult sent = run({"send"}, "");
   EXPECT_EQ(sent.exit_code, 0);
   EXPECT_THAT(sent.err, HasSubstr("1 hook of an earlier run waits in the store"));
+  const ProcessResult durable = run({"send", "--durable"}, "");
+  EXPECT_EQ(durable.exit_code, 0);
+  EXPECT_THAT(durable.err, HasSubstr("hooks of an earlier run wait"));
+  EXPECT_THAT(durable.err, Not(HasSubstr("only `postbag serve`")));  // that once is enough
   EXPECT_THAT(target.payloads(), ::testing::IsEmpty());
   daemon = serve();
   ASSERT_TRUE(target.wait_for_deliveries(1));

@@ -108,6 +108,51 @@ TEST_P(EngineDurable, FindsNothingUnlessAsked) {
   EXPECT_THAT(bodies(receiver.requests()), ElementsAre("[2]", "[1]"));
 }
 
+// An embedder who did not know of recover() had a graveyard, and not one line said so.
+TEST_P(EngineDurable, SaysThatStoredHooksWaitForTheRecovery) {
+  EXPECT_TRUE(engine->submit(hooks_to(refusing_url(), {"1", "2"})).ok());
+  EXPECT_THAT(lines.all(), IsEmpty());
+  restart();
+  const std::string line =
+      "hooks of an earlier run wait in the store for recover(), or `postbag serve`: 2";
+  EXPECT_THAT(lines.all(), ElementsAre(line));
+  engine.reset();
+  // The daemon, which recovers, opens it like this.
+  engine = std::make_unique<Engine>(
+      options, open_sqlite_store({.path = options.store.path, .count_pending = false}), logger);
+  EXPECT_THAT(lines.all(), ElementsAre(line));
+}
+
+// It was the limit in the engine's options, which need not be the store's.
+TEST_P(EngineDurable, ShowsTheLimitOfItsStore) {
+  engine.reset();
+  engine = std::make_unique<Engine>(
+      options, open_sqlite_store({.path = options.store.path, .max_bytes = 1 << 20}), logger);
+  EXPECT_EQ(engine->status().store_limit, 1u << 20);
+}
+
+// The call that a producer repeats when the engine died under it waited for its whole timeout.
+TEST_P(EngineDurable, ARepeatOfWhatAnEarlierRunDeliveredHearsThatItIsForgotten) {
+  FaultReceiver receiver;
+  const std::string url = receiver.url();
+  EXPECT_EQ(engine->submit(hook_with_id(url, "1", "sent")).accepted, 1u);
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(engine->submit(hook_with_id(url, "2", "waits")).accepted, 1u);
+  restart();
+  SubmitOptions listening;
+  const auto outcomes = std::make_shared<Outcomes>(true);
+  listening.listener = outcomes;
+  // What waits for the recovery still has its outcome before it.
+  EXPECT_EQ(engine->submit(hook_with_id(url, "2", "waits"), listening).duplicates, 1u);
+  EXPECT_EQ(engine->submit(hook_with_id(url, "1", "sent"), listening).duplicates, 1u);
+  EXPECT_TRUE(outcomes->wait_forgotten(1));
+  engine->flush();  // behind them on the shard, and the listing behind them in the store
+  EXPECT_THAT(failed_rows(*engine), IsEmpty());
+  EXPECT_EQ(outcomes->forgotten(), 1u);
+  EXPECT_EQ(outcomes->calls(), 0u);
+}
+
 // A recovery that also found what its own life had stored sent it twice.
 TEST_P(EngineDurable, HooksAcceptedBeforeTheRecoveryAreNotFoundByIt) {
   FaultReceiver receiver;

@@ -336,22 +336,27 @@ TEST(EngineListener, AHookThatAnotherCallReliesOnIsKept) {
   EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "2", "two")).accepted, 1u);
 }
 
-// Neither in the engine nor failed does not mean delivered: here it was dropped.
-TEST(EngineListener, ADuplicateOfAHookWithoutATraceIsNotSaidToBeDelivered) {
-  FaultReceiver receiver(always(500));
-  Options options = loopback_options();
-  options.store.keep_failed = false;
-  const auto engine = make_engine(options);
-  EXPECT_TRUE(engine->submit(hook_with_id(receiver.url(), "1", "one")).ok());
-  engine->flush();
-  EXPECT_TRUE(engine->wait_idle(patience));
-  SubmitOptions listening;
-  const auto outcomes = std::make_shared<Outcomes>(true);
-  listening.listener = outcomes;
-  EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "1", "one"), listening).duplicates, 1u);
-  engine->flush();  // behind it on the shard, and the listing behind it in the store
-  EXPECT_THAT(failed_rows(*engine), IsEmpty());
-  EXPECT_EQ(outcomes->calls(), 0u);
+// Neither in the engine nor failed does not mean delivered: here it was dropped, or purged. Who
+// waited for it was told nothing, and waited for its timeout.
+TEST(EngineListener, ADuplicateOfAHookWithoutATraceIsSaidToBeForgotten) {
+  for (const bool keeps_failed : {true, false}) {
+    FaultReceiver receiver(always(500));
+    Options options = loopback_options();
+    options.store.keep_failed = keeps_failed;
+    const auto engine = make_engine(options);
+    EXPECT_TRUE(engine->submit(hook_with_id(receiver.url(), "1", "one")).ok());
+    engine->flush();
+    EXPECT_TRUE(engine->wait_idle(patience));
+    EXPECT_EQ(engine->purge_failed({}).purged, keeps_failed ? 1u : 0u);
+    SubmitOptions listening;
+    const auto outcomes = std::make_shared<Outcomes>(true);
+    listening.listener = outcomes;
+    EXPECT_EQ(engine->submit(hook_with_id(receiver.url(), "1", "one"), listening).duplicates, 1u);
+    EXPECT_TRUE(outcomes->wait_forgotten(1));
+    engine->flush();  // behind it on the shard, and the listing behind it in the store
+    EXPECT_THAT(failed_rows(*engine), IsEmpty());
+    EXPECT_EQ(outcomes->calls(), 0u);
+  }
 }
 
 // Who was told of an outcome found its hook pending still.

@@ -495,14 +495,15 @@ TEST(EngineNumbers, AddUp) {
   EXPECT_TRUE(status.healthy);
   const auto targets = engine->targets();
   ASSERT_EQ(targets.size(), 3u);
-  EXPECT_EQ(targets[0].url, stuck.url());
-  EXPECT_EQ(targets[0].waiting, 3u);
-  EXPECT_EQ(targets[0].in_flight, 2u);
-  EXPECT_EQ(targets[1].url, bad.url());
-  EXPECT_EQ(targets[1].state, "retrying");
-  EXPECT_EQ(targets[1].retrying, 2u);
-  EXPECT_EQ(targets[1].last_status, 500);
-  EXPECT_EQ(targets[1].last_reason, "status_500");
+  EXPECT_EQ(targets[0].url, bad.url());
+  EXPECT_EQ(targets[0].state, "retrying");
+  EXPECT_EQ(targets[0].retrying, 2u);
+  EXPECT_EQ(targets[0].last_status, 500);
+  EXPECT_EQ(targets[0].last_reason, "status_500");
+  EXPECT_EQ(targets[1].url, stuck.url());
+  EXPECT_EQ(targets[1].state, "ok");
+  EXPECT_EQ(targets[1].waiting, 3u);
+  EXPECT_EQ(targets[1].in_flight, 2u);
   EXPECT_EQ(targets[2].delivered, 2u);
   EXPECT_EQ(targets[2].last_status, 200);
   EXPECT_EQ(targets[2].last_reason, "");
@@ -513,6 +514,27 @@ TEST(EngineNumbers, AddUp) {
   EXPECT_EQ(engine->status().delivered, 4u);
   EXPECT_EQ(engine->status().given_up, 5u);
   EXPECT_TRUE(eventually([&] { return engine->status().failed == 5; }));
+}
+
+// It was "ok" as soon as nothing waited for a retry: without retries always.
+TEST(EngineLooks, ATargetThatFailsEverythingIsNotCalledOk) {
+  FaultReceiver receiver;
+  receiver.push(FaultReply::status(500));
+  Options options = loopback_options();
+  options.defaults.batch.size = 1;
+  const auto engine = make_engine(options);
+  EXPECT_TRUE(engine->submit(receiver.url("/works"), "0").ok());
+  EXPECT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(engine->targets().at(0).state, "failing");
+  EXPECT_TRUE(engine->submit(refusing_url(), "1").ok());
+  EXPECT_TRUE(engine->submit(receiver.url("/works"), "2").ok());
+  EXPECT_TRUE(engine->wait_idle(patience));
+  const auto targets = engine->targets();
+  ASSERT_EQ(targets.size(), 2u);
+  EXPECT_EQ(targets[0].state, "failing");
+  EXPECT_EQ(targets[0].last_reason, "connect_refused");
+  EXPECT_EQ(targets[1].state, "ok");
+  EXPECT_EQ(targets[1].url, receiver.url("/works"));
 }
 
 // --- Reload

@@ -429,6 +429,44 @@ TEST_F(IntakeTest, WaitEndsAtItsTimeout) {
   EXPECT_FALSE(backend_.listener()->hook_done(0, {false, Reason::status, 500}));
 }
 
+// It waited for its whole timeout, and said then that they had no outcome yet.
+TEST_F(IntakeTest, WaitEndsAtOnceWhereNothingIsRemembered) {
+  start();
+  IntakeClient client = connect();
+  client.send(post("/v1/hooks?wait=delivered&timeout=10m",
+                   R"([{"target":"t","data":1,"id":"a"},{"target":"t","data":2,"id":"b"}])"));
+  backend_.wait_for_calls(1);
+  const auto listener = backend_.listener();
+  listener->hook_forgotten(0);
+  listener->hook_forgotten(0);
+  for (int turn = 0; turn < 3; ++turn) EXPECT_EQ(ask(get("/healthz/live")).status, 200);
+  EXPECT_FALSE(client.has_input());
+  EXPECT_TRUE(listener->hook_done(1, {true, Reason::none, 200}));
+  const Response response = client.read_response();
+  EXPECT_EQ(response.status, 504);
+  EXPECT_THAT(response.body,
+              StartsWith(R"({"error":{"code":"not_remembered","message":"of 1 of 2 hooks the )"
+                         R"(outcome is not remembered: they were delivered before the start)"));
+  EXPECT_THAT(response.body,
+              HasSubstr(R"("outcomes":[{"id":"b","state":"delivered","reason":"","status":200}])"));
+}
+
+TEST_F(IntakeTest, WaitSaysAtItsTimeoutWhatIsOpenAndWhatIsNotRemembered) {
+  start();
+  backend_.hold_submits();  // until the timeout is over
+  IntakeClient client = connect();
+  client.send(post("/v1/hooks?wait=delivered&timeout=1ms",
+                   R"([{"target":"t","data":1,"id":"a"},{"target":"t","data":2,"id":"b"}])"));
+  backend_.wait_for_calls(1);
+  backend_.listener()->hook_forgotten(1);
+  backend_.release_all();
+  const Response response = client.read_response();
+  EXPECT_EQ(response.status, 504);
+  EXPECT_THAT(response.body,
+              StartsWith(R"({"error":{"code":"timeout","message":"1 of 2 hooks have no outcome )"
+                         R"(yet; they stay accepted; of 1 of 2 hooks the outcome is not )"));
+}
+
 TEST_F(IntakeTest, WaitAnswersARefusalAtOnce) {
   start();
   SubmitResult full;

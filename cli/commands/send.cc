@@ -176,12 +176,15 @@ int run_send(const SendArguments& arguments, Console& console) {
     SendInput input(lines, arguments.target, std::min(send_group_bytes, options.intake.max_body));
     return send_by(way, input, signals, arguments.json, console);
   }
-  say_waiting_hooks(console, *holder.store);
   options.store.durability = arguments.durable ? Durability::fsync : Durability::memory;
   // A log line would tear the progress bar; what fails is told at the end.
   const LogLevel least = console.draws() ? LogLevel::error : LogLevel::warning;
   options.log.level = std::max(options.log.level, least);
   Log log(options.log);
+  // With --durable the engine's log says it, if anything.
+  if (!arguments.durable || !log.logger().enabled(LogLevel::warning)) {
+    say_waiting_hooks(console, *holder.store);
+  }
   std::uint32_t no_intake = 0;
   if (const auto warning = fit_to_descriptors(options, raise_descriptor_limit(), no_intake)) {
     log.warning(*warning);

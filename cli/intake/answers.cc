@@ -232,14 +232,32 @@ const char* what_becomes_of_failed(std::span<const std::string_view> own_ids,
   return "they are not kept";
 }
 
+// Of the answer at the timeout, or at once where nothing but forgotten ones is left.
+ApiError missing_error(std::size_t missing, std::size_t forgotten, const std::string& of_all) {
+  std::string message;
+  if (missing > forgotten) {
+    message =
+        std::to_string(missing - forgotten) + of_all + "have no outcome yet; they stay accepted";
+  }
+  if (forgotten > 0) {
+    message += (message.empty() ? "" : "; ") + std::string("of ") + std::to_string(forgotten) +
+               of_all +
+               "the outcome is not remembered: they were delivered before the start, or deleted";
+  }
+  const auto code = missing > forgotten ? ErrorCode("timeout") : ErrorCode("not_remembered");
+  return {504, code, message, {}};
+}
+
 }  // namespace
 
 Answer waited_answer(const SubmitResult& result, std::span<const std::string_view> own_ids,
                      Durability durability, std::span<const WaitedHook> hooks) {
   std::size_t known = 0;
   std::size_t failed = 0;
+  std::size_t forgotten = 0;
   for (const WaitedHook& hook : hooks) {
     known += hook.known ? 1 : 0;
+    forgotten += hook.forgotten ? 1 : 0;
     failed += has_failed(hook) ? 1 : 0;
   }
   Answer answer;
@@ -249,11 +267,7 @@ Answer waited_answer(const SubmitResult& result, std::span<const std::string_vie
   json.begin_object();
   if (answer.status != 200) {
     const std::string of_all = " of " + std::to_string(hooks.size()) + " hooks ";
-    ApiError error{
-        504,
-        "timeout",
-        std::to_string(hooks.size() - known) + of_all + "have no outcome yet; they stay accepted",
-        {}};
+    ApiError error = missing_error(hooks.size() - known, forgotten, of_all);
     if (answer.status == 502) {
       error = {502,
                "not_delivered",

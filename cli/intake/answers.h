@@ -32,11 +32,12 @@ ApiError to_api_error(std::error_code code);
 Answer accepted_answer(const SubmitResult& result, std::span<const std::string_view> own_ids,
                        Durability durability);
 
-// The answer of ?wait=delivered: as above with "outcomes"; hooks without an outcome (only at the
-// timeout) are left out.
+// The answer of ?wait=delivered: as above with "outcomes"; hooks without an outcome (at the
+// timeout, or forgotten) are left out.
 struct WaitedHook {
   bool known = false;
   HookOutcome outcome;
+  bool forgotten = false;  // what became of it is not remembered; not known then
 };
 Answer waited_answer(const SubmitResult& result, std::span<const std::string_view> own_ids,
                      Durability durability, std::span<const WaitedHook> hooks);

@@ -32,6 +32,7 @@ inline constexpr auto error_codes = std::to_array<std::string_view>({"bad_argume
                                                                      "not_json",
                                                                      "not_live",
                                                                      "not_ready",
+                                                                     "not_remembered",
                                                                      "origin",
                                                                      "request_timeout",
                                                                      "stopping",

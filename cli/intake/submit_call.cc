@@ -43,7 +43,8 @@ struct PendingCall : LoopWork {
 
 // A call that waits for the outcome of all its hooks. The outcomes arrive on engine threads, before
 // or after the answer to submit(); the client is answered on intake's thread, once: with the last
-// outcome, when the store has let go of what failed, or at the timeout. From that moment, and from
+// outcome, when the store has let go of what failed, or at the timeout. That an outcome is not
+// remembered is as good as one. From that moment, and from
 // the moment the client is gone, outcomes are not taken any more. A client that has finished
 // sending may be gone: it is told of what was delivered, but what fails is kept, which ends the
 // wait (504).
@@ -90,6 +91,16 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
     }
     if (all) loop_->post(std::shared_ptr<LoopWork>(shared_from_this(), &on_complete_));
     return true;
+  }
+
+  void hook_forgotten(std::size_t index) override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (gone_ || index >= hooks_.size() || hooks_[index].known || hooks_[index].forgotten) return;
+      hooks_[index].forgotten = true;
+      if (--open_ > 0) return;
+    }
+    loop_->post(std::shared_ptr<LoopWork>(shared_from_this(), &on_complete_));
   }
 
   bool is_gone() override {
@@ -198,7 +209,7 @@ class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<
 
   std::mutex mutex_;
   std::vector<WaitedHook> hooks_;
-  std::size_t open_;  // have no outcome, or failed and are not settled
+  std::size_t open_;  // wait for their outcome, or failed and are not settled
   bool gone_ = false;
   bool client_finished_ = false;
   bool kept_one_ = false;  // failed since then

@@ -298,7 +298,9 @@ void ShardCore::collect_targets(std::vector<TargetStatus>& out) const {
   for (const TargetPtr& target : targets_) {
     TargetStatus status;
     status.url = target->url;
-    status.state = target->retrying > 0 ? "retrying" : "ok";
+    status.state = target->retrying > 0                  ? "retrying"
+                   : target->last_reason != Reason::none ? "failing"
+                                                         : "ok";
     status.waiting = target->hooks_waiting;
     status.in_flight = target->hooks_in_flight;
     status.retrying = target->hooks_retrying;

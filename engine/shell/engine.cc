@@ -102,6 +102,18 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
         return std::vector<FailedKey>(claims_.keys.begin(), claims_.keys.end());
       });
   for (auto& shard : shards_) shard->start(*store_thread_);
+  warn_of_waiting();
+}
+
+// Without recover() they would wait for ever and nothing would say so. Silent where the store was
+// opened without counting them, by who recovers.
+void Engine::Impl::warn_of_waiting() const {
+  if (options_.store.durability == Durability::memory || store_info_.pending_hooks == 0) return;
+  call_guarded(logger_, [this] {
+    logger_.log(LogLevel::warning,
+                "hooks of an earlier run wait in the store for recover(), or `postbag serve`: " +
+                    std::to_string(store_info_.pending_hooks));
+  });
 }
 
 Engine::Impl::~Impl() {

@@ -311,7 +311,7 @@ EngineStatus Engine::Impl::status() const {
   status.failed = store.failed_hooks - std::min(store.failed_hooks, rows_added - rows_told);
   status.retention_purged = store_thread_->retention_purged();
   status.store_bytes = store.used_bytes;
-  status.store_limit = options_.store.max_bytes;
+  status.store_limit = store_info_.max_bytes;
   status.duplicates = duplicates_.load();
   status.ids_forgotten = ids_.forgotten_early.load(std::memory_order_relaxed);
   status.refused += refused_.load();
@@ -338,6 +338,8 @@ std::vector<TargetStatus> Engine::Impl::targets(std::size_t limit) {
     return target.waiting + target.in_flight + target.retrying;
   };
   std::sort(all.begin(), all.end(), [&](const TargetStatus& a, const TargetStatus& b) {
+    const bool a_is_ok = a.state == "ok", b_is_ok = b.state == "ok";
+    if (a_is_ok != b_is_ok) return b_is_ok;
     return held(a) != held(b) ? held(a) > held(b) : a.url < b.url;
   });
   if (all.size() > limit) all.resize(limit);

@@ -148,6 +148,7 @@ class Engine::Impl : public ShardHost {
                                    SubmitResult& refused);
   void address(const Admission& admission, CallState& call);
   void hand_over(CallState& call, std::optional<Entering>& entering) noexcept;
+  void warn_of_waiting() const;
   void fail(std::error_code error);
   bool is_idle() const;
   bool has_failed() const { return fatal_error().has_value(); }
@@ -159,7 +160,8 @@ class Engine::Impl : public ShardHost {
   bool wait_stored(std::optional<TimePoint> deadline);
   bool wait_for_stats(const std::function<bool(const ShardStats&)>& reached);
   std::optional<FailedHook> find_failed(std::string_view own_id);
-  bool was_delivered(const Hash128& id, FailedKey location, Store& store);
+  enum class Past { open, delivered, forgotten };
+  Past past_of(const Hash128& id, FailedKey location, Store& store);
   std::optional<HookStatus> find_in_shards(ChunkNumber chunk, std::uint32_t index,
                                            std::optional<BatchNumber> batch);
 

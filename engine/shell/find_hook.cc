@@ -36,17 +36,16 @@ std::optional<FailedHook> Engine::Impl::find_failed(std::string_view own_id) {
 
 // Of a hook that no shard has and that has no failed row, on the store's thread: the shards
 // remember fewer of those that were delivered than ids are known. Where hooks were dropped nobody
-// can say.
-bool Engine::Impl::was_delivered(const Hash128& id, FailedKey location, Store& store) {
+// can say. Open: it waits for recover(), or its rows cannot be read.
+Engine::Impl::Past Engine::Impl::past_of(const Hash128& id, FailedKey location, Store& store) {
   const ChunkNumber chunk = failed_key_chunk(location);
-  if (chunk < store_info_.next_number || !policies()->keep_failed()) return false;
-  if (store_thread_->failed() || has_failed()) return false;  // its rows cannot be read
-  if (store.find_chunk(chunk)) return false;
+  if (store_thread_->failed() || has_failed() || store.find_chunk(chunk)) return Past::open;
+  if (chunk < store_info_.next_number || !policies()->keep_failed()) return Past::forgotten;
   const TimePoint dropped_at = std::max(dropped_at_.load(), store_thread_->retention_purged_at());
   const std::lock_guard lock(ids_.mutex);
   // Now, as it leaves before its shard lets go of it.
   const auto taken_at = ids_.table.taken_at(id, location);
-  return taken_at && *taken_at > dropped_at;
+  return taken_at && *taken_at > dropped_at ? Past::delivered : Past::forgotten;
 }
 
 std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
@@ -87,7 +86,7 @@ std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
     bool is_delivered = false;
     const auto failed = store_thread_->run([&](Store& store) {
       auto row = store.find_failed(*location);
-      is_delivered = !row && was_delivered(hash, *location, store);
+      is_delivered = !row && past_of(hash, *location, store) == Past::delivered;
       return row;
     });
     if (failed) {

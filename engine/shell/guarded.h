@@ -47,6 +47,9 @@ class GuardedListener : public OutcomeListener {
   void hook_settled(std::size_t index) override {
     call_guarded(logger_, [&] { listener_->hook_settled(index); });
   }
+  void hook_forgotten(std::size_t index) override {
+    call_guarded(logger_, [&] { listener_->hook_forgotten(index); });
+  }
   bool is_gone() override {
     bool gone = false;
     call_guarded(logger_, [&] { gone = listener_->is_gone(); });

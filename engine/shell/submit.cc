@@ -332,8 +332,8 @@ void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
     const std::lock_guard lock(ids_.mutex);
     location = ids_.table.find(id, steady_now());
   }
-  // Forgotten in this moment: it was accepted long ago and has no outcome that is still known.
-  if (!location) return;
+  // Forgotten in this moment: accepted long ago, or taken over by the call that brought it.
+  if (!location) return listener->hook_forgotten(index);
   const auto onlooker = std::make_shared<Onlooker>();
   onlooker->listener = listener;
   onlooker->call_index = index;
@@ -371,9 +371,18 @@ void Engine::Impl::watch_in_store(const std::shared_ptr<Onlooker>& onlooker, Bat
   if (in && *in != chunk) return watch_batch(onlooker, *in);
   if (const auto failed = store.find_failed(onlooker->location)) {
     onlooker->hook_done(onlooker->call_index, {false, failed->reason, failed->status});
-  } else if (was_delivered(onlooker->id, onlooker->location, store)) {
-    onlooker->hook_done(onlooker->call_index, {true, Reason::none, 0});
-  }  // else it may have been dropped since it failed: nothing is told
+    return;
+  }
+  switch (past_of(onlooker->id, onlooker->location, store)) {
+    case Past::open:
+      break;
+    case Past::delivered:
+      onlooker->hook_done(onlooker->call_index, {true, Reason::none, 0});
+      break;
+    case Past::forgotten:
+      onlooker->listener->hook_forgotten(onlooker->call_index);
+      break;
+  }
 }
 
 // Which hooks go to which shard. A parcel with hooks has the list.

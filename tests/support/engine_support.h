@@ -152,6 +152,19 @@ class Outcomes : public OutcomeListener {
     settled_ += 1;
     changed_.notify_all();
   }
+  void hook_forgotten(std::size_t) override {
+    const std::lock_guard lock(mutex_);
+    forgotten_ += 1;
+    changed_.notify_all();
+  }
+  bool wait_forgotten(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, patience, [&] { return forgotten_ >= count; });
+  }
+  std::size_t forgotten() {
+    const std::lock_guard lock(mutex_);
+    return forgotten_;
+  }
   bool wait_settled(std::size_t count) {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, patience, [&] { return settled_ >= count; });
@@ -174,7 +187,7 @@ class Outcomes : public OutcomeListener {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::size_t, HookOutcome> outcomes_;
-  std::size_t calls_ = 0, settled_ = 0;
+  std::size_t calls_ = 0, settled_ = 0, forgotten_ = 0;
 };
 
 // Hooks in memory, failed rows too.

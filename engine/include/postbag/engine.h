@@ -46,6 +46,11 @@ class OutcomeListener {
   // engine's durability is fsync), and if it is not kept its id is free again. Say that only now: a
   // crash before may send it again. Does not come where the store failed. As hook_done() otherwise.
   virtual void hook_settled(std::size_t index) { (void)index; }
+  // Instead of hook_done(), of a hook that an earlier call brought: what became of it is not
+  // remembered, and nothing more is told. It was delivered before this engine began, or it failed
+  // and was purged, discarded or taken over. On an engine thread; must not block and must not
+  // throw.
+  virtual void hook_forgotten(std::size_t index) { (void)index; }
   // True once nobody listens any more: it may be let go without a word, before its hooks have their
   // outcome. On an engine thread; must not block.
   virtual bool is_gone() { return false; }
@@ -87,7 +92,7 @@ struct EngineStatus {
   std::uint64_t batches_held = 0;             // open, cut, on the wire or waiting for a retry
   std::uint64_t in_flight = 0, retrying = 0;  // batches; TargetStatus counts hooks
   std::uint64_t memory_bytes = 0, memory_limit = 0;  // what counts against max_memory, and that
-  std::uint64_t store_bytes = 0, store_limit = 0;    // used pages and log, and max_bytes
+  std::uint64_t store_bytes = 0, store_limit = 0;    // used pages and log, and StoreInfo::max_bytes
   std::uint64_t connections = 0;
   double accepted_per_second = 0, delivered_per_second = 0;  // over about the last 10 s
   Durability durability = Durability::memory;
@@ -98,8 +103,10 @@ struct EngineStatus {
 
 struct TargetStatus {
   std::string url;
-  std::string log_name;         // what log lines call it: without its path, which may be a secret
-  std::string state;            // "ok", "retrying"
+  std::string log_name;  // what log lines call it: without its path, which may be a secret
+  // "retrying": batches wait for a retry. "failing": none does, but the last attempt failed. "ok":
+  // the last attempt delivered, or there was none.
+  std::string state;
   std::uint64_t waiting = 0;    // hooks in bags and in cut batches not yet sent
   std::uint64_t in_flight = 0;  // hooks on the wire
   std::uint64_t retrying = 0;   // hooks in batches that wait for a retry
@@ -235,7 +242,7 @@ class Engine {
 
   // At once: numbers that the shards publish, each from about the same moment.
   EngineStatus status() const;
-  // The busiest first, at most `limit`. *Blocks* briefly.
+  // Those that are not ok first, then the busiest; at most `limit`. *Blocks* briefly.
   std::vector<TargetStatus> targets(std::size_t limit = 1000) const;
   // By the engine's id or the producer's own. Nothing: it is not known, or delivered so long ago
   // that it is forgotten. *Blocks*: it may have to look through the failed rows.

@@ -24,7 +24,7 @@ std::string_view durability_name(Durability durability);
 
 // [store]
 struct StoreOptions {
-  std::string path = "postbag.db";
+  std::string path = "postbag.db";             // this and max_bytes are for who opens the store
   Durability durability = Durability::memory;  // the daemon's default is fsync (config/)
   bool keep_failed = true;
   std::uint64_t max_bytes = 10ull << 30;

@@ -183,6 +183,7 @@ struct StoreInfo {
   std::uint64_t pending_chunks = 0, pending_hooks = 0, pending_bytes = 0;  // counted at open
   std::uint64_t failed_hooks = 0;
   bool durable = false;               // a commit survives the process
+  std::uint64_t max_bytes = 0;        // what StoreStats::used_bytes may reach; 0: no limit
   std::vector<std::string> warnings;  // noticed at open, to be logged; no secrets
 };
 
