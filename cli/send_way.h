@@ -63,8 +63,8 @@ class SendAlone : public SendWay {
 // wait.
 class SendThroughDaemon : public SendWay {
  public:
-  // `failures_are_kept`: a hook that the daemon does not know any more was delivered; else nobody
-  // can tell, and it counts as failed.
+  // If `failures_are_kept`, a hook that the daemon no longer knows has been delivered; otherwise
+  // that cannot be told, and it counts as failed.
   SendThroughDaemon(ControlClient& daemon, bool failures_are_kept, const SignalWatch& signals)
       : daemon_(daemon), failures_are_kept_(failures_are_kept), signals_(signals) {}
   std::optional<SendError> hand_over(SendGroup& group) override;
@@ -73,8 +73,8 @@ class SendThroughDaemon : public SendWay {
   std::string left_text() override;
 
   static constexpr std::size_t waiting_ids_max = 10'000;
-  static constexpr std::size_t targets_max =
-      1000;  // remembered for the flush; beyond, all are flushed
+  // Remembered for the flush; beyond, all are flushed.
+  static constexpr std::size_t targets_max = 1000;
 
  private:
   void wait_for_outcomes();

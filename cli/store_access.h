@@ -53,7 +53,7 @@ int exit_code_of_daemon(std::string_view code, int status);
 // fits.
 void expect_success(const ControlAnswer& answer);
 
-// "delivers" etc. is said about hooks of an earlier run that only `serve` sends.
+// Tells the user how many hooks of an earlier run wait in the store: only `serve` delivers them.
 void say_waiting_hooks(Console& console, const Store& store);
 
 }  // namespace postbag

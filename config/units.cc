@@ -84,8 +84,8 @@ std::optional<std::uint64_t> multiply(const Quantity& quantity, std::uint64_t fa
       return std::nullopt;
     }
   }
-  std::uint64_t part =
-      0;  // below factor, so ten times it fits: the largest factor is 1.1e12 or 8.7e13
+  // Below factor, so ten times it fits: the largest factor is 1.1e12 or 8.7e13.
+  std::uint64_t part = 0;
   for (std::size_t i = quantity.fraction.size(); i-- > 0;) {
     const auto digit = static_cast<std::uint64_t>(quantity.fraction[i] - '0');
     some = some || digit != 0;

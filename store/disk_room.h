@@ -7,8 +7,8 @@
 
 namespace postbag {
 
-// Below so many free bytes of the file system intake stops: 5 %, at least 256 MiB, but at most 2
-// GiB (more serves nothing that the store does) and an eighth of a small file system.
+// Intake stops when the file system has fewer free bytes than this: 5 %, at least 256 MiB, but at
+// most 2 GiB (more would be of no use to the store) and an eighth of a small file system.
 std::uint64_t low_water_bytes(std::uint64_t file_system_bytes);
 
 // For people: "212.5 MiB".

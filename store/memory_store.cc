@@ -339,7 +339,8 @@ std::error_code MemoryStore::load_ids(WallMs now_ms,
 }
 
 std::error_code MemoryStore::forget_ids(WallMs now_ms) {
-  // As they come their times ascend, as good as always; one that does not is left for later.
+  // Expiry times almost always ascend with the order of arrival; one that does not is left for
+  // later.
   while (!ids_.empty() && ids_.begin()->second.expires_ms < now_ms) {
     id_order_.erase(ids_.begin()->second.id_hash);
     ids_.erase(ids_.begin());

@@ -33,7 +33,8 @@ RememberedId decode(std::string_view data) {
   return id;
 }
 
-// One that was forgotten: stands behind the one that it takes back, so it is dropped after it.
+// A record that an id was forgotten. It comes after the record that it takes back, and the later of
+// two counts.
 RememberedId forgotten(const std::array<std::uint64_t, 2>& id_hash) {
   RememberedId id;
   id.id_hash = id_hash;

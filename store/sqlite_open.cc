@@ -126,8 +126,8 @@ void judge_existing(const SqliteStoreOptions& options, OpenedStore& opened) {
                             "; they were in the last second before a power loss");
 }
 
-// quick_check tells a read that failed as a finding like any other. A page number that cannot be is
-// told in other words, so these mean the disk.
+// quick_check reports a failed read like any other finding. An impossible page number is reported
+// in other words, so these words mean the disk.
 bool is_read_error(std::string_view finding) {
   for (const std::string_view words :
        {"failed to get page", "Failed to read ptrmap", "unable to get the page"}) {

@@ -19,10 +19,9 @@ namespace {
 // twice.
 constexpr ChunkNumber unknown_reservation_gap = 1ull << 32;
 
-// Goes through a table in the order in which its rows stand, as far as pages can be read, and over
-// what cannot. SQLite does not check the order, so whoever looks for the next number is led past
-// rows by one that is damaged: numbers are only looked for behind a page that cannot be read, and
-// only those of sound rows count.
+// Walks a table in row order as far as its pages can be read, and skips what cannot. SQLite does
+// not check the order of rows, so asking for "the next number" after a damaged one would skip sound
+// rows: it is only done to get past an unreadable page, and only from the number of a sound row.
 class Walk {
  public:
   using IsSound = bool (*)(const Statement& row);

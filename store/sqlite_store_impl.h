@@ -147,7 +147,7 @@ class SqliteStore final : public Store {
   void fail_sync() noexcept;
 
   SqliteStore(const SqliteStoreOptions& options, OpenedStore opened);
-  // `room` false: max_bytes or the file system's reserve are what refused it.
+  // Sets `room` to false if max_bytes or the file system's reserve refused it.
   std::error_code try_commit(const StoreGroup& group, CommitLevel level, bool& room);
 
   // The witness. At open, for a commit, at close.

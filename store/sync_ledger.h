@@ -11,15 +11,15 @@
 
 namespace postbag {
 
-// Which commits of a store a power loss can take; and its witness, who is told of a commit when
-// that may be held against the store: at once if it was promised no more than that the process may
-// die, else when it is on disk. Shared by the thread that commits and the one that syncs.
+// Knows which commits of a store a power loss can still take, and tells the witness of a commit as
+// soon as its loss would be the store's fault: at once if only the death of the process was to be
+// survived, else once it is on disk. Shared by the committing and the syncing thread.
 class SyncLedger {
  public:
   // `unsynced`: there may be commits from before. `sequence`: up to which none can be lost.
   SyncLedger(bool unsynced, std::uint64_t sequence);
 
-  // False: cannot be.
+  // False: the file cannot be opened or written.
   bool open_witness(const std::string& path, bool anew) { return witness_.open(path, anew); }
   void sync_witness() { witness_.sync(); }
   void sync_witness_if_due() { witness_.sync_if_due(); }

@@ -44,7 +44,7 @@ std::optional<WitnessedLoss> witnessed_loss(const WitnessReading& reading, std::
                                             std::uint64_t hooks, ChunkNumber last_number);
 
 // Writes the file: a ring of records, one sector at most each, so that a torn write costs the
-// newest one alone. Errors are not reported: a witness that stays behind accuses nobody.
+// newest one alone. Write errors are not reported: a witness that lags behind accuses nobody.
 class WitnessWriter {
  public:
   WitnessWriter() = default;
@@ -52,7 +52,8 @@ class WitnessWriter {
   WitnessWriter(const WitnessWriter&) = delete;
   WitnessWriter& operator=(const WitnessWriter&) = delete;
 
-  // Goes on with a file, or begins a new one if `anew` or there is none. False: cannot be.
+  // Continues a file, or begins a new one if `anew` or there is none. False: the file cannot be
+  // opened or written.
   bool open(const std::string& path, bool anew);
   void write(const WitnessRecord& record);
   void sync();

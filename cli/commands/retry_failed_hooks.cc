@@ -126,7 +126,7 @@ RetryProgress retry_alone(std::unique_ptr<Store> store, Options options, RetryOp
   return result;
 }
 
-// Nobody asks why nothing was skipped.
+// The reasons are only given if something was skipped.
 std::string said_skipped(std::uint64_t skipped) {
   std::string said = std::to_string(skipped);
   if (skipped > 0) {

@@ -13,41 +13,14 @@ namespace postbag {
 
 // Every code of an error that intake answers. Stable: programs decide by them, and metrics count
 // them.
-inline constexpr auto error_codes = std::to_array<std::string_view>({"bad_argument",
-                                                                     "bad_hook",
-                                                                     "bad_json",
-                                                                     "bad_query",
-                                                                     "bad_request",
-                                                                     "content_type",
-                                                                     "disk_low",
-                                                                     "empty",
-                                                                     "full",
-                                                                     "head_too_large",
-                                                                     "header",
-                                                                     "id_conflict",
-                                                                     "internal",
-                                                                     "method",
-                                                                     "not_delivered",
-                                                                     "not_found",
-                                                                     "not_json",
-                                                                     "not_live",
-                                                                     "not_ready",
-                                                                     "not_remembered",
-                                                                     "origin",
-                                                                     "request_timeout",
-                                                                     "stopping",
-                                                                     "store_busy",
-                                                                     "store_cannot_create",
-                                                                     "store_corrupt",
-                                                                     "store_failed",
-                                                                     "store_io",
-                                                                     "store_newer",
-                                                                     "store_permission",
-                                                                     "target_forbidden",
-                                                                     "timeout",
-                                                                     "too_large",
-                                                                     "unauthorized",
-                                                                     "url_syntax"});
+inline constexpr auto error_codes = std::to_array<std::string_view>(
+    {"bad_argument",     "bad_hook",        "bad_json",  "bad_query",    "bad_request",
+     "content_type",     "disk_low",        "empty",     "full",         "head_too_large",
+     "header",           "id_conflict",     "internal",  "method",       "not_delivered",
+     "not_found",        "not_json",        "not_live",  "not_ready",    "not_remembered",
+     "origin",           "request_timeout", "stopping",  "store_busy",   "store_cannot_create",
+     "store_corrupt",    "store_failed",    "store_io",  "store_newer",  "store_permission",
+     "target_forbidden", "timeout",         "too_large", "unauthorized", "url_syntax"});
 
 // error_codes.size(): it is none of them.
 constexpr std::uint8_t error_code_index(std::string_view name) {

@@ -13,8 +13,8 @@
 namespace postbag {
 
 // What intake needs of the engine, call for call as in postbag/engine.h; a seam for tests. Any
-// thread. Those marked *blocks* are called on intake's worker threads only; the others must answer
-// at once.
+// thread. The calls in the second group block and are made on intake's worker threads only; the
+// others must answer at once.
 class IntakeBackend {
  public:
   virtual ~IntakeBackend() = default;

@@ -13,14 +13,16 @@
 
 namespace postbag {
 
-// Exceptions of an engine call as an answer. Throws std::bad_alloc where there is no room for one.
+// Runs an engine call and turns its exceptions into an error answer. Throws std::bad_alloc if there
+// is no memory even for that.
 Answer guarded(const std::function<Answer()>& job);
 
 // The answer where BlockingCall::start() says no.
 ApiError why_not_started(const WorkerPool& pool);
 
-// An engine call that blocks: runs on a worker, its answer is given on intake's thread. All that
-// the way back needs is made before: without memory for the answer the connection ends without one.
+// An engine call that blocks: runs on a worker and is answered on intake's thread. Everything that
+// the way back needs is allocated beforehand; if the answer itself finds no memory, the connection
+// ends without one.
 class BlockingCall : public LoopWork {
  public:
   BlockingCall(std::shared_ptr<Exchange> exchange, std::function<Answer()> job)

@@ -25,8 +25,8 @@ struct ConnectionLimits {
 
 // One connection of a client: reads a request, has it answered, writes the answer, and only then
 // looks at the next one. Lives on intake's thread alone. Whoever has an answer to give holds a
-// reference; after close() it only waits to be let go. Where memory runs out it gives up: no member
-// function that anybody else calls throws.
+// reference; after close() it only waits to be let go. If memory runs out it closes itself: no
+// public member function throws.
 class IntakeConnection : public Exchange, public std::enable_shared_from_this<IntakeConnection> {
  public:
   using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol,

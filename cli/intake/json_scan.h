@@ -4,9 +4,9 @@
 
 namespace postbag {
 
-// Finding ends in JSON text. All of these read up to json_padding bytes behind `end`
-// (engine/pure/json.h): those must be readable, what is in them does not matter. None of them
-// validates: whoever uses the slice does.
+// Finding ends in JSON text. All of these read up to json_padding (postbag/json.h) bytes behind
+// `end`: those must be readable, their content does not matter. None of them validates; the user of
+// the slice does.
 
 // First byte behind the JSON value that begins at `begin`, or null if it does not end before `end`.
 // Looks at brackets and quotes only. For text that is valid JSON up to there the answer is exact;
@@ -15,8 +15,8 @@ namespace postbag {
 const char* skip_json_value(const char* begin, const char* end);
 
 struct StringScan {
-  const char* stop =
-      nullptr;        // first quote, backslash or control character; null: none before `end`
+  // First quote, backslash or control character; null: none before `end`.
+  const char* stop = nullptr;
   bool ascii = true;  // of the bytes before `stop`
 };
 StringScan scan_json_string(const char* begin, const char* end);

@@ -17,7 +17,7 @@ class io_context;
 
 namespace postbag {
 
-// Work for intake's thread, made beforehand by whoever will have it: handing it over takes no
+// Work for intake's thread. It is allocated before it is needed, so that posting it takes no
 // memory.
 class LoopWork {
  public:
@@ -50,9 +50,9 @@ class IntakeLoop : public Wakeable, public std::enable_shared_from_this<IntakeLo
   // Any thread: from now on post() drops.
   void close();
 
-  // Intake's thread only: the wakes that it sends from now on wait until it has done what is ready
-  // now, or for so many calls of this function that more of them would gain little. end_burst()
-  // sends them at once.
+  // Intake's thread only: holds back the wakes that it sends until the handlers that are ready now
+  // have run, or until this has been called so often that waiting longer would gain little.
+  // end_burst() sends them at once.
   void begin_burst();
   void end_burst();
 

@@ -53,8 +53,8 @@ class IntakeServer {
   // While the engine drains: what would change anything is answered 503 `stopping`, connections end
   // with their answer, /healthz/ready says 503. Reading goes on.
   void stop_accepting();
-  // Gives out what answers there are (waiting calls: as at their timeout), closes everything, ends
-  // the threads. Waits for engine calls under way, so drain the engine first. Idempotent.
+  // Answers what can be answered (waiting calls as at their timeout), closes all connections and
+  // ends the threads. Waits for engine calls under way, so drain the engine first. Idempotent.
   void stop();
 
  private:

@@ -18,9 +18,9 @@ struct Bag;
 class DiskRun;
 class PackedRun;
 
-// Takes part in a call's answer: told by the shard which id a hook got, and once per shard that all
-// of the call's hooks of that shard are accepted. Implemented by the shell; called on the shard's
-// thread.
+// Gathers the answer to a call: a shard reports the id each hook got and, once per shard, that all
+// of the call's hooks on that shard were accepted or refused. Implemented by the shell; called on
+// the shard's thread.
 class CallSink {
  public:
   virtual ~CallSink() = default;
@@ -118,7 +118,7 @@ struct Batch {
   bool corrupt = false;  // the store could not give them back
   bool dirty = false;    // its last chunk is not handed to the store yet
   bool attempted = false;
-  bool is_retry : 1 = false;      // the attempt that is under way
+  bool is_retry : 1 = false;      // the attempt under way is a retry
   bool read_back : 1 = false;     // counts as read from the store
   bool is_droppable : 1 = false;  // the shard has noted it, see shard_core_room.cc
   bool cancelled = false;         // by an operator, before its commit
@@ -129,8 +129,8 @@ struct Batch {
   // The meta repeats an event only when it changes, and for the first hook of a chunk, which is
   // read back on its own. The last event is where the meta has it.
   std::uint32_t event_at = 0, event_bytes = 0;
-  // Of a resident one, the first so many hooks are in the store only: it was open then. It may not
-  // be sent before all of it is, and has been read back.
+  // Of a resident batch: this many hooks at its front are in the store only, as they were dropped
+  // while it was open. Before it can be sent the rest is dropped too and all of it is read back.
   std::uint32_t dropped_hooks = 0;
 
   // Who wants to know what becomes of single hooks.
@@ -140,8 +140,8 @@ struct Batch {
     std::shared_ptr<OutcomeListener> listener;
   };
   std::unique_ptr<std::vector<Watcher>> watchers;
-  std::unique_ptr<std::vector<std::uint32_t>>
-      taken_over;  // hooks that a listener answers for, ascending
+  // Hooks that a listener answers for, ascending.
+  std::unique_ptr<std::vector<std::uint32_t>> taken_over;
 
   Batch();
   ~Batch();

@@ -41,7 +41,7 @@ class DiskRun {
   std::uint64_t hooks() const { return hooks_; }
   std::size_t code_bytes() const { return code_.size(); }
   std::size_t memory_bytes() const { return sizeof(DiskRun) + code_.capacity(); }
-  // Gives back what was set aside for more.
+  // Releases unused capacity.
   void shrink() { code_.shrink_to_fit(); }
 
   // Where the shard finds it among its runs.

@@ -23,7 +23,7 @@ class IdTable {
 
   IdTable(std::size_t capacity, Duration window) : capacity_(capacity), window_(window) {}
 
-  // What one takes, with its place in the order of ages.
+  // Memory per id, its place in the order of ages included.
   static constexpr std::size_t id_bytes = 88;
 
   enum class Answer { fresh, duplicate, pending, conflict, leaving };
@@ -41,9 +41,9 @@ class IdTable {
   void settle(const Hash128& id, const void* call, FailedKey location);
   // Refused: the id is free again.
   void release(const Hash128& id, const void* call);
-  // The hook failed and its call wants to be the only one that knows. False: another one relies on
-  // it, or has it by now: what the store remembers is that one's. True: until left() the id can be
-  // neither taken nor relied on. `location` counts once settled.
+  // The hook failed and its call wants to take it over. False: another call relies on the hook or
+  // has the id by now, and what the store remembers belongs to that call. True: until left() the id
+  // can be neither taken nor relied on. `location` is compared only once the id is settled.
   bool leave(const Hash128& id, const void* call, FailedKey location);
   // The id is free again.
   void left(const Hash128& id, const void* call, FailedKey location);
@@ -52,7 +52,7 @@ class IdTable {
   void restore(const RememberedId& remembered, const Now& now);
 
   std::optional<FailedKey> find(const Hash128& id, TimePoint now) const;
-  // When the one that is known at `location` was taken; none if it leaves, or is known no more.
+  // When the id known at `location` was taken; empty if it is leaving or no longer known.
   std::optional<TimePoint> taken_at(const Hash128& id, FailedKey location) const;
 
   // Of those that are known, and of some whose window has ended: each take() forgets a few.

@@ -17,8 +17,8 @@ class NetworkRules {
  public:
   struct Verdict {
     bool allowed = true;
-    std::string
-        why;  // for people if refused: what is wrong and every key that would be needed to allow it
+    // For people if refused: what is wrong and every key that would be needed to allow it.
+    std::string why;
   };
 
   // `own_addresses` ("127.0.0.1:8420") are never allowed. Throws std::invalid_argument naming the

@@ -24,8 +24,8 @@ struct Parcel {
   std::shared_ptr<CallSink> call;  // may be null
   bool sync = true;                // the call is answered once it is on disk
   std::shared_ptr<OutcomeListener> listener;
-  std::vector<RememberedId>
-      remember;  // to be stored with the hooks; location is filled in by the shard
+  // To be stored with the hooks; location is filled in by the shard.
+  std::vector<RememberedId> remember;
   std::vector<std::uint32_t> remember_indices;
   // retry-failed-hooks: the rows that the hooks are, one each.
   std::vector<FailedKey> rows;

@@ -10,7 +10,7 @@ namespace postbag {
 // jitter only lengthens.
 Duration retry_delay(const RetryPolicy& policy, std::uint32_t attempts, double random);
 
-// True if a batch with so many attempts behind it gets no other.
+// True if a batch that has made `attempts` attempts gets no further one.
 inline bool attempts_used_up(std::uint32_t retries, std::uint32_t attempts) {
   return attempts > retries;
 }

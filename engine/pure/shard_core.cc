@@ -42,7 +42,7 @@ std::size_t target_bytes(const TargetState& target) {
   return sizeof(TargetState) + target.url.size() + entry_overhead_bytes;
 }
 
-// Of one with a key.
+// Only of a bag with a key; the default bag is part of its target.
 std::size_t bag_bytes(const Bag& bag) {
   const BagKey& key = *bag.key;
   return sizeof(Bag) + sizeof(BagKey) + key.place->size() + key.group.size() + key.headers.size() +
@@ -348,11 +348,11 @@ void ShardCore::cut(Bag& bag, Cut why) {
   counters_.cut_by_time += why == Cut::time;
   counters_.cut_by_request += why == Cut::request;
   if (batch.stored) {
-    note_sheddable(batch);  // may be the end of it
+    note_sheddable(batch);  // may destroy it
     bag_changed(bag);
   } else {
     bag_changed(bag);
-    pack(batch);  // may be the end of it
+    pack(batch);  // may destroy it
   }
 }
 
@@ -377,7 +377,8 @@ void ShardCore::destroy_batch(Batch& batch) {
     by_number_.erase(batch.number);
   }
   batches_.destroy(batch);
-  // It does not shrink by itself, and may have held all that is on disk only by now.
+  // A hash table never shrinks by itself, and this one may have held the whole backlog that has
+  // since moved to disk.
   const std::size_t places = by_number_.bucket_count();
   if (places > table_places_kept && by_number_.size() < places / 8) by_number_.rehash(0);
 }
@@ -397,7 +398,7 @@ void ShardCore::remove_bag_if_unused(Bag& bag) {
 // A target without batches is kept for a while for its statistics, with none of its caches.
 void ShardCore::touch_idle(TargetState& target) {
   if (target.batches != 0) return;
-  // Bags whose turn it would be, but whose batches were cancelled or refused meanwhile.
+  // Bags that are listed as ready, but whose batches were cancelled or refused meanwhile.
   while (target.ready_bags_head != nullptr) {
     Bag& bag = *target.ready_bags_head;
     target.ready_bags_head = bag.ready_next;

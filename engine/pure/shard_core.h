@@ -64,8 +64,8 @@ class ShardCore {
   ShardCore(const ShardCore&) = delete;
   ShardCore& operator=(const ShardCore&) = delete;
 
-  // --- Numbers of chunks come from outside, in ascending ranges. A parcel needs at most one a
-  // hook.
+  // --- Chunk numbers are handed in from outside, in ascending ranges. A parcel uses at most one
+  // per hook.
   std::uint64_t numbers_left() const { return numbers_left_; }
   void give_numbers(ChunkNumber first, std::uint64_t count);
 
@@ -77,7 +77,7 @@ class ShardCore {
   // that waits for a retry and so counts against max_retrying. Commands must wait until then, too:
   // they would miss what is not known yet. Hooks that were added before are newer.
   void begin_recovery();
-  // Those of `chunks` that `which` names.
+  // Takes the chunks whose indices are in `which`.
   void add_recovered(std::span<const PendingChunk> chunks, std::span<const std::uint32_t> which,
                      const Now& now);
   void end_recovery();
@@ -111,9 +111,9 @@ class ShardCore {
   // Drops about so many bytes of waiting hooks that the store has; they are read back when their
   // turn comes. Returns how many there were to drop.
   std::uint64_t shed(std::uint64_t bytes);
-  // So many bytes too many are held here. Drops them where it can; if that and what is cut
-  // already, and so will leave, are fewer, cuts the fullest open bags. Returns how many. Goes
-  // through all batches.
+  // This shard holds `bytes` too many. Drops what the store has; if that and the batches that are
+  // already cut (and so will leave) do not cover it, cuts the fullest open bags. Returns how many
+  // bags it cut. Walks all batches.
   std::uint64_t make_room(std::uint64_t bytes, const Now& now);
   // Tells `listener` the outcome of a hook that is here already, as its call's `call_index`. False:
   // it is not here. `batch`: the one that the chunk belongs to, where that is known; without it the
@@ -159,8 +159,8 @@ class ShardCore {
   std::uint64_t batches_held() const { return batches_live_; }  // the open ones included
   std::size_t targets() const { return targets_.size(); }
   std::uint64_t hooks_held() const { return hooks_held_; }
-  bool drained()
-      const;  // draining, nothing on the wire or startable, nothing on its way to the store
+  // Draining, nothing on the wire or startable, nothing on its way to the store.
+  bool drained() const;
   bool ending() const { return draining_ || stopped_sending_; }
   bool has_to_tell() const { return !notices_.empty(); }
   bool idle() const { return batches_live_ == 0 && parts_out_.empty() && !part_; }
@@ -222,7 +222,8 @@ class ShardCore {
               const Parcel& parcel);
   FailedKey add_hook(Bag& bag, const HookView& hook, const Parcel& parcel, std::uint32_t call_index,
                      FailedKey row, const Now& now);
-  // Its hooks are in the store from their acceptance on (retried rows are there anyway).
+  // Whether its hooks are stored when they are accepted (rows of retry-failed-hooks are in the
+  // store anyway).
   bool is_stored(const Bag& bag) const { return config_.durable && !bag.is_retry(); }
   void open_batch(Bag& bag, const Now& now);
   void open_chunk(Batch& batch, const Now& now);
@@ -231,9 +232,11 @@ class ShardCore {
   std::uint64_t cut_all(TargetState& target, Cut why);
   Batch& new_batch(Bag& bag);
   void free_batch(Batch& batch);
-  // The object alone. The counts of bag and target are of batches, those in runs included.
+  // Makes the object only. The counts of bag and target also include batches in runs, so they are
+  // kept by count_batch().
   Batch& make_batch(Bag& bag);
-  // The one made last, its number known. If there is no memory for that it goes with the core.
+  // Enters the batch made last into by_number_, now that its number is known. If that finds no
+  // memory, the batch is still freed with the core (coming_).
   void enter_batch(Batch& batch);
   void destroy_batch(Batch& batch);
   void count_batch(Bag& bag);
@@ -382,7 +385,7 @@ class ShardCore {
   std::mt19937_64 random_;
   TargetTable targets_;
   boost::unordered_flat_map<BatchNumber, Batch*> by_number_;
-  Batch* coming_ = nullptr;  // made and not in there yet
+  Batch* coming_ = nullptr;  // made, but not in by_number_ yet
   TargetState* ready_head_ = nullptr;
   TargetState* ready_tail_ = nullptr;
   TargetState* idle_head_ = nullptr;

@@ -53,7 +53,7 @@ std::uint64_t ShardCore::flush(std::optional<std::string_view> url, const Now& n
   return bags;
 }
 
-// Out of whatever it waits in; the caller decides what becomes of it.
+// Removes the batch from whatever list or timer it waits in; the caller decides what becomes of it.
 void ShardCore::take_out(Batch& batch) {
   Bag& bag = *batch.bag;
   TargetState& target = *bag.target;
@@ -88,7 +88,8 @@ void ShardCore::take_out(Batch& batch) {
   }
 }
 
-// While its hooks are being read for their rows, who asks hears what give_up() will say.
+// While its hooks are being read for their failed rows, a lookup already shows what give_up() will
+// say.
 void ShardCore::note_cancelled(Batch& batch) {
   batch.last_reason = Reason::cancelled;
   batch.last_status = 0;

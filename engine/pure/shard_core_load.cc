@@ -25,7 +25,7 @@ constexpr std::size_t fails_beyond_limit_max = 16;
 
 }  // namespace
 
-// Its turn has come.
+// The batch's turn has come, but its hooks are in the store only.
 void ShardCore::load(Batch& batch) {
   set_state(batch, BatchState::loading);
   ahead_clock_ += 1;
@@ -56,8 +56,8 @@ void ShardCore::ask_loads() {
   }
 }
 
-// What has its turn and what was cancelled take turns, as far as there is room. Null: there is
-// none.
+// Batches whose turn it is and cancelled ones alternate, as long as there is room. Null: there is
+// none, or nothing waits.
 Batch* ShardCore::next_load() {
   for (const bool rows : {is_rows_turn_, !is_rows_turn_}) {
     std::deque<Batch*>& wanted = rows ? wanted_rows_ : wanted_loads_;
@@ -71,9 +71,11 @@ Batch* ShardCore::next_load() {
   return nullptr;
 }
 
-// One at least, whatever else is on the wire. Beyond the limit one at a time, too: where what was
-// given up waits for a store that has no room, as what is delivered makes some; and a few of those
-// that were cancelled, as they are gone as soon as the store has them and somebody waits for that.
+// With nothing read back, one batch may always be read. Beyond the limit, one read at a time is
+// still allowed in two cases: for a cancelled batch while few failed rows are under way, because it
+// leaves memory as soon as the store has its rows, and somebody waits for that; and for a batch
+// whose turn it is while nothing else is on the wire, because only a delivery makes room in a full
+// store.
 bool ShardCore::may_read(std::uint64_t bytes, bool for_rows) const {
   if (read_bytes_ == 0 || read_bytes_ + bytes <= config_.read_bytes_max) return true;
   if (reads_out_ > 0) return false;
@@ -95,7 +97,8 @@ void ShardCore::move_cancelled_loads() {
   ask_loads();
 }
 
-// It is sent, or gone, or waits and may be dropped from memory again.
+// The batch no longer counts as read back: it was sent, is gone, or waits and may be dropped from
+// memory again.
 void ShardCore::end_read(Batch& batch) {
   if (!batch.read_back) return;
   batch.read_back = false;
@@ -152,7 +155,7 @@ void ShardCore::take_loaded(Batch& batch, std::error_code error, std::span<const
   attempt_done(batch, std::move(result), now);
 }
 
-// False, and nothing in memory: the chunks are damaged.
+// False: the chunks are damaged, and nothing of them is kept in memory.
 bool ShardCore::decode_chunks(Batch& batch, std::span<const std::string> blobs) {
   const std::uint32_t expected = batch.hooks;
   const std::size_t meta_before = batch.meta.capacity();
@@ -203,7 +206,7 @@ void ShardCore::load_failed(Batch& batch, const Now& now) {
   attempt_done(batch, std::move(result), now);
 }
 
-// False: it must be read by itself.
+// Uses what was read ahead, or waits for it. False: the batch must be read by itself.
 bool ShardCore::take_ahead(Batch& batch) {
   const auto found = ahead_.find(batch.chunk.number);
   if (found == ahead_.end()) return false;

@@ -22,7 +22,7 @@ constexpr std::size_t packed_run_overhead_bytes = sizeof(PackedRun) + sizeof(Pac
 
 }  // namespace
 
-// Nothing is known of it but what a run tells.
+// Whether a run can represent all that is known of the batch.
 bool ShardCore::can_pack(const Batch& batch) const {
   return batch.state == BatchState::queued && !batch.stored && batch.resident && batch.uses == 0 &&
          batch.uncommitted == 0 && !batch.cancelled && !batch.watchers && !batch.taken_over &&
@@ -31,7 +31,7 @@ bool ShardCore::can_pack(const Batch& batch) const {
          batch.meta.size() <= packed_meta_bytes_max;
 }
 
-// The last of its queue, just cut. It may be no object any more afterwards.
+// `batch` has just been cut and is the last of its queue. May destroy it.
 void ShardCore::pack(Batch& batch) {
   Batch* before = batch.before;
   const std::size_t batches = by_number_.size() + (coming_ != nullptr ? 1 : 0);

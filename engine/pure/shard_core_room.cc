@@ -28,7 +28,7 @@ std::uint64_t object_bytes(const Batch& batch) {
 
 }  // namespace
 
-// The store has all that an open bag has in memory, and reads none of it any more.
+// True if the store has all hooks of an open batch and is not reading them any more.
 bool ShardCore::can_drop_front(const Batch& batch) {
   return batch.state == BatchState::open && batch.stored && batch.uses == 0 &&
          batch.uncommitted == 0 && batch.hooks > batch.dropped_hooks;
@@ -46,7 +46,7 @@ void ShardCore::note_droppable(Batch& batch) {
   });
 }
 
-// What comes next begins a chunk, and memory of its own.
+// Hooks added later begin a new chunk and a new segment.
 void ShardCore::drop_front(Batch& batch) {
   check(!batch.dirty);
   counters_.shed += batch.hooks - batch.dropped_hooks;
@@ -56,7 +56,8 @@ void ShardCore::drop_front(Batch& batch) {
   overhead_bytes_ += batch.meta.capacity();
 }
 
-// Those that have been waiting longest first: who gets hooks all the time is cut soonest.
+// Batches whose last commit is oldest come first: one that gets hooks all the time will be cut
+// soonest anyway.
 void ShardCore::shed_open(std::uint64_t bytes) {
   const std::uint64_t before = memory_bytes();
   while (!droppable_.empty() && before - memory_bytes() < bytes) {

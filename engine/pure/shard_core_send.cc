@@ -298,7 +298,7 @@ void ShardCore::tell_watchers(Batch& batch, const HookOutcome& outcome) {
   forget_taken(batch);
 }
 
-// What a listener does may lead back here.
+// A listener may call back into the core and add notices, so the list is swapped out first.
 void ShardCore::tell() {
   if (notices_.empty()) return;
   telling_.swap(notices_);
@@ -344,8 +344,8 @@ const std::string& ShardCore::head_start(Batch& batch) {
   return *bag.head_start;
 }
 
-// False: the target is no URL. Intake lets none in, but one that was found in the store may be
-// such; its hooks are read before they can be sent, and fail then.
+// False: the target is not a URL. Intake refuses those, but one found in the store may be damaged
+// or older; its hooks then fail when they are read back.
 bool ShardCore::make_destination(TargetState& target) {
   if (target.destination) return true;
   std::string error;

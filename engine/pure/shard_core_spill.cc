@@ -41,7 +41,7 @@ bool ShardCore::can_shed(const Batch& batch) const {
   return waits && batch.stored && batch.resident && batch.uses == 0 && batch.uncommitted == 0;
 }
 
-// The batch may be none of its own any more afterwards.
+// May destroy `batch`: it can become part of the run of the batch before it.
 void ShardCore::note_sheddable(Batch& batch) {
   if (!can_shed(batch)) return;
   // Behind hooks on disk only all goes there, until the bag has caught up, so that
@@ -146,7 +146,8 @@ bool ShardCore::can_fold(const Batch& batch) {
          !batch.watchers && !batch.taken_over && batch.number == batch.chunk.number;
 }
 
-// One that is on disk only since now: takes the one behind it in, and goes into the one before it.
+// `batch` has just become disk-only: absorbs the batch behind it, and is absorbed by the one before
+// it, if those are disk-only too. May destroy `batch`.
 void ShardCore::fold(Batch& batch) {
   // While recovery lasts, what it finds still comes in between.
   if (batch.state != BatchState::queued || recovered_) return;
@@ -165,7 +166,7 @@ void ShardCore::fold(Batch& batch) {
   destroy_batch(batch);
 }
 
-// To the end of its run. False: the hooks of this batch are in memory, or the run is long enough.
+// Appends to the carrier's run. False: the carrier's own hooks are in memory, or its run is full.
 bool ShardCore::fold_into(Batch& carrier, const DiskBatch& places) {
   if (carrier.resident || code_bytes(carrier) >= run_code_bytes_max) return false;
   std::unique_ptr<DiskRun> run = carrier.run ? take_run(carrier) : std::make_unique<DiskRun>();
@@ -185,7 +186,7 @@ std::unique_ptr<DiskRun> ShardCore::take_run(Batch& carrier) {
   return run;
 }
 
-// An empty one ends here.
+// An empty run is destroyed here.
 void ShardCore::give_run(Batch& carrier, std::unique_ptr<DiskRun> run) {
   check(!carrier.run);
   if (run->batches() == 0) return;
@@ -196,7 +197,8 @@ void ShardCore::give_run(Batch& carrier, std::unique_ptr<DiskRun> run) {
   carrier.run = std::move(run);
 }
 
-// The batch of a hook out of the middle of a run, with all of the run behind it. Null: in none.
+// Makes the batch of a hook in the middle of a run an object again; it takes the rest of the run
+// behind it. Null: the hook is in no run.
 Batch* ShardCore::unfold_batch(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) {
   Batch* carrier = nullptr;
   for (Batch* one : carriers_) {
@@ -222,7 +224,7 @@ Batch* ShardCore::unfold_batch(ChunkNumber chunk, std::uint32_t index, std::uint
   return &batch;
 }
 
-// The bag of a hook whose batch is in a run; null: in none.
+// The bag of a hook whose batch is in a run; null: it is in none.
 const Bag* ShardCore::find_in_runs(ChunkNumber chunk, std::uint32_t index,
                                    bool& is_cancelled) const {
   const auto has = [&](const DiskRun& run) {
@@ -276,8 +278,8 @@ Batch& ShardCore::read_cancelled(Bag& bag, const DiskBatch& places) {
   return batch;
 }
 
-// The batch of a hook in a cancelled run, read before its turn: somebody wants to know what becomes
-// of it. Null: in none.
+// The batch of a hook in a cancelled run, read before its turn because somebody watches it. Null:
+// the hook is in no cancelled run.
 Batch* ShardCore::unfold_cancelled(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) {
   for (auto one = cancelled_runs_.begin(); one != cancelled_runs_.end(); ++one) {
     const std::optional<DiskBatch> found = one->run->find(chunk);

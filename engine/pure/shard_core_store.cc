@@ -209,7 +209,7 @@ void ShardCore::all_committed(Batch& batch, const Now& now) {
   if (!batch.cancelled) {
     Bag& bag = *batch.bag;
     note_droppable(batch);
-    note_sheddable(batch);  // may be the end of it
+    note_sheddable(batch);  // may destroy it
     bag_changed(bag);
     return;
   }

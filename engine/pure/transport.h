@@ -34,8 +34,8 @@ struct AttemptRequest {
   std::string_view head;  // request line and all header fields, with the empty line
   std::span<const std::string_view> body;  // pieces, in order
   std::uint64_t body_bytes = 0;
-  // Its timeout counts from here; many that are started together share a reading of the clock. 0:
-  // from start().
+  // Its timeout counts from here, so that requests started together share one reading of the clock.
+  // Zero: counts from start().
   TimePoint begin{};
 };
 
@@ -43,8 +43,8 @@ struct AttemptRequest {
 struct AttemptResult {
   Reason reason = Reason::none;
   int status = 0;
-  std::string
-      response_headers;  // at most 1 KiB, as received ("Name: value\r\n"...), only for failures
+  // At most 1 KiB, as received ("Name: value\r\n"...), only for failures.
+  std::string response_headers;
   std::string response_excerpt;  // at most 1 KiB of the body, only for failures
   std::string detail;            // for logs: an error text without secrets
   bool counted = true;           // false: does not use up one of the attempts (local_resource)

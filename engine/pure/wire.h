@@ -11,8 +11,8 @@
 namespace postbag {
 
 // The part of a request head that all requests of a bag share: request line, Host, User-Agent, the
-// policy's headers and the bag's own
-// (`key_headers`, "Name: value\r\n"...), which win over the policy's of the same name. RFC 9112 3.
+// policy's headers and the bag's own (`key_headers`, "Name: value\r\n"...), which win over the
+// policy's of the same name (RFC 9112 3).
 std::string request_head_start(const Url& url, const DeliveryPolicy& delivery,
                                std::string_view key_headers);
 

@@ -72,7 +72,7 @@ const CallState::GivenId* CallState::given_at(std::size_t index) const {
   return found != given_.end() && found->index == index ? &*found : nullptr;
 }
 
-// Maybe before finish(), if other shards take longer.
+// May run before finish(), if other shards take longer.
 bool CallState::hook_done(std::size_t index, const HookOutcome& outcome) {
   const bool takes = listener_->hook_done(index, outcome);
   const GivenId* const given = given_at(index);
@@ -127,7 +127,7 @@ void CallState::finish() {
   for (const auto& dependent : dependents) dependent->part_done(error);
 }
 
-// On a thread of the engine, which has others to answer, too.
+// On an engine thread that has other calls to answer, so nothing may be thrown.
 void CallState::answer() noexcept {
   if (!handler_) return;
   call_guarded(ids_.logger, [this] { handler_(std::move(result_)); });

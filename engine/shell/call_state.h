@@ -26,16 +26,16 @@ struct SharedIds {
   const Logger& logger;  // for callbacks that throw
   // Of the table; any thread.
   std::atomic<std::uint64_t> bytes{0}, forgotten_early{0};
-  // After ids were taken. Those freed since are not counted again before that.
+  // Call after taking ids. Ids freed since the last call stay counted until then.
   void publish() {
     bytes.store(table.memory_bytes(), std::memory_order_relaxed);
     forgotten_early.store(table.forgotten_early(), std::memory_order_relaxed);
   }
 };
 
-// One submit() call on its way through several shards. Whoever finishes its last part answers.
-// Where the call has a listener and ids, it stands between the core and the listener: a hook that
-// is taken over frees its id.
+// One submit() call on its way through several shards. Whoever finishes its last part answers. If
+// the call has both a listener and ids, it also stands between the core and that listener, because
+// a hook that is taken over must free its id.
 class CallState : public CallSink,
                   public OutcomeListener,
                   public std::enable_shared_from_this<CallState> {
@@ -53,14 +53,15 @@ class CallState : public CallSink,
   SubmitResult& result() { return result_; }
   void want_ids(bool wanted) { wants_ids_ = wanted; }
   std::vector<GivenId>& given() { return given_; }  // by index, ascending
-  // The listener for the shards' parcels, if the call's is `listener`.
+  // Returns the listener to put into the shards' parcels, given the call's own.
   std::shared_ptr<OutcomeListener> listen(std::shared_ptr<OutcomeListener> listener);
   void expect(std::uint32_t parts) { parts_left_.fetch_add(parts, std::memory_order_relaxed); }
-  // True: this call is told when `other` is accepted or refused. False: it just was. Lock held by
-  // the caller.
+  // True: `other` will be told when this call is accepted or refused. False: that has just
+  // happened. The caller holds the ids' lock.
   bool add_dependent(std::shared_ptr<CallState> other);
 
-  // Called when all is accepted, before the answer; on whichever thread finished the call.
+  // `handler` is called when all hooks are accepted, before the answer, on whichever thread
+  // finishes the call.
   void on_accepted(std::function<void()> handler) { accepted_handler_ = std::move(handler); }
   // One delivery for each shard, empty; they live as long as this.
   std::span<ShardDelivery> make_deliveries(std::size_t shards);
@@ -75,7 +76,9 @@ class CallState : public CallSink,
   void hook_bagged(std::size_t index, const HookId& id) override { result_.ids[index] = id; }
   bool wants_ids() const override { return wants_ids_ || !given_.empty(); }
   void shard_done(Errc error, std::uint32_t shard) override;
-  // A part that is no shard's: this is refused for it, but what the shards keep stays known.
+  // Ends a part of the call that is not a shard's (the submitting thread, or a call that this one
+  // waits for). On an error the call is refused, but hooks that shards have stored stay known by
+  // their ids.
   void part_done(Errc error);
 
   // OutcomeListener

@@ -17,7 +17,7 @@
 namespace postbag {
 namespace {
 
-// Tables of different engines must not share one: threads cache what a generation admitted.
+// Unique in the process, because threads cache which targets a generation has admitted.
 std::uint64_t next_policy_generation() {
   static std::atomic<std::uint64_t> generation{1};
   return generation.fetch_add(1);
@@ -64,8 +64,9 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
     if (error) throw std::system_error(error, "the remembered ids cannot be read");
     ids_.publish();
   }
-  (void)check_json("0", false);  // where the first one finds no memory, the process ends
-  // For the store, intake and the program around us, too.
+  (void)check_json("0",
+                   false);  // only a process's first call aborts for want of memory: make it now
+  // 1024 more for the store, intake and the embedding program.
   reserve_descriptors(options_.engine.max_connections + std::size_t{1024});
   http_ = std::make_unique<HttpShared>(4, options_.own_addresses, logger_);
   const std::uint32_t count = shard_count(options_.engine);
@@ -132,7 +133,7 @@ bool Engine::Impl::is_engine_thread() const {
                      [](const auto& shard) { return shard->is_this_thread(); });
 }
 
-// It would wait for itself, for ever and without a word.
+// The call would wait for its own thread: a silent deadlock.
 Engine::Impl& Engine::Impl::blocking(const char* call) {
   if (!is_engine_thread()) return *this;
   throw std::logic_error("Engine::" + std::string(call) +

@@ -13,7 +13,7 @@
 namespace postbag {
 namespace {
 
-// Nobody waits longer for what is being written when the engine ends, unless some of it was.
+// How long the end of the engine waits for writes that make no progress.
 constexpr Duration close_timeout = std::chrono::seconds(10);
 constexpr Duration close_retry_pause = std::chrono::milliseconds(10);
 constexpr int close_tries_max = 500;
@@ -46,7 +46,8 @@ CancelResult Engine::Impl::cancel(std::string_view target_glob) {
     result.error = fatal_error().value_or(make_error_code(Errc::store_failed));
     return result;
   }
-  // What the shards heard of the store is published: whoever hears of the end finds them counted.
+  // One more turn publishes what the shards heard from the store, so that the caller finds the
+  // hooks counted.
   ask_shards([](const ShardCore&, const Now&) { return true; });
   return result;
 }
@@ -127,8 +128,8 @@ void Engine::Impl::hurry() {
   notify();
 }
 
-// Once. Whoever waits for the end of the engine cannot be told that there is no memory for it: some
-// comes back, as attempts end and hooks are stored.
+// Runs once. There is nobody to report want of memory to here, so it is tried again: memory comes
+// back as attempts end and hooks are stored.
 void Engine::Impl::close_down() {
   const std::lock_guard drain_lock(drain_mutex_);
   if (std::exchange(closed_down_, true)) return;
@@ -145,7 +146,8 @@ void Engine::Impl::close_down() {
   count_lost();
 }
 
-// Breaks off what is on the wire and brings what is left to where it belongs. May be begun anew.
+// Aborts what is on the wire, then leaves durable hooks in the store and stores those of memory
+// mode as failed(shutdown). May be called again after std::bad_alloc.
 void Engine::Impl::bring_home() {
   while (entering_.load() != 0) std::this_thread::yield();
   // No retry may start, and nothing new go out, while the attempts are broken off.
@@ -166,14 +168,15 @@ void Engine::Impl::bring_home() {
   }
   wait_for_stats(
       [](const ShardStats& stats) { return stats.idle.load(std::memory_order_acquire); });
-  // Where the store failed what it did before that may not have been counted yet.
+  // If the store failed, what it had stored before may not have been published yet.
   for (int round = 0; round < 2; ++round) {
     ask_shards([](const ShardCore&, const Now&) { return true; });
   }
   count_lost();
 }
 
-// What the store was given may not be what it has taken.
+// The store may not have taken all that it was given, so the report is corrected by what is still
+// pending.
 void Engine::Impl::count_lost() {
   drain_report_.error = fatal_error().value_or(std::error_code());
   const std::uint64_t pending = pending_.load();
@@ -259,8 +262,9 @@ std::error_code Engine::Impl::backup(const std::string& path, const std::stop_to
   }
 }
 
-// On the store's thread: until it is whole the copy is in use with the store's connection. Without
-// memory it waits for some; if none comes back it is never ended, which is better than here.
+// Destroys the copy on the store's thread, as an unfinished copy still uses the store's connection.
+// If there is no memory to get there, waits for some; if none comes back the copy is leaked, which
+// is better than destroying it on this thread.
 void Engine::Impl::end_backup(std::unique_ptr<StoreBackup>& copy) noexcept {
   for (int time = 0; copy && time < close_tries_max; ++time) {
     try {

@@ -77,7 +77,8 @@ class Engine::Impl : public ShardHost {
     return fatal_;
   }
   bool is_engine_thread() const;
-  // Itself, for a call of that name that blocks. Throws std::logic_error on an engine thread.
+  // Returns *this for a public call named `call` that blocks. Throws std::logic_error on an engine
+  // thread.
   Impl& blocking(const char* call);
   // Held while hooks are on their way to the shards. Look at is_stopping() only after it is made:
   // what ends the engine sets that first and then waits until none exists, so nothing arrives
@@ -185,14 +186,15 @@ class Engine::Impl : public ShardHost {
   std::atomic<std::uint64_t> reserved_bytes_{0};  // handed over, not in a bag yet
   std::atomic<TimePoint> room_asked_{TimePoint::min()}, cut_early_said_{TimePoint::min()};
   std::atomic<std::uint64_t> cut_early_{0};  // bags
-  // A failed hook is counted in the store before its shard hears of it. So that it is pending until
-  // then, and is never seen twice.
+  // The store counts a failed hook before the hook's shard hears of it. This lock makes status()
+  // show the hook as pending until then, and never as both.
   mutable std::mutex outcomes_mutex_;
   std::uint64_t rows_told_ = 0;
   std::atomic<std::uint64_t> pending_{0};
   std::atomic<std::uint64_t> duplicates_{0}, refused_{0};
-  // When a failed hook was last dropped, or may have been: of those taken before, one that is
-  // nowhere need not have been delivered. What retention drops counts apart.
+  // When a failed hook was last dropped, or may have been. If the hook of an id taken before that
+  // is found nowhere, it may have been dropped rather than delivered. Rows deleted by retention
+  // have their own time: StoreThread::retention_purged_at().
   std::atomic<TimePoint> dropped_at_{TimePoint::min()};
   std::atomic<std::uint64_t> entering_{0};
   std::atomic<bool> stopping_{false};

@@ -13,25 +13,25 @@
 
 namespace postbag {
 
-// Answers parts whose group is committed, in the order they come in: those that have to be on disk
-// once a sync that began after them has ended. It syncs on a thread of its own, so that the next
-// group is written meanwhile; all that waits when a sync begins shares it.
+// Answers parts whose group has been committed, in order. A part that must be on disk is answered
+// once a sync that began after its commit has ended. Syncs run on a thread of this class, so that
+// the next group is written meanwhile; all parts that wait when a sync begins share it.
 class PartAnswers {
  public:
   using Answer = std::function<void(std::unique_ptr<StorePart>)>;
 
-  // `answer` is called on either thread; `failed` on that of the syncs, when everybody concerned
-  // was answered. Neither throws. No more than `parts_max` are under way: room for them is taken
-  // here, so that nothing later needs memory.
+  // `answer` is called on the pushing or the syncing thread; `failed` on the syncing thread, after
+  // all parts concerned were answered. Neither may throw. At most `parts_max` parts are under way;
+  // room for them is reserved here, so that nothing later allocates.
   PartAnswers(Store& store, std::size_t parts_max, Answer answer,
               std::function<void(std::error_code)> failed);
   ~PartAnswers();
   PartAnswers(const PartAnswers&) = delete;
   PartAnswers& operator=(const PartAnswers&) = delete;
 
-  // A group whose parts' bodies the store may be reading, of the thread that commits. Who is
-  // refused frees what came after it, so while one is under way no refusal of a failed sync is
-  // told.
+  // Scope, on the committing thread, in which the store may read the bodies of the parts. A shard
+  // that is refused frees the bodies that came after the refused ones, so while a Group exists the
+  // refusals that follow a failed sync are held back.
   class Group {
    public:
     explicit Group(PartAnswers& answers);
@@ -46,12 +46,12 @@ class PartAnswers {
     bool may_be_read_;
   };
 
-  // That of the syncs.
+  // Whether the caller is on the syncing thread.
   bool is_this_thread() const { return thread_.get_id() == std::this_thread::get_id(); }
 
-  // One thread. Takes the parts out of `parts`; null: was taken before. Those that need no sync are
-  // answered at once if none waits before them. After a sync that failed all are refused: what
-  // came before them in the store may be gone.
+  // Called by one thread. Takes the parts out of `parts`, skipping nulls (already taken). Parts
+  // that need no sync are answered at once unless others wait before them. After a failed sync all
+  // are refused: what came before them in the store may be gone.
   void push(std::vector<std::unique_ptr<StorePart>>& parts, bool wants_sync);
   // Syncs and answers everything; then nothing may be pushed. More than once is as good as once.
   void stop();

@@ -8,8 +8,8 @@
 
 namespace postbag {
 
-// Waits until `ended()`, as long as `left()` falls within every `timeout`: it takes its time, but
-// does not hang. False: it hangs. Both are called under the lock.
+// Waits until `ended()`, but gives up once `left()` has not fallen for a whole `timeout`: slow is
+// fine, stuck is not. False: stuck. Both are called under the lock.
 template <class Ended, class Left>
 bool wait_while_progress(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
                          Duration timeout, Ended ended, Left left) {

@@ -11,7 +11,7 @@ namespace {
 // About as much as the store reads in the 5 ms that a commit may have to wait for it.
 constexpr std::size_t slice_chunks = 4096;
 
-// Shards that have yet to take theirs.
+// Counts the shards that have not taken their part yet.
 struct RecoveryTurn {
   std::atomic<std::size_t> uses{0};
 
@@ -23,18 +23,20 @@ struct RecoveryTurn {
   }
 };
 
-// A part of what is pending, on its way from the store to the shards. Used again once they have it.
+// A slice of the pending chunks on its way from the store to the shards; reused once they have
+// taken it.
 struct RecoverySlice : RecoveryTurn {
   std::vector<PendingChunk> chunks;
   std::vector<std::vector<std::uint32_t>> of_shard;  // indices
 };
 
-// No promise: a shard without memory drops its command, and to break a promise takes memory.
+// Not a std::promise: a shard without memory drops its command, and breaking a promise allocates.
 struct RecoveryBegin : RecoveryTurn {
   std::atomic<std::size_t> begun{0};
 };
 
-// One for each shard; a shard that halts drops it unrun: that counts, too.
+// A handle for one shard; counts as taken when it is destroyed, also by a shard that halts and
+// drops its command unrun.
 template <typename Turn>
 std::shared_ptr<Turn> use_of(const std::shared_ptr<Turn>& turn) {
   return {turn.get(), [turn](Turn* one) { one->taken(); }};
@@ -42,7 +44,7 @@ std::shared_ptr<Turn> use_of(const std::shared_ptr<Turn>& turn) {
 
 }  // namespace
 
-// While it exists the shards do nothing but to take over what was found.
+// While it exists the shards only take over what was found in the store.
 class Engine::Impl::Recovering {
  public:
   explicit Recovering(Impl& engine) : engine_(engine) {

@@ -162,7 +162,8 @@ bool RetryJob::take_slice(std::optional<FailedKey>& after, std::error_code& erro
   return more;
 }
 
-// To all of their shards or, where it throws, to none. False: nobody would send them, or say so.
+// To all of their shards or, where it throws, to none. False: the engine is stopping, so nobody
+// would send them or report on them.
 bool RetryJob::hand_over(const std::vector<FailedHook>& rows) {
   const Engine::Impl::Entering entering(engine_);
   if (engine_.is_stopping()) return false;
@@ -227,9 +228,8 @@ bool RetryJob::stop_bags() try {
   return false;
 }
 
-// Bags that wait for their size or time would wait for rows that are not read before these are
-// done: cut them. Returns earlier where the engine has failed, as there may never be room, and
-// where nobody waits for the outcome.
+// Cuts the run's bags first, as they would wait for rows that are only read once these are done.
+// Returns early if the engine has failed (there may never be room) or the run is to end at once.
 void RetryJob::wait_for(const Load& most) {
   std::unique_lock lock(mutex_);
   bool is_cut = false;

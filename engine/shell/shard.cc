@@ -22,8 +22,8 @@ namespace {
 
 constexpr std::uint64_t number_block = 1 << 16;
 
-// Here a wake never waits: callbacks of the embedder run on this thread, and may hand over to
-// another engine and wait for it, or see it destroyed before the scope ends.
+// On a shard's thread a wake is never held back: callbacks of the embedder run here, and one may
+// submit to another engine and wait for it, or destroy it, before the HeldWakes scope ends.
 thread_local bool is_shard_thread = false;
 
 constexpr std::size_t prepared_max = 32;
@@ -448,7 +448,8 @@ void Shard::publish(const Now& now) {
   });
 }
 
-// Listeners see the numbers that count what they hear of. Who waits for the end hears after them.
+// Listeners are told after the numbers are published, and whoever waits for the end of the engine
+// after the listeners.
 void Shard::tell() {
   core_.tell();
   stats_.drained.store(core_.drained(), std::memory_order_release);

@@ -58,8 +58,8 @@ class ShardHost {
  public:
   virtual ~ShardHost() = default;
   virtual void hooks_left(std::uint64_t hooks) = 0;  // no longer pending
-  // Of so many the failed rows are stored. Until the lock goes nobody sees them, nor what else the
-  // shard publishes.
+  // The failed rows of `rows` hooks are stored. As long as the returned lock is held, status() sees
+  // neither them nor anything else that the shard publishes.
   virtual std::unique_lock<std::mutex> rows_told(std::uint64_t rows) = 0;
   virtual void listeners_told() = 0;                         // of hooks that left
   virtual void memory_released(std::uint64_t reserved) = 0;  // of a parcel that is in its bags now
@@ -102,12 +102,13 @@ class Shard : public AttemptSink, public Wakeable {
   void post(Parcel parcel, std::uint64_t reserved_bytes);
   void post(std::function<void(ShardCore&, const Now&)> command);
   void post_answer(std::unique_ptr<StorePart> part);
-  // Until release() all parcels and commands wait, but those of post_recovered() and answers of the
-  // store. A shard that halts is held no longer.
+  // Until release() parcels and commands wait; only post_recovered() and answers of the store get
+  // through. A shard that halts is released.
   void hold();
   void post_recovered(std::function<void(ShardCore&, const Now&)> command);
-  // Ends the core's recovery behind what was posted for it, then lets the others in. Not sound: the
-  // core sends nothing any more, since of its last batches some chunks may be missing.
+  // Ends the core's recovery after everything that was posted by post_recovered(), then lets the
+  // held work in. If not `is_sound`, the core sends nothing any more, because chunks of its last
+  // batches may be missing.
   void release(bool is_sound) noexcept;
   // Ends what is in flight with `reason`.
   void abort_attempts(Reason reason);

@@ -5,7 +5,7 @@
 
 namespace postbag {
 
-// The calls that the core has are told first, so that nobody waits for an answer of the dead.
+// Calls that the core holds are answered first, so that nobody waits for a halted shard.
 void Shard::halt(const char* what) {
   const std::error_code error = std::make_error_code(std::errc::not_enough_memory);
   if (!halted_) {

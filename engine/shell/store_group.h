@@ -16,7 +16,8 @@ struct StoreGroupMemory {
   std::deque<std::vector<std::string_view>> pieces;
 };
 
-// Which half of a part; what of the second frees room comes alone, too.
+// Which half of a part goes into a group. `rest_without_fails`: only what frees room, for a store
+// that is full.
 enum class PartHalf { appends, rest, rest_without_fails };
 
 // Adds a part's work to a group. Reads batches that the part's `uses` hold, so any thread may do
@@ -24,8 +25,8 @@ enum class PartHalf { appends, rest, rest_without_fails };
 void add_to_group(const StorePart& part, PartHalf half, std::uint16_t store_tag, StoreGroup& group,
                   StoreGroupMemory& memory);
 
-// How many failed rows there are more, once the store has what this part fails. Any thread, while
-// the part's `uses` hold its batches.
+// By how many rows the store's failed rows grow once this part is stored. Any thread, while the
+// part's `uses` hold its batches.
 std::uint64_t failed_rows(const StorePart& part);
 
 }  // namespace postbag

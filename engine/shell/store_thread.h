@@ -42,12 +42,13 @@ class StoreThread {
   // Finishes everything queued; then nothing may be pushed. More than once is as good as once.
   void stop();
 
-  // A shard has two under way at most; so many find room without memory.
+  // A shard has at most two parts under way; room for that many is reserved, so this does not
+  // allocate.
   void push(std::unique_ptr<StorePart> part);
   // A slice of other work: about 5 ms at most. Runs between groups, in order.
   void push_job(Job job);
-  // Runs a slice for somebody who waits and can wait longer: as long as parts come, slices get a
-  // small part of the time only. Not from this thread.
+  // Runs a slice and waits for its result. While parts keep coming, slices get only a small share
+  // of the time. Not to be called on this thread.
   template <class Function>
   auto run(Function function) -> std::invoke_result_t<Function, Store&> {
     std::packaged_task<std::invoke_result_t<Function, Store&>(Store&)> task(std::move(function));
@@ -71,13 +72,14 @@ class StoreThread {
   ChunkNumber take_numbers(std::uint64_t count);
 
   StoreStats stats() const;
-  // With how many of its failed rows were added by parts since the start, their answers not yet
-  // taken by their shards included.
+  // stats(), and how many failed rows parts have added since the start, including those whose shard
+  // has not taken the answer yet.
   std::pair<StoreStats, std::uint64_t> stats_and_rows() const;
   // On this thread, by a job that changed what they say and whose end somebody waits for.
   void refresh_stats(std::uint64_t rows_added = 0);
-  // Found full lately. After a pause it says no again, so that a call finds out whether there is
-  // room: nothing else would while nothing is written.
+  // True for a short while after the store had no room for an append. It turns false by itself so
+  // that the next call tries again: while nothing is written, nothing else would notice that there
+  // is room.
   bool disk_is_low() const;
   // Or that of the syncs.
   bool is_this_thread() const {
@@ -95,7 +97,7 @@ class StoreThread {
   void loop();
   // Waits for work, or until it is time for housekeeping. False: there is none, and the end.
   bool take_work(Work& work);
-  // Runs it; without memory that is the end.
+  // Runs `function`; std::bad_alloc counts as a fatal failure of the store.
   template <class Function>
   void guarded(Function function) noexcept;
   void run_job(const Job& job);

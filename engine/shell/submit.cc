@@ -18,7 +18,7 @@ constexpr std::uint64_t hook_overhead_bytes = 32;
 constexpr Duration room_interval = std::chrono::milliseconds(100);
 constexpr Duration cut_early_interval = std::chrono::minutes(1);
 
-// True for one caller in so much time.
+// True for one caller per `interval`.
 bool is_time(std::atomic<TimePoint>& last, Duration interval) {
   const TimePoint now = steady_now();
   TimePoint seen = last.load(std::memory_order_relaxed);
@@ -47,7 +47,8 @@ struct Engine::Impl::Admission {
   std::size_t count() const { return some ? fresh.size() : hooks->size(); }
 };
 
-// Bytes of max_memory that a call holds until its shards have it; given back unless kept.
+// Bytes of max_memory reserved for a call until its shards have its hooks; released by the
+// destructor unless kept.
 class Engine::Impl::Reservation {
  public:
   Reservation(Impl& engine, std::uint64_t bytes, SubmitResult& result)

@@ -37,14 +37,15 @@ struct SubmitResult {
 class OutcomeListener {
  public:
   virtual ~OutcomeListener() = default;
-  // On an engine thread; must not block and must not throw. `index` is the hook's place in the
-  // call. Returns true to take over a failed hook: it is then not kept in the store, unless another
-  // call, without a listener, was told since that it is accepted. False: the listener is gone, the
-  // hook is kept.
+  // Called on an engine thread; must not block and must not throw. `index` is the hook's place in
+  // the call. Return true to take over a failed hook: it is then not kept in the store, unless
+  // another call without a listener has meanwhile been told that this hook is accepted. Return
+  // false if nobody is listening any more: the hook is kept as a failed row.
   virtual bool hook_done(std::size_t index, const HookOutcome& outcome) = 0;
-  // Follows when a failed hook was taken over: what becomes of it is stored (and synced, where the
-  // engine's durability is fsync), and if it is not kept its id is free again. Say that only now: a
-  // crash before may send it again. Does not come where the store failed. As hook_done() otherwise.
+  // Called after hook_done() returned true for a failed hook, once that is stored (and synced, if
+  // the engine's durability is fsync) and, unless the hook is kept, its id is free again. Do not
+  // report the hook as given back before this call: after a crash it may still be sent. Never
+  // called if the store failed. Otherwise as hook_done().
   virtual void hook_settled(std::size_t index) { (void)index; }
   // Instead of hook_done(), of a hook that an earlier call brought: what became of it is not
   // remembered, and nothing more is told. It was delivered before this engine began, or it failed
@@ -73,7 +74,7 @@ struct SubmitOptions {
   std::shared_ptr<OutcomeListener> listener;
 };
 
-// What it throws on an engine thread is logged and goes no further.
+// An exception thrown on an engine thread is logged and swallowed.
 using SubmitHandler = std::function<void(SubmitResult)>;
 
 struct EngineStatus {
@@ -138,12 +139,12 @@ struct RetryOptions {
   // Called about once a second on the thread that runs it, and once at the end. Returns false to
   // stop as `stop` does.
   std::function<bool(const RetryProgress&)> progress;
-  // From any thread. Stops the run: nothing more is sent, what is in flight gets no retry, and the
-  // run ends with the last of these. Rows that were not sent stay as they are and count in no
-  // number.
+  // May be requested from any thread. Nothing more is sent, batches in flight are not retried, and
+  // the run ends when the last of them is done. Rows that were not sent stay as they are and are
+  // not counted.
   std::stop_token stop;
-  // The same at once: what becomes of the rows in flight, delivered or failed again, is stored all
-  // the same but counts in no number either.
+  // As `stop`, but the run ends at once: the outcome of the rows in flight, delivered or failed
+  // again, is still stored but no longer counted.
   std::stop_token leave;
 };
 
@@ -181,9 +182,10 @@ class Engine {
   // Delivers nothing that it finds in the store before recover().
   Engine(Options options, std::unique_ptr<Store> store, Logger logger = {});
   // Ends without a drain if drain() was not called: what is on the wire is aborted; durable hooks
-  // stay in the store, those of memory mode are stored as failed(shutdown). *Blocks* until then;
-  // but in a callback on an engine thread it returns at once and the engine ends on a thread of its
-  // own, and a process that exits before that has ended like one that was killed.
+  // stay in the store, those of memory mode are stored as failed(shutdown). *Blocks* until that is
+  // done. On an engine thread (in a callback) it returns at once instead and the engine shuts down
+  // on a thread of its own; a process that exits before that has finished loses what a kill would
+  // lose.
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -198,11 +200,12 @@ class Engine {
   SubmitResult submit(HookList hooks, SubmitOptions options = {});
   SubmitResult submit(std::string_view target, std::string_view payload);
 
-  // Delivers the pending batches found in the store; *blocks* until all are known. Until then
-  // nothing is sent and nothing else is done, so that what is submitted meanwhile comes behind them
-  // in its bags: calls and commands are answered afterwards. `held` is called once that holds: let
-  // producers in there. `progress` gets the hooks found so far. Call at most once. Throws what
-  // `held` throws, or std::system_error if the store cannot be read: then the engine is stopping.
+  // Delivers the pending batches found in the store. *Blocks* until all of them have been read.
+  // Until then nothing is sent, and calls and commands wait, so that hooks submitted meanwhile
+  // queue behind the recovered ones of their bag. `held` is called as soon as that is guaranteed:
+  // start to accept hooks there. `progress` gets the number of hooks found so far. Call at most
+  // once. Throws what `held` throws, or std::system_error if the store cannot be read; the engine
+  // is stopping then.
   std::uint64_t recover(const std::function<void(std::uint64_t hooks)>& progress = {},
                         const std::function<void()>& held = {});
 
@@ -221,8 +224,8 @@ class Engine {
   void hurry();
 
   // retry-failed-hooks: takes failed rows oldest first, through the same bags and policies. A row
-  // is never twice under way. *Blocks* until every taken row has its outcome, or the engine has
-  // failed, or it is stopped (RetryOptions).
+  // is never sent by two runs at the same time. *Blocks* until every taken row has its outcome, or
+  // the engine has failed, or it is stopped (RetryOptions).
   RetryProgress retry_failed(const RetryOptions& options);
   // What such a run would send now; looks through all rows. *Blocks.* Errors: RetryPlan::error.
   RetryPlan plan_retry(const RetryOptions& options);
@@ -234,18 +237,19 @@ class Engine {
   // Deletes what matches, the oldest first and at most `limit`, but not what a retry has under way.
   // *Blocks.*
   PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit = {});
-  // Copies the store to a new file while it goes on; the file has its name once it is whole and on
-  // disk. *Blocks.* Errc::store_cannot_create if a file of that name is there, or `path`.part,
-  // which is a copy under way or one that was killed; Errc::stopping if the engine began to stop
-  // meanwhile, or `stop` was asked: nothing is left of it then, as after disk_low and store_io.
+  // Copies the store to a new file while the engine keeps running. The copy is `path`.part until it
+  // is complete and on disk, then it gets its name. *Blocks.* Errc::store_cannot_create if `path`
+  // or `path`.part exists (the latter is a copy under way, or left by one that was killed);
+  // Errc::stopping if the engine began to stop meanwhile or `stop` was requested. After any error
+  // no file is left behind.
   std::error_code backup(const std::string& path, const std::stop_token& stop = {});
 
-  // At once: numbers that the shards publish, each from about the same moment.
+  // Does not block: the numbers that the shards publish, all from about the same moment.
   EngineStatus status() const;
   // Those that are not ok first, then the busiest; at most `limit`. *Blocks* briefly.
   std::vector<TargetStatus> targets(std::size_t limit = 1000) const;
-  // By the engine's id or the producer's own. Nothing: it is not known, or delivered so long ago
-  // that it is forgotten. *Blocks*: it may have to look through the failed rows.
+  // By the engine's id or the producer's own. Empty: unknown, or delivered so long ago that it has
+  // been forgotten. *Blocks*, as it may have to search the failed rows.
   std::optional<HookStatus> find_hook(std::string_view id) const;
 
   // Replaces targets, defaults and policies ([[target]] [batch] [retry] [delivery] [network] [tls],
@@ -253,9 +257,10 @@ class Engine {
   // std::invalid_argument and changes nothing if invalid. *Blocks* until all shards have them.
   std::vector<std::string> reload(Options options);
 
-  // Called once, on an engine thread, when the store failed for good, or when memory ran out where
-  // nothing can be undone (std::errc::not_enough_memory): nothing is accepted any more, and the
-  // process should end. What is in the store is delivered after the next start.
+  // Called once, on an engine thread (or by on_fatal() itself if it has happened already), when the
+  // store failed for good, or when memory ran out where nothing can be undone
+  // (std::errc::not_enough_memory): nothing is accepted any more, and the process should end. What
+  // is in the store is delivered after the next start.
   void on_fatal(std::function<void(std::error_code)> handler);
 
   class Impl;  // the engine's own

@@ -13,10 +13,12 @@
 namespace postbag {
 
 // The id that the engine gives a hook or a batch: a UUIDv7 (RFC 9562 5.7) whose free bits say where
-// the hook is:
-//   48 bit wall time in ms | 4 bit version | 12+32 bit chunk number | 2 bit variant (between) | 14
-//   bit index | 16 bit store tag
-// so it costs no memory and no index. Layout and packing: engine/pure/hook_id.cc.
+// the hook is, so that it costs no memory and no index. From the highest bit:
+//
+//   high: 48 bits wall time in ms, 4 version, 12 chunk number (its upper bits)
+//   low:   2 bits variant, 32 chunk number (its lower bits), 14 index, 16 store tag
+//
+// Packing: engine/pure/hook_id.cc.
 struct HookId {
   std::uint64_t high = 0;
   std::uint64_t low = 0;

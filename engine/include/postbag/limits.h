@@ -17,8 +17,9 @@ struct Range {
   constexpr bool contains(Value value) const { return value >= min && value <= max; }
 };
 
-// What each value of Options may be. The configuration file and validate_options() refuse by this
-// one table, so that a file and an embedding program get the same answer. Names are section_key.
+// The range of each value of Options. The configuration file and validate_options() both check
+// against this table, so that a file and an embedding program are held to the same limits. Names
+// are section_key.
 struct Limits {
   static constexpr std::uint64_t kib = 1024;
   static constexpr std::uint64_t mib = 1024 * kib;

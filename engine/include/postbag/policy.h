@@ -29,8 +29,8 @@ enum class Backoff : std::uint8_t { fixed, exponential };
 // [retry]: total attempts = 1 + retries.
 struct RetryPolicy {
   std::uint32_t retries = 5;
-  Duration retry_interval =
-      std::chrono::seconds(5);                    // end of a failed attempt to start of the next
+  // End of a failed attempt to start of the next.
+  Duration retry_interval = std::chrono::seconds(5);
   std::uint32_t max_retrying = 16;                // batches of a target that wait for a retry
   Backoff backoff = Backoff::fixed;               // exponential: interval doubles per attempt
   Duration max_interval = std::chrono::hours(1);  // cap of the exponential interval
@@ -43,8 +43,8 @@ struct DeliveryPolicy {
   Duration timeout = std::chrono::seconds(30);         // a whole attempt
   Duration connect_timeout = std::chrono::seconds(5);  // resolve, TCP and TLS together
   std::uint32_t in_flight = 1;                         // batches of a target on the wire at once
-  bool ordered =
-      false;           // one batch of a bag at a time, the next after the outcome of the one before
+  // One batch of a bag at a time, the next after the outcome of the one before.
+  bool ordered = false;
   HeaderList headers;  // sent with every request to the target; values are secrets
   bool operator==(const DeliveryPolicy&) const = default;
 };

@@ -24,8 +24,8 @@ namespace postbag {
 // store does not look into (engine/pure/chunk_codec.h). A *failed row* is one hook whose batch used
 // up its attempts.
 
-using ChunkNumber =
-    std::uint64_t;  // unique for ever within a store, from a persisted reserved block
+// Unique for ever within a store, from a persisted reserved block.
+using ChunkNumber = std::uint64_t;
 using BatchNumber = std::uint64_t;  // the number of the batch's first chunk
 // Where a failed hook lies: the number of its chunk and its index there, in as many bits as the
 // hook's id has for it, so that a row is found by what the id says. Ascending = oldest first.
@@ -90,11 +90,11 @@ struct FailBatch {
   std::function<void(const std::function<void(const FailedHookView&)>&)> each_hook;
 };
 
-// At most so many ids are remembered for repeated calls; beyond, the oldest go.
+// At most this many ids are remembered for repeated calls; beyond that the oldest are forgotten.
 inline constexpr std::size_t remembered_ids_max = 1'000'000;
 
-// A producer's id, remembered for the id window: hashes only. Rewritten under the same id_hash:
-// replaced.
+// A producer's id, remembered for the id window, as hashes only. A later one with the same id_hash
+// replaces it.
 struct RememberedId {
   std::array<std::uint64_t, 2> id_hash{};
   std::array<std::uint64_t, 2> content_hash{};
@@ -105,12 +105,12 @@ struct RememberedId {
 // One transaction. All of it is done or none.
 struct StoreGroup {
   std::vector<ChunkAppend> append;
-  std::vector<ChunkNumber>
-      settle;  // chunks to delete: delivered, or moved to failed rows by this group
+  // Chunks to delete: delivered, or moved to failed rows by this group.
+  std::vector<ChunkNumber> settle;
   std::vector<AttemptsUpdate> attempts;
   std::vector<FailBatch> fail;
-  std::vector<FailedKey>
-      delete_failed;  // delivered by retry-failed-hooks; a missing key is no error
+  // Delivered by retry-failed-hooks; a missing key is no error.
+  std::vector<FailedKey> delete_failed;
   std::vector<RememberedId> remember;
   // Ids to forget, by id_hash; one that is not known is no error.
   std::vector<std::array<std::uint64_t, 2>> forget;
@@ -123,7 +123,7 @@ struct StoreGroup {
   }
 };
 
-// How hard a commit is: `sync` = on disk when commit() returns (SQLite synchronous=FULL);
+// How durable a commit is: `sync` = on disk when commit() returns (SQLite synchronous=FULL);
 // `sync_later` = on disk once a Store::sync() that began after it has returned.
 enum class CommitLevel : std::uint8_t { no_sync, sync, sync_later };
 
@@ -189,8 +189,8 @@ struct StoreInfo {
 
 struct StoreStats {
   std::uint64_t failed_hooks = 0;
-  std::uint64_t failed_bytes =
-      0;  // of the failed rows and their responses, as failed_max_bytes counts
+  // Of the failed rows and their responses, as failed_max_bytes counts.
+  std::uint64_t failed_bytes = 0;
   std::uint64_t used_bytes = 0;  // used pages and WAL
   std::uint64_t file_bytes = 0;
 };
@@ -198,7 +198,8 @@ struct StoreStats {
 // A copy of a store, made while the store is in use. Must be gone before the store is.
 class StoreBackup {
  public:
-  // Without a sync() that went well the file is removed. On the store's thread until `done`.
+  // Removes the file unless sync() has succeeded. Call it on the store's thread as long as step()
+  // has not set `done`.
   virtual ~StoreBackup() = default;
   // A slice, on the store's thread: about 5 ms. What is committed between two may come along.
   // `done`: the copy is whole. After an error there is nothing left of it.
@@ -253,8 +254,8 @@ class Store {
   virtual std::error_code forget_ids(WallMs now_ms) = 0;
 
   virtual StoreStats stats() = 0;
-  // Whether what was opened is still there under its name; cheap, asked every few seconds.
-  // Errc::store_failed (for good) if not: what is accepted now would be found by nobody.
+  // Whether the file that was opened is still the one under its name; cheap, asked every few
+  // seconds. Errc::store_failed (for good) if not: nobody would find what is accepted from now on.
   virtual std::error_code check_place() { return {}; }
   // Which limit refused the commit that ended last with Errc::disk_low, with numbers, for the log.
   // Empty: not known.

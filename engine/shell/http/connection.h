@@ -42,8 +42,8 @@ struct Attempt {
 // What may share connections, by Destination::pool_key.
 struct Pool {
   std::string key;
-  std::vector<Connection*>
-      idle;  // the last one in is the first one out: it is the least likely to be stale
+  // The last one in is the first one out: it is the least likely to be stale.
+  std::vector<Connection*> idle;
   std::size_t connections = 0;  // idle ones included
   std::shared_ptr<const NetworkRules> rules;
   std::shared_ptr<TlsContext> tls;

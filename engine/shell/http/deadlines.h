@@ -38,7 +38,7 @@ class Deadlines {
   Deadlines(const Deadlines&) = delete;
   Deadlines& operator=(const Deadlines&) = delete;
 
-  // `node` must not be linked. `now` does not go back from call to call (microseconds do no harm).
+  // `node` must not be linked. `now` must not go back between calls (by microseconds does no harm).
   void add(AttemptDeadline& node, TimePoint now, Duration delay);
   // Not later than the earliest deadline; may be too early after removals, which costs one needless
   // take_due().

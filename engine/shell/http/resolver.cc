@@ -27,7 +27,7 @@ ResolveResultPtr local_failure(const char* detail) {
   return result;
 }
 
-// Whom it finds no memory for is told nothing: the attempt runs into its timeout.
+// If telling finds no memory nobody is told, and the attempt runs into its timeout.
 void tell(const Resolver::Done& done, const ResolveResultPtr& result) noexcept {
   try {
     done(result);
@@ -141,8 +141,8 @@ Resolver::Resolver(ResolverOptions options, Lookup lookup)
 
 Resolver::~Resolver() {
   std::vector<std::thread> idle;
-  std::unordered_map<std::string, Core::Name>
-      names;  // their handlers are destroyed outside the lock
+  // Their handlers are destroyed outside the lock.
+  std::unordered_map<std::string, Core::Name> names;
   {
     const std::lock_guard lock(core_->mutex);
     core_->stopping = true;

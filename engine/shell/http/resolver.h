@@ -31,8 +31,8 @@ struct ResolverOptions {
 // that hangs in one ends by itself later.
 class Resolver {
  public:
-  using Lookup =
-      std::function<ResolveResult(const std::string& host)>;  // blocks; any resolver thread
+  // Blocks; any resolver thread.
+  using Lookup = std::function<ResolveResult(const std::string& host)>;
   // On a resolver thread; must not block. What it throws, for want of memory, goes no further.
   using Done = std::function<void(ResolveResultPtr)>;
 

@@ -14,10 +14,10 @@ inline constexpr std::size_t response_head_bytes_max = 16 * 1024;
 inline constexpr int response_fields_max = 100;
 inline constexpr int response_informational_max = 8;
 inline constexpr std::size_t response_informational_bytes_max = 64 * 1024;
-inline constexpr std::size_t response_body_bytes_max =
-    16 * 1024;  // as on the wire, chunk headers included
-inline constexpr std::size_t response_excerpt_bytes_max =
-    1024;  // of body, and as much of header fields
+// As on the wire, chunk headers included.
+inline constexpr std::size_t response_body_bytes_max = 16 * 1024;
+// Of body, and as much of header fields.
+inline constexpr std::size_t response_excerpt_bytes_max = 1024;
 inline constexpr std::size_t response_known_bytes_max = 512;
 
 // Reads the answer to one POST from bytes that come in any pieces. Pure: no I/O, no clock.

@@ -121,8 +121,8 @@ class HttpTransport final : public Transport {
   IdleOrder idle_order_;  // the longest idle first
   std::unordered_map<std::uint64_t, Connection*> lookups_;
   std::uint64_t last_lookup_ = 0;
-  std::vector<std::pair<AttemptToken, AttemptResult>>
-      results_;  // to be handed over at the end of the round or by a posted handler
+  // To be handed over at the end of the round or by a posted handler.
+  std::vector<std::pair<AttemptToken, AttemptResult>> results_;
   bool results_posted_ = false;
   bool deferring_ = false;
   bool in_sink_ = false;
