@@ -190,8 +190,8 @@ TEST_F(ShardCoreLoadTest, HooksLargerThanBytesAreReadWithinTheBoundToo) {
   }
 }
 
-// Found by reading: where a load failed just then, or a drain came, neither its rows were written
-// nor was it sent. Its hooks were gone.
+// Where such a one could not be read just then, or a drain came, it was given up without its hooks:
+// the process ended by a check that they are there.
 TEST_F(ShardCoreLoadTest, WhatHasHadMoreAttemptsThanThereAreNowIsNotGivenUpUnread) {
   make(plain(1));
   always(answer(500));
