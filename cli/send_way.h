@@ -63,8 +63,9 @@ class SendAlone : public SendWay {
 // wait.
 class SendThroughDaemon : public SendWay {
  public:
-  // If `failures_are_kept`, a hook that the daemon no longer knows has been delivered; otherwise
-  // that cannot be told, and it counts as failed.
+  // If `failures_are_kept`, a hook that the daemon no longer knows has been delivered, unless its
+  // producer gave its id: then it counts as left. Otherwise that cannot be told, and it counts as
+  // failed.
   SendThroughDaemon(ControlClient& daemon, bool failures_are_kept, const SignalWatch& signals)
       : daemon_(daemon), failures_are_kept_(failures_are_kept), signals_(signals) {}
   std::optional<SendError> hand_over(SendGroup& group) override;

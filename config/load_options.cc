@@ -249,9 +249,11 @@ class Reader {
   void note_pair(const std::string& where, const BatchPolicy& batch) {
     if (batch.time == Duration::zero() && batch.size == 1) return;  // nothing waits
     if (batch.time == Duration::zero()) {
-      loaded_.notes.push_back(where + ": waits without limit until " + std::to_string(batch.size) +
-                              " hooks are there (no time is set); a bag is cut earlier only where "
-                              "max_memory is reached and nothing else makes room");
+      loaded_.notes.push_back(
+          where + ": waits without limit until " + std::to_string(batch.size) +
+          " hooks are there (no time is set); a bag is cut earlier by its bytes, by "
+          "a flush, at the end, and where max_memory is reached and nothing "
+          "else makes room");
     } else if (batch.size == 0) {
       loaded_.notes.push_back(where + ": sends what is there after " + format_duration(batch.time) +
                               ", up to " + std::to_string(batch_size_max) +

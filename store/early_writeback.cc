@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <charconv>
 #include <string_view>
 
@@ -33,8 +34,10 @@ bool EarlyWriteback::is_ours(int fd) const noexcept {
 }
 
 // It may have been closed and opened for something else, where somebody had the file open twice.
-void EarlyWriteback::start() noexcept {
-  if (fd_ >= 0 && is_ours(fd_)) sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);
+bool EarlyWriteback::start() noexcept {
+  if (fd_ < 0 || !is_ours(fd_)) return true;
+  if (sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE) == 0) return true;
+  return errno != EIO && errno != ENOSPC && errno != EDQUOT && errno != EUCLEAN;
 }
 
 }  // namespace postbag

@@ -6,14 +6,17 @@
 namespace postbag {
 
 // Has the system begin to write what is changed of a file, so that a later sync finds little left.
-// It promises nothing, tells of no error and takes none away from that sync. One thread.
+// One thread.
 class EarlyWriteback {
  public:
   // Of a file that somebody else in this process has open as long as this is used: it opens none
   // itself, as to close any descriptor of a file takes away the process's locks on it.
   explicit EarlyWriteback(const std::string& path) noexcept;
 
-  void start() noexcept;
+  // False: the file system failed (EIO, ENOSPC, EDQUOT, EUCLEAN). It may have dropped what was
+  // changed and tell nobody else, so that has to be written again before the sync. True promises
+  // nothing.
+  bool start() noexcept;
 
  private:
   bool is_ours(int fd) const noexcept;

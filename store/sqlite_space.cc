@@ -117,9 +117,14 @@ void SqliteStore::shorten_log() {
   const std::uint64_t longest = log_bytes_max(max_bytes_);
   const bool is_long = wal_bytes() >= longest;
   if (copied_) {
-    const std::uint64_t unsynced_max = std::min(unsynced_bytes_max, longest / 2);
-    if (!sync_follows_ && log_bytes(wal_pages_ - ahead_) >= unsynced_max && sync()) return;
-    const std::uint64_t synced = ledger_.synced_frames();
+    // Groups that only take away ask for no sync, also where one was to follow.
+    const std::uint64_t unsynced_max =
+        (sync_follows_ ? 2 : 1) * std::min(unsynced_bytes_max, longest / 2);
+    std::uint64_t synced = ledger_.synced_frames();
+    if (log_bytes(wal_pages_ - synced) >= unsynced_max) {
+      if (sync()) return;
+      synced = ledger_.synced_frames();
+    }
     const bool is_last = is_long && !last_is_ahead_;
     if (synced > ahead_ && (is_last || log_bytes(synced - ahead_) >= longest / ahead_parts)) {
       copy_ahead(synced);
@@ -153,7 +158,8 @@ void SqliteStore::copy_ahead(std::uint64_t frames) {
   log_stays_ = !copied_all(code, 0, 0);
   if (log_stays_) return pause_since(begin);
   ahead_ = frames;
-  writeback_.start();
+  // What the system could not begin to write it may have dropped: it is all copied again.
+  if (!writeback_.start()) copied_->forget();
 }
 
 void SqliteStore::pause_since(std::chrono::steady_clock::time_point begin) {

@@ -150,7 +150,10 @@ void SqliteStore::set_tag(std::uint16_t tag) {
 
 void SqliteStore::set_synchronous(Synchronous wanted) {
   if (wanted == synchronous_) return;
+  synchronous_ = Synchronous::unknown;  // an exec that fails may have set it
   switch (wanted) {
+    case Synchronous::unknown:
+      return;
     case Synchronous::off:
       db_.exec("PRAGMA synchronous = OFF");
       break;

@@ -158,7 +158,7 @@ class SqliteStore final : public Store {
   void load_counts();
   void find_log();
   void count_pending();
-  enum class Synchronous : std::uint8_t { off, normal, full };
+  enum class Synchronous : std::uint8_t { unknown, off, normal, full };
   void set_synchronous(Synchronous wanted);
   void set_level(CommitLevel level);
   void apply(const StoreGroup& group);

@@ -211,7 +211,8 @@ TEST(ConfigPair, InBatch) {
 // It does not wait for them where memory is short, and said that it does.
 TEST(ConfigPair, TheNoteNamesTheLimitOfTheWait) {
   EXPECT_THAT(parse_options("[batch]\nsize = 500\n", "t.toml").notes,
-              ElementsAre(HasSubstr("cut earlier only where max_memory is reached")));
+              ElementsAre(AllOf(HasSubstr("earlier by its bytes"),
+                                HasSubstr("where max_memory is reached"))));
 }
 
 TEST(ConfigPair, InATargetReplacesThePairOfTheDefaults) {

@@ -155,12 +155,24 @@ TEST_F(KillOracleTest, FindsAnAttemptTwice) {
 }
 
 TEST_F(KillOracleTest, FindsAttemptsThatAreForgotten) {
-  constexpr std::uint32_t batches = 6;
+  constexpr std::uint32_t kills = 5;
+  offer(kills, true);
+  for (std::uint32_t i = 0; i < kills; ++i) {
+    arrive(std::to_string(i), {i}, 3, false);
+    restart(true);
+    arrive(std::to_string(i), {i}, 1);
+  }
+  EXPECT_THAT(oracle_.verdict(), ElementsAre(HasSubstr("5 attempts were forgotten by 5 of 5")));
+}
+
+// On a slow disk one kill did so to more batches than all kills were allowed attempts.
+TEST_F(KillOracleTest, ASlowCommitMayForgetTheAttemptsOfManyBatches) {
+  constexpr std::uint32_t batches = 20;
   offer(batches, true);
   for (std::uint32_t i = 0; i < batches; ++i) arrive(std::to_string(i), {i}, 3, false);
   restart(true);
   for (std::uint32_t i = 0; i < batches; ++i) arrive(std::to_string(i), {i}, 1);
-  EXPECT_THAT(oracle_.verdict(), ElementsAre(HasSubstr("attempts were forgotten")));
+  EXPECT_THAT(oracle_.verdict(), IsEmpty());
 }
 
 TEST_F(KillOracleTest, FindsTooManyAttempts) {

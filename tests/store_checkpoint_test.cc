@@ -7,6 +7,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "postbag/error.h"
@@ -88,7 +89,8 @@ TEST_F(CheckpointTest, TheLogIsOnDiskBeforeTheFileIsWritten) {
     return false;
   });
   ASSERT_FALSE(commit_until(file_synced));
-  EXPECT_EQ(synced, (std::vector<std::string>{path_ + "-wal", path_}));
+  // Once before the last part is copied ahead, once for what came since.
+  EXPECT_EQ(synced, (std::vector<std::string>{path_ + "-wal", path_ + "-wal", path_}));
 }
 
 TEST_F(CheckpointTest, NothingIsTakenBehindAFilesSyncThatFailed) {
@@ -152,6 +154,36 @@ TEST_F(CheckpointTest, TheFileIsSyncedOnceForALongLog) {
   store_.reset();
   store_ = open_sqlite_store(small_store(path_));
   EXPECT_EQ(chunks_stored(), next_ - 1);
+}
+
+// While a backlog is delivered and nothing comes in, nobody asks for a sync: the log grew to its
+// full length, and all of it was synced and copied in one go.
+TEST_F(CheckpointTest, WhatGroupsThatOnlyTakeAwayWriteIsCopiedAheadToo) {
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_FALSE(commit_next());
+    ASSERT_FALSE(store_->sync());
+  }
+  bool log_synced = false, file_synced = false;
+  bool synced_ahead = true;  // what was appended is
+  FaultVfs::on_sync([&](const std::string& path) {
+    (path == path_ ? file_synced : log_synced) = true;
+    return false;
+  });
+  int checkpoints = 0;
+  for (ChunkNumber chunk = 1; chunk < next_; ++chunk) {
+    log_synced = file_synced = false;
+    StoreGroup group;
+    group.settle = {chunk};
+    ASSERT_FALSE(store_->commit(group, CommitLevel::no_sync));
+    if (!file_synced) {
+      synced_ahead = synced_ahead || log_synced;
+      continue;
+    }
+    // Each checkpoint finds the log synced but for the last group.
+    EXPECT_TRUE(std::exchange(synced_ahead, false)) << "at " << chunk;
+    ++checkpoints;
+  }
+  EXPECT_GT(checkpoints, 0);
 }
 
 // The sync of a log that ends when the next one has begun says nothing of that one.

@@ -139,6 +139,7 @@ void IntakeConnection::read_more() {
 // Behind what is to be done now, answers to others in the main: nothing stands between their system
 // calls, whoever reads them finds several, and by then there is something to read here.
 void IntakeConnection::read_later() {
+  if (in_end_ < in_.size()) in_[in_end_] = '\0';  // as read_more()
   asio::post(loop_->context(), HandlerIn(read_memory_, [self = shared_from_this()] {
                if (self->state_ == State::reading_head) self->guard([&] { self->read_more(); });
              }));

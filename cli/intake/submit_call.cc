@@ -43,11 +43,10 @@ struct PendingCall : LoopWork {
 
 // A call that waits for the outcome of all its hooks. The outcomes arrive on engine threads, before
 // or after the answer to submit(); the client is answered on intake's thread, once: with the last
-// outcome, when the store has let go of what failed, or at the timeout. That an outcome is not
-// remembered is as good as one. From that moment, and from
-// the moment the client is gone, outcomes are not taken any more. A client that has finished
-// sending may be gone: it is told of what was delivered, but what fails is kept, which ends the
-// wait (504).
+// outcome (that one is not remembered counts as one), when the store has let go of what failed, or
+// at the timeout. From then on, and from the moment the client is gone, outcomes are not taken any
+// more. A client that has finished sending may be gone: it is told of what was delivered, but what
+// fails is kept, which ends the wait (504).
 class WaitingCall : public OutcomeListener, public std::enable_shared_from_this<WaitingCall> {
  public:
   WaitingCall(PendingCall& pending, std::size_t hooks)

@@ -408,6 +408,7 @@ void ShardCore::touch_idle(TargetState& target) {
   target.ready_bags_tail = nullptr;
   target.destination.reset();
   target.default_bag.head_start.reset();
+  target.stored_bytes_max = 0;
   if (target.list == TargetState::List::none) list_push(target, TargetState::List::idle);
 }
 

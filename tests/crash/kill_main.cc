@@ -61,7 +61,8 @@ void print(const KillPlan& plan, const KillReport& report, double seconds) {
             << "; requests " << counts.requests << ", batches " << counts.batches
             << ", repeated after their 2xx " << counts.repeated_batches << ", at most a kill "
             << counts.most_repeats_a_kill << ", attempts forgotten " << counts.late_records
-            << "; violations " << report.violations.size() << "; seed " << plan.seed << std::endl;
+            << " by kills " << counts.late_kills << "; violations " << report.violations.size()
+            << "; seed " << plan.seed << std::endl;
 }
 
 int kill_test(int argc, char** argv) {

@@ -36,8 +36,10 @@ enum class CallOutcome { accepted, refused, lost };
 struct OracleCounts {
   std::uint64_t offered = 0, accepted = 0, lost_answers = 0, delivered = 0, failed = 0;
   std::uint64_t requests = 0, batches = 0, repeated_batches = 0, most_repeats_a_kill = 0;
-  std::uint64_t unaccepted_delivered = 0;     // stored, but the answer was lost
-  std::uint64_t kills = 0, late_records = 0;  // attempts forgotten beyond the one in flight
+  std::uint64_t unaccepted_delivered = 0;  // stored, but the answer was lost
+  std::uint64_t kills = 0;
+  // Attempts that were forgotten beyond the one in flight, and the kills that made them be.
+  std::uint64_t late_records = 0, late_kills = 0;
 };
 
 // Accounts every hook of a run with crashes, as a multiset: what was offered, what was accepted,
@@ -48,7 +50,8 @@ struct OracleCounts {
 //   - a batch comes again after its 2xx although no kill lies between (D2), or too many do;
 //   - a batch changes its bytes, target or members, or its attempts repeat or are too many;
 //   - kills make more attempts be forgotten than the one in flight, other than now and then (the
-//     record of an attempt is committed with others; a kill in a slow commit can take it);
+//     record of an attempt is committed with others; a kill in a slow commit can take it, and with
+//     it those of all batches whose records were in that commit);
 //   - first attempts of a bag are out of order.
 // Any thread.
 class KillOracle {
@@ -102,6 +105,7 @@ class KillOracle {
   std::unordered_map<std::string, std::uint32_t> batch_index_;
   std::vector<Batch> batches_;
   std::vector<bool> killed_;                       // by run
+  std::vector<bool> forgot_;                       // by run: its kill made attempts be forgotten
   std::vector<std::vector<std::int64_t>> newest_;  // first arrivals, by target and producer
   std::uint64_t repeats_this_run_ = 0;
   OracleCounts counts_;

@@ -237,7 +237,9 @@ void TlsSession::take_memory(std::string& memory) {
 }
 
 void TlsSession::give_memory(std::string& memory) {
-  if (output().empty() && memory.capacity() < output_.capacity()) output_.swap(memory);
+  if (!output().empty()) return;
+  if (memory.capacity() < output_.capacity()) output_.swap(memory);
+  std::string().swap(output_);
 }
 
 TlsSession::Step TlsSession::fail(Reason reason, std::string detail) {
