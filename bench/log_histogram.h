@@ -20,6 +20,11 @@ class LogHistogram {
   }
   std::uint64_t count() const { return count_.load(std::memory_order_acquire); }
   double max_us() const { return static_cast<double>(max_.load()) / 1000; }
+  void clear() {
+    for (auto& counter : counts_) counter.store(0, std::memory_order_relaxed);
+    max_.store(0, std::memory_order_relaxed);
+    count_.store(0, std::memory_order_release);
+  }
   // Upper end of the step in which the hook at `share` (0 to 1) of all lies.
   double quantile_us(double share) const {
     const double wanted = share * static_cast<double>(count());

@@ -76,7 +76,11 @@ CountingReceiverOptions OpenLoopLoad::receiver_options() {
   CountingReceiverOptions options;
   options.handler = [this](const CountedRequest& request) {
     const std::int64_t stamp = StampedPayload::read(request.body);
-    if (stamp > 0) times_.received.add(now_ns() - stamp);
+    if (stamp > 0) {
+      const std::int64_t now = now_ns();
+      times_.received.add(now - stamp);
+      times_.tail.add(now, now - stamp);
+    }
     return 200;
   };
   options.between = [this] { return offer_due(); };

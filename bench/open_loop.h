@@ -8,6 +8,7 @@
 
 #include "bench/counting_receiver.h"
 #include "bench/log_histogram.h"
+#include "bench/windowed_tail.h"
 
 namespace postbag {
 
@@ -47,6 +48,7 @@ class StampedPayload {
 // May lie in memory that processes share.
 struct OpenLoopTimes {
   LogHistogram received;  // from the instant a hook was due until its request was received
+  WindowedTail tail;      // the same, by the instant it was received
   LogHistogram late;      // of that, until it was offered: what the load itself adds
 };
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "bench/open_loop.h"
 #include "bench/raw_client.h"
 #include "bench/request_scanner.h"
+#include "bench/windowed_tail.h"
 
 namespace postbag {
 namespace {
@@ -135,6 +137,24 @@ TEST(OpenLoop, ARateThatWasNotHeldIsSaturatedAndOnlyALostHookIsAFailure) {
   EXPECT_EQ(judge_load(loop, 10'000, 0, end_ns + 200'000'001), LoadResult::saturated);
   EXPECT_EQ(judge_load(loop, 9'999, 1, end_ns), LoadResult::saturated);
   EXPECT_EQ(judge_load(loop, 9'999, 0, end_ns), LoadResult::lost);
+}
+
+TEST(WindowedTail, APauseIsInTheWindowsItTouchesOnly) {
+  const auto tail = std::make_unique<WindowedTail>();
+  EXPECT_EQ(tail->median_p99_us(), 0);
+  LogHistogram whole;
+  // Eleven tenths of a second, the last not complete; in two of them every hook waits for 50 ms.
+  for (std::int64_t window = 0; window < 11; ++window) {
+    const bool pause = window == 3 || window == 4;
+    for (std::int64_t hook = 0; hook < 100; ++hook) {
+      const std::int64_t waited_ns = pause ? 50'000'000 : 100'000 + hook;
+      tail->add(1 + window * WindowedTail::window_ns + hook * 1000, waited_ns);
+      whole.add(waited_ns);
+    }
+  }
+  EXPECT_EQ(tail->windows(), 10);
+  EXPECT_NEAR(tail->median_p99_us(), 100, 2);
+  EXPECT_NEAR(whole.quantile_us(0.99), 50'000, 1000);
 }
 
 TEST(OpenLoop, DoesNotWaitForWhatWasRefused) {

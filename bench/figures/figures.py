@@ -60,9 +60,11 @@ def latency_note(step):
 
         def ms(name):
             return f"{values[name + '_us'] / 1000:.2f}"
-        return (f"{values['offered_per_s']:,.0f}/s; p50 {ms('p50')}, p99.9 {ms('p999')} ms; "
+        return (f"{values['offered_per_s']:,.0f}/s; p50 {ms('p50')}, usual p99 {ms('usual_p99')}, "
+                f"p99.9 {ms('p999')} ms; "
                 f"acknowledged p50 {ms('accepted_p50')}, p99 {ms('accepted_p99')} ms; offered late "
-                f"p99 {ms('late_p99')} ms; raw client p99 {ms('raw_p99')}, offered late p99 "
+                f"p99 {ms('late_p99')} ms; raw client p99 {ms('raw_p99')}, usual p99 "
+                f"{ms('raw_usual_p99')}, offered late p99 "
                 f"{ms('raw_late_p99')} ms")
     return note
 
