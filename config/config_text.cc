@@ -10,8 +10,6 @@
 namespace postbag {
 namespace {
 
-constexpr std::string_view masked_value = "***";
-
 constexpr std::string_view default_preamble =
     "# Configuration of Postbag: every key with its default. A key may be left out.\n"
     "# Durations: a number is seconds (fractions too), or a string as \"250ms\", \"5s\", \"10m\", "

@@ -199,8 +199,13 @@ class FieldReader {
       // As validate_options() spells it.
       source_.remember(path_ + "." + header.key, header.position);
       const std::string header_path = path_ + "." + show_key(header.key);
-      headers.emplace_back(header.key, FieldReader(source_, header_path, header.node, root_)
-                                           .template expect<std::string>("a string"));
+      const FieldReader reader(source_, header_path, header.node, root_);
+      const auto& value = reader.template expect<std::string>("a string");
+      if (value == masked_value) {
+        reader.refuse("is " + quote_toml(masked_value) + ", by which config show hides a value",
+                      "the value itself");
+      }
+      headers.emplace_back(header.key, value);
     }
     field.at(root_) = std::move(headers);
   }

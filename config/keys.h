@@ -43,6 +43,9 @@ struct ShareField {
   Range<double> range;
 };
 
+// What stands for a header's value where the configuration is shown; no value in a file.
+inline constexpr std::string_view masked_value = "***";
+
 enum class TextRule { store_path, listen, token_file, ca_file };
 template <typename Root>
 struct TextField {

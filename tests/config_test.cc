@@ -454,12 +454,26 @@ TEST(ConfigShow, ReadsBackEqualExceptForTheMasks) {
   EXPECT_THAT(text, testing::Not(HasSubstr("hunter2")));
   EXPECT_THAT(text, HasSubstr("headers = { \"X-B\" = \"***\", \"X-A\" = \"***\" }"));
   auto mask = [](TargetPolicy& policy) {
-    for (auto& header : policy.delivery.headers) header.second = "***";
+    for (auto& header : policy.delivery.headers) header.second = "value";
   };
   mask(options.defaults);
   for (auto& target : options.targets) mask(target.policy);
-  EXPECT_TRUE(same(parse(text), options)) << text;
+  std::string filled_in = text;
+  for (std::size_t at = 0; (at = filled_in.find("\"***\"", at)) != std::string::npos;) {
+    filled_in.replace(at, 5, "\"value\"");
+  }
+  EXPECT_TRUE(same(parse(filled_in), options)) << text;
   EXPECT_TRUE(same(parse(effective_config_text(default_options())), default_options()));
+}
+
+// What config show had printed was a good file, and every target got "***" for its credentials.
+TEST(ConfigShow, AMaskIsNoValue) {
+  const Options options = parse("[delivery]\nheaders = { \"X-Key\" = \"hunter2\" }\n");
+  EXPECT_THAT(refusal(effective_config_text(options)),
+              HasSubstr("delivery.headers.X-Key: is \"***\", by which config show hides a value; "
+                        "allowed is the value itself"));
+  EXPECT_EQ(parse("[delivery]\nheaders = { \"X-Key\" = \"****\" }\n").defaults.delivery.headers,
+            (HeaderList{{"X-Key", "****"}}));
 }
 
 TEST(ConfigShow, StringsAreQuoted) {

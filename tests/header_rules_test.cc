@@ -74,6 +74,19 @@ TEST(HeaderRules, RefusesNamesThatAreNotForHooks) {
   }
 }
 
+// The receiver got two of them, and a server may compress for a list of both.
+TEST(HeaderRules, AnAcceptEncodingBesideOursIsRefused) {
+  const auto problem = check_header("accept-Encoding", "gzip");
+  ASSERT_TRUE(problem);
+  EXPECT_THAT(*problem, testing::StartsWith("header accept-Encoding is not allowed: "));
+  EXPECT_EQ(check_header("Accept", "text/plain"), std::nullopt);
+}
+
+// It was said to be set by Postbag or the connection, which set no such header.
+TEST(HeaderRules, ARefusedNameIsNotCalledOurs) {
+  EXPECT_THAT(*check_header("X-Forwarded-For", "v"), Not(HasSubstr("is set by Postbag")));
+}
+
 TEST(HeaderRules, RefusesWhatIsNoToken) {
   using namespace std::string_literals;
   for (const std::string& name :

@@ -169,6 +169,31 @@ TEST_F(IntakeTest, HeadersOfARawPayloadAreRefusedBesideJson) {
             202);
 }
 
+// They were passed over: a misspelt event or id was lost without a word.
+TEST_F(IntakeTest, UnknownPostbagHeadersOfARawPayloadAreRefused) {
+  start();
+  const std::string target = "Postbag-Target: https://a/\r\n";
+  for (const std::string name : {"Postbag-Evnt", "postbag-id", "POSTBAG-", "Postbag-Target-Id"}) {
+    const Response response = ask(post("/v1/hooks", "1", "text/plain", target + name + ": k\r\n"));
+    EXPECT_EQ(response.status, 422) << name;
+    EXPECT_THAT(response.body, StartsWith(R"({"error":{"code":"bad_hook",)"));
+    EXPECT_THAT(response.body, HasSubstr("known are Postbag-Target, Postbag-Event"));
+  }
+  EXPECT_EQ(backend_.calls(), 0u);
+  EXPECT_EQ(ask(post("/v1/hooks", "1", "text/plain", target + "Postbagger: k\r\n")).status, 202);
+}
+
+// The message spoke of an id, and of no header.
+TEST_F(IntakeTest, AQuotedIdempotencyKeyIsToldThatItIsQuoted) {
+  start();
+  const std::string fields = "Postbag-Target: https://a/\r\nIdempotency-Key: \"8e03978e-40d5\"\r\n";
+  const Response response = ask(post("/v1/hooks", "1", "text/plain", fields));
+  EXPECT_EQ(response.status, 422);
+  EXPECT_THAT(response.body, HasSubstr("Idempotency-Key must be 1 to 64 characters"));
+  EXPECT_THAT(response.body, HasSubstr("without quotes"));
+  EXPECT_EQ(backend_.calls(), 0u);
+}
+
 // curl calls what it sends a form; the answer named only the way that was not meant.
 TEST_F(IntakeTest, ARefusedFirstContactSaysWhatWasTakenForWhat) {
   start();

@@ -1,6 +1,7 @@
 #include "engine/pure/url.h"
 
 #include <arpa/inet.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -76,7 +77,7 @@ TEST(Url, RepairsOnlyTheNamedThings) {
       {"https://[::1]/", "https://[::1]/"},
       {"https://[2001:DB8::1]:443/", "https://[2001:db8::1]/"},
       {"https://[::ffff:127.0.0.1]/", "https://[::ffff:127.0.0.1]/"},
-      {"https://[::ffff:7f00:1]/", "https://[::ffff:7f00:1]/"},
+      {"https://[::FFFF:127.0.0.1]:443/", "https://[::ffff:127.0.0.1]/"},
       {"https://[64:ff9b::7f00:1]/", "https://[64:ff9b::7f00:1]/"},
       {"https://h/.well-known/x..y/...", "https://h/.well-known/x..y/..."},
       {"https://h/a//b/;p=1,2!$&'()*+@:~", "https://h/a//b/;p=1,2!$&'()*+@:~"},
@@ -212,6 +213,19 @@ TEST(Url, RefusesHostileTexts) {
       "http://" + std::string(64, 'a') + ".com/",
   };
   for (const std::string& text : table) EXPECT_TRUE(is_refused(text)) << text;
+}
+
+// Both texts were taken, as two targets with a bag each.
+TEST(Url, AnAddressHasOneTextAlsoWhereItHoldsAnIpv4Address) {
+  std::string error;
+  EXPECT_TRUE(parse_url("http://[::ffff:127.0.0.1]/", error));
+  EXPECT_FALSE(parse_url("http://[::ffff:7f00:1]/", error));
+  EXPECT_THAT(error, testing::HasSubstr("is written [::ffff:127.0.0.1]"));
+  EXPECT_FALSE(is_canonical_url("http://[::ffff:7f00:1]/"));
+  EXPECT_TRUE(parse_url("http://[64:ff9b::7f00:1]/", error));
+  EXPECT_FALSE(parse_url("http://[64:ff9b::127.0.0.1]/", error));
+  EXPECT_TRUE(parse_url("http://[::7f00:1]/", error));
+  EXPECT_FALSE(parse_url("http://[::127.0.0.1]/", error));
 }
 
 TEST(Url, AnAddressInFrontOfANameIsAName) {

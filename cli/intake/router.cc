@@ -1,5 +1,6 @@
 #include "cli/intake/router.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "cli/status_table.h"
 #include "cli/target_pattern.h"
 #include "engine/pure/ascii.h"
+#include "engine/pure/header_rules.h"
 #include "engine/pure/url.h"
 #include "postbag/config.h"
 
@@ -48,7 +50,25 @@ std::optional<ApiError> check_content(const RequestHead& head) {
   return {};
 }
 
+// A header that is misspelt, and passed over, is an event, a group or an id lost.
+std::optional<ApiError> refuse_unknown_fields(const RequestHead& head) {
+  constexpr std::string_view prefix = "postbag-";
+  constexpr std::array<std::string_view, 3> known = {"target", "event", "group"};
+  for (const HeaderField& field : head.fields) {
+    if (!equal_ignoring_case(field.name.substr(0, prefix.size()), prefix)) continue;
+    const std::string_view rest = field.name.substr(prefix.size());
+    const auto is_rest = [&](std::string_view one) { return equal_ignoring_case(rest, one); };
+    if (std::any_of(known.begin(), known.end(), is_rest)) continue;
+    return ApiError{422, "bad_hook",
+                    "a raw payload has an unknown Postbag-* header; known are Postbag-Target, "
+                    "Postbag-Event and Postbag-Group, and Idempotency-Key for its id",
+                    0};
+  }
+  return {};
+}
+
 std::optional<ApiError> take_raw_fields(const RequestHead& head, RawHookFields& fields) {
+  if (auto error = refuse_unknown_fields(head)) return error;
   const auto take = [&](std::string_view name, std::string_view& out) {
     std::size_t count = 0;
     out = head.find(name, &count).value_or("");
@@ -56,11 +76,14 @@ std::optional<ApiError> take_raw_fields(const RequestHead& head, RawHookFields& 
   };
   if (take("postbag-target", fields.target) && take("postbag-event", fields.event) &&
       take("postbag-group", fields.group) && take("idempotency-key", fields.id)) {
+    if (!head.find("idempotency-key")) return {};
     // As "id": "" is: the producer means to repeat the call, and could not.
-    if (fields.id.empty() && head.find("idempotency-key")) {
-      return ApiError{422, "bad_hook", "Idempotency-Key is empty", 0};
-    }
-    return {};
+    if (fields.id.empty()) return ApiError{422, "bad_hook", "Idempotency-Key is empty", 0};
+    // Others take a quoted string there.
+    if (is_valid_hook_id(fields.id)) return {};
+    return ApiError{422, "bad_hook",
+                    "Idempotency-Key must be 1 to 64 characters of A-Z a-z 0-9 _ -, without quotes",
+                    0};
   }
   return ApiError{422, "bad_hook", "a Postbag-* or Idempotency-Key header stands twice", 0};
 }

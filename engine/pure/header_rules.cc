@@ -20,6 +20,7 @@ constexpr std::size_t id_bytes_max = 64;
 // Framing, connection, what Postbag writes itself, and names by which metadata services tell
 // requests that were meant for them. Lower case.
 constexpr std::string_view forbidden_names[] = {
+    "accept-encoding",
     "connection",
     "content-encoding",
     "content-length",
@@ -114,7 +115,11 @@ std::optional<std::string> check_header(std::string_view name, std::string_view 
   const auto problem = [&](std::string_view what) {
     return "header " + std::string(name) + " " + std::string(what);
   };
-  if (is_forbidden(name)) return problem("is set by Postbag or the connection alone");
+  if (is_forbidden(name)) {
+    return problem(
+        "is not allowed: the name belongs to Postbag, to the connection, to proxies or to metadata "
+        "services");
+  }
   if (value.size() > value_bytes_max) return problem("has a value of over 4096 bytes");
   if (!std::all_of(value.begin(), value.end(), is_value_char)) {
     return problem("has a value with other characters than printable ASCII and tab");

@@ -160,15 +160,14 @@ bool scan_bracketed_host(std::string_view text, std::size_t& at, Scan& scan) {
   scan.host = text.substr(at + 1, close - at - 1);
   scan.literal = parse_ipv6(scan.host);
   if (!scan.literal) return scan.fail("the host in brackets is not an IPv6 address (no zone id)");
-  // Both notations of RFC 5952 (hexadecimal, last 32 bits as a dotted quad) are somebody's
-  // canonical one; any other spelling would need repair.
+  // One text an address, or it would be two targets: the last 32 bits are a dotted quad where the
+  // prefix says that they are an IPv4 address (RFC 5952 5), and nowhere else.
   AddressText buffer;
-  std::string_view wanted = format_ipv6(*scan.literal, false, buffer);
+  const bool mixed = is_mapped(*scan.literal);
+  const std::string_view wanted = format_ipv6(*scan.literal, mixed, buffer);
   if (!equal_ignoring_case(scan.host, wanted)) {
-    wanted = format_ipv6(*scan.literal, true, buffer);
-    if (!equal_ignoring_case(scan.host, wanted)) {
-      return scan.fail("the IPv6 address is not in its shortest form (RFC 5952)");
-    }
+    return scan.fail(mixed ? "an IPv4-mapped address is written [::ffff:127.0.0.1] (RFC 5952)"
+                           : "the IPv6 address is not in its shortest hexadecimal form (RFC 5952)");
   }
   scan.canonical = scan.canonical && scan.host == wanted;
   at = close + 1;
