@@ -1,10 +1,14 @@
 // POST /v1/hooks over real sockets: bodies, errors, ?wait=delivered.
+#include <atomic>
+#include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "postbag/outcome.h"
+#include "tests/support/eventually.h"
 #include "tests/support/intake_fixture.h"
+#include "tests/support/temp_directory.h"
 
 namespace postbag {
 namespace {
@@ -309,17 +313,41 @@ TEST_F(IntakeTest, TheAnswerToATooLargeBodyIsNotLost) {
 
 // The connection was closed so long after the answer, whatever still came, and the answer lost.
 TEST_F(IntakeTest, AnEarlyAnswerWaitsForTheEndOfASlowBody) {
+  struct Clock {
+    std::atomic<TimePoint> time{TimePoint(std::chrono::hours(1))};
+    std::atomic<int> looks{0};
+  };
+  const auto clock = std::make_shared<Clock>();
+  const test::TempDirectory directory;
   options_.max_body = 1000;
   options_.linger_timeout = std::chrono::seconds(2);
-  options_.sweep_interval = std::chrono::milliseconds(5);
+  options_.sweep_interval = std::chrono::milliseconds(1);
+  options_.unix_socket = directory.file("sock");
+  options_.clock = [clock] {
+    clock->looks += 1;
+    return clock->time.load();
+  };
   start();
-  IntakeClient client = connect();
+  // Returns when the server has looked at all deadlines since.
+  const auto pass = [&](Duration duration) {
+    clock->time = clock->time.load() + duration;
+    const int before = clock->looks;
+    EXPECT_TRUE(test::eventually([&] { return clock->looks >= before + 3; }));
+  };
+  IntakeClient client(options_.unix_socket);
   client.send(
       "POST /v1/hooks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
       "Content-Length: 60000000\r\n\r\n");
-  const auto end = std::chrono::steady_clock::now() + options_.linger_timeout * 5 / 4;
-  while (std::chrono::steady_clock::now() < end) client.send(" ");
+  ASSERT_TRUE(test::eventually([&] { return client.has_input(); }));
+  for (int part = 0; part < 4; ++part) {
+    client.send(" ");
+    ASSERT_TRUE(test::eventually([&] { return client.unread_bytes() == 0; }));
+    pass(std::chrono::milliseconds(1'500));
+    ASSERT_FALSE(client.is_closed()) << part;
+  }
   EXPECT_EQ(client.read_response().status, 413);
+  pass(options_.linger_timeout);
+  EXPECT_TRUE(test::eventually([&] { return client.is_closed(); }));
 }
 
 TEST_F(IntakeTest, BodiesInFlightAreBounded) {

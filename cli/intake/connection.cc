@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "cli/intake/http_text.h"
-#include "engine/shell/clock.h"
 
 namespace postbag {
 namespace {
@@ -56,7 +55,7 @@ void IntakeConnection::give_up(const char* what) noexcept {
 
 void IntakeConnection::enter(State state, Duration timeout) {
   state_ = state;
-  deadline_ = steady_now() + timeout;
+  deadline_ = shared_->clock() + timeout;
 }
 
 void IntakeConnection::enter(State state) {
@@ -419,7 +418,7 @@ void IntakeConnection::linger() {
   socket_.shutdown(Socket::shutdown_send, ignored);
   forget_request();
   enter(State::lingering, shared_->limits.linger_timeout);
-  linger_end_ = steady_now() + shared_->limits.body_timeout;
+  linger_end_ = shared_->clock() + shared_->limits.body_timeout;
   in_begin_ = in_end_ = 0;
   if (finishing_) return close();
   read_to_discard();
@@ -433,8 +432,8 @@ void IntakeConnection::read_to_discard() {
         self->discarded_ += bytes;
         if (error || self->discarded_ > discard_max) return self->close();
         // It still sends, and reads the answer only afterwards.
-        self->deadline_ =
-            std::min(steady_now() + self->shared_->limits.linger_timeout, self->linger_end_);
+        self->deadline_ = std::min(self->shared_->clock() + self->shared_->limits.linger_timeout,
+                                   self->linger_end_);
         self->guard([&] { self->read_to_discard(); });
       }));
 }

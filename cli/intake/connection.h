@@ -36,6 +36,7 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
   struct Shared {
     Router& router;
     const ConnectionLimits& limits;
+    const std::function<TimePoint()>& clock;
     std::shared_ptr<ByteBudget> budget;
     const std::string& date_line;                      // "Date: ...\r\n"
     std::function<void(IntakeConnection&)> on_closed;  // must not throw

@@ -84,6 +84,7 @@ class IntakeServer::Impl {
         router_(backend, router_options(options_), loop_, pool_),
         shared_{router_,
                 limits_,
+                options_.clock,
                 std::make_shared<ByteBudget>(
                     std::max(options_.bodies_bytes_max, 2 * options_.max_body)),
                 date_line_,
@@ -342,7 +343,7 @@ void IntakeServer::Impl::arm_sweep() {
 
 void IntakeServer::Impl::sweep() {
   arm_sweep();  // first: what follows may end early
-  const TimePoint now = steady_now();
+  const TimePoint now = options_.clock();
   for_each_connection([now](IntakeConnection& connection) { connection.check_deadline(now); });
   date_line_ = date_line(wall_now_ms());
   note_full(now);

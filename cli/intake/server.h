@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/intake/backend.h"
+#include "engine/shell/clock.h"
 #include "postbag/logger.h"
 #include "postbag/options.h"
 
@@ -30,6 +32,8 @@ struct IntakeServerOptions {
   Duration idle_timeout = std::chrono::seconds(75);
   Duration linger_timeout = std::chrono::seconds(2);
   Duration sweep_interval = std::chrono::milliseconds(500);  // how exactly the timeouts are kept
+  // What they are measured by; steady, called on intake's thread. Tests have one of their own.
+  std::function<TimePoint()> clock = steady_now;
 };
 
 // The daemon's HTTP interface: one thread of its own for all connections, and a few for engine

@@ -249,7 +249,7 @@ void ShardCore::delivered(Batch& batch) {
     part().delivered_rows.push_back({batch.bag->retry(), rows_of(batch), batch.body_bytes});
   } else {
     settle(batch);
-    counters_.left += batch.hooks;
+    counters_.ended += batch.hooks;
     hooks_held_ -= batch.hooks;
   }
   resolved(batch);
@@ -268,7 +268,7 @@ void ShardCore::give_up(Batch& batch, AttemptResult&& result, WallMs at) {
     settle(batch);
     counters_.given_up += batch.hooks;
     counters_.discarded += batch.hooks - taken;
-    counters_.left += batch.hooks;
+    counters_.ended += batch.hooks;
     hooks_held_ -= batch.hooks;
     free_batch(batch);
     return;

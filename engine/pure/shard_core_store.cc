@@ -175,7 +175,7 @@ void ShardCore::cut_back(Batch& batch, const BatchMark& mark) {
   if (batch.hooks <= mark.hooks) return;
   const std::uint32_t gone = batch.hooks - mark.hooks;
   counters_.refused += gone;
-  counters_.left += gone;
+  counters_.ended += gone;
   hooks_held_ -= gone;
   batch.bag->target->hooks_waiting -= gone;
   truncate_to(batch, pool_, mark);
@@ -231,7 +231,7 @@ void ShardCore::fail_stored(StorePart& done) {
       continue;
     }
     counters_.given_up += batch.hooks;
-    counters_.left += batch.hooks;
+    counters_.ended += batch.hooks;
     hooks_held_ -= batch.hooks;
     free_batch(batch);
   }

@@ -145,7 +145,7 @@ Shard& Engine::Impl::shard_of(std::string_view canonical_url) {
   return *shards_[shard_index(url_hash(canonical_url), shards_.size())];
 }
 
-void Engine::Impl::hooks_left(std::uint64_t hooks) {
+void Engine::Impl::hooks_ended(std::uint64_t hooks) {
   pending_.fetch_sub(hooks);
 }
 
@@ -273,7 +273,7 @@ RetryProgress Engine::retry_failed(const RetryOptions& options) {
   return job->run();
 }
 RetryPlan Engine::plan_retry(const RetryOptions& options) {
-  return plan_retry_job(impl_->blocking("plan_retry"), options);
+  return RetryJob::plan(impl_->blocking("plan_retry"), options);
 }
 
 std::error_code Engine::list_failed(const FailedFilter& filter, std::optional<FailedKey> after,

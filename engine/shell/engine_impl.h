@@ -52,7 +52,7 @@ class Engine::Impl : public ShardHost {
   std::vector<std::string> reload(Options options);
 
   // ShardHost
-  void hooks_left(std::uint64_t hooks) override;
+  void hooks_ended(std::uint64_t hooks) override;
   std::unique_lock<std::mutex> rows_told(std::uint64_t rows) override;
   void listeners_told() override;
   void memory_released(std::uint64_t reserved) override { reserved_bytes_.fetch_sub(reserved); }
@@ -142,9 +142,10 @@ class Engine::Impl : public ShardHost {
                 SubmitResult& refused);
   void watch_duplicate(const HookView& hook, std::uint32_t index,
                        const std::shared_ptr<OutcomeListener>& listener);
-  struct Onlooker;
-  void watch_batch(const std::shared_ptr<Onlooker>& onlooker, BatchNumber batch);
-  void watch_in_store(const std::shared_ptr<Onlooker>& onlooker, BatchNumber batch, Store& store);
+  struct DuplicateListener;
+  void watch_batch(const std::shared_ptr<DuplicateListener>& duplicate, BatchNumber batch);
+  void watch_in_store(const std::shared_ptr<DuplicateListener>& duplicate, BatchNumber batch,
+                      Store& store);
   std::shared_ptr<CallState> admit(HookList& hooks, SubmitOptions& options, SubmitHandler& done,
                                    SubmitResult& refused);
   void address(const Admission& admission, CallState& call);

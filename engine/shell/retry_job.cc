@@ -281,7 +281,7 @@ bool RetryJob::report(bool at_end) {
   return stop_ == Stop::none;
 }
 
-RetryPlan plan_retry_job(Engine::Impl& engine, const RetryOptions& options) {
+RetryPlan RetryJob::plan(Engine::Impl& engine, const RetryOptions& options) {
   struct Gathered {
     std::uint64_t hooks = 0, bytes = 0;
   };

@@ -21,6 +21,8 @@ class RetryJob : public RetrySink, public std::enable_shared_from_this<RetryJob>
   // Blocks until every row that was taken has its outcome, or until the engine has failed: then
   // rows may be without one for good. Want of memory ends it as a read error does.
   RetryProgress run();
+  // What such a run would send; see Engine::plan_retry().
+  static RetryPlan plan(Engine::Impl& engine, const RetryOptions& options);
 
   // RetrySink, on the shards' threads.
   void rows_done(std::span<const FailedKey> keys, std::uint64_t body_bytes,
@@ -57,7 +59,5 @@ class RetryJob : public RetrySink, public std::enable_shared_from_this<RetryJob>
   Load load_;
   Stop stop_ = Stop::none;
 };
-
-RetryPlan plan_retry_job(Engine::Impl& engine, const RetryOptions& options);
 
 }  // namespace postbag

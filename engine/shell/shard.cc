@@ -433,11 +433,11 @@ void Shard::publish(const Now& now) {
   rates_.add(now.steady, counters.accepted - published_.accepted,
              counters.delivered - published_.delivered);
   const std::uint64_t unsendable = counters.unsendable - published_.unsendable;
-  const std::uint64_t left = counters.left - published_.left;
+  const std::uint64_t ended = counters.ended - published_.ended;
   published_ = counters;
-  if (left > 0 || core_.has_to_tell()) {
+  if (ended > 0 || core_.has_to_tell()) {
     stats_.telling.store(true, std::memory_order_release);
-    if (left > 0) host_.hooks_left(left);
+    if (ended > 0) host_.hooks_ended(ended);
   }
   if (lock) lock.unlock();
   if (unsendable == 0) return;

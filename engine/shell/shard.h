@@ -35,7 +35,7 @@ struct ShardStats {
   std::atomic<std::uint64_t> batches_held{0};
   std::atomic<std::uint64_t> connections{0};
   std::atomic<bool> drained{false}, idle{true};
-  std::atomic<bool> telling{false};  // hooks are counted as left, their listeners still hear of it
+  std::atomic<bool> telling{false};  // hooks are counted as ended, their listeners still hear of it
 };
 
 // Counts of the last seconds, for rates.
@@ -57,11 +57,11 @@ class RateMeter {
 class ShardHost {
  public:
   virtual ~ShardHost() = default;
-  virtual void hooks_left(std::uint64_t hooks) = 0;  // no longer pending
+  virtual void hooks_ended(std::uint64_t hooks) = 0;  // no longer pending
   // The failed rows of `rows` hooks are stored. As long as the returned lock is held, status() sees
   // neither them nor anything else that the shard publishes.
   virtual std::unique_lock<std::mutex> rows_told(std::uint64_t rows) = 0;
-  virtual void listeners_told() = 0;                         // of hooks that left
+  virtual void listeners_told() = 0;                         // of hooks that ended
   virtual void memory_released(std::uint64_t reserved) = 0;  // of a parcel that is in its bags now
   // Bytes that a shard which holds so many should drop of what the store has: max_memory is near.
   // 0: none.

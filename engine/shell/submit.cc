@@ -310,7 +310,7 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
 
 // A hook that an earlier call brought: its outcome is told here too, but what becomes of it is not
 // changed.
-struct Engine::Impl::Onlooker : OutcomeListener {
+struct Engine::Impl::DuplicateListener : OutcomeListener {
   bool hook_done(std::size_t index, const HookOutcome& outcome) override {
     // What becomes of the hook is not this one's to wait for.
     if (listener->hook_done(index, outcome) && !outcome.delivered) listener->hook_settled(index);
@@ -335,28 +335,29 @@ void Engine::Impl::watch_duplicate(const HookView& hook, std::uint32_t index,
   }
   // Forgotten in this moment: accepted long ago, or taken over by the call that brought it.
   if (!location) return listener->hook_forgotten(index);
-  const auto onlooker = std::make_shared<Onlooker>();
-  onlooker->listener = listener;
-  onlooker->call_index = index;
-  onlooker->shard = &shard_of(hook.target);
-  onlooker->location = *location;
-  onlooker->id = id;
-  watch_batch(onlooker, failed_key_chunk(*location));
+  const auto duplicate = std::make_shared<DuplicateListener>();
+  duplicate->listener = listener;
+  duplicate->call_index = index;
+  duplicate->shard = &shard_of(hook.target);
+  duplicate->location = *location;
+  duplicate->id = id;
+  watch_batch(duplicate, failed_key_chunk(*location));
 }
 
 // Nearly every batch has one chunk and its number; of others the store knows which one it is.
-void Engine::Impl::watch_batch(const std::shared_ptr<Onlooker>& onlooker, BatchNumber batch) {
-  onlooker->shard->post([this, onlooker, batch](ShardCore& core, const Now&) {
-    const ChunkNumber chunk = failed_key_chunk(onlooker->location);
-    const std::uint32_t index = failed_key_index(onlooker->location);
-    if (core.watch(chunk, index, onlooker->call_index, onlooker, batch)) return;
+void Engine::Impl::watch_batch(const std::shared_ptr<DuplicateListener>& duplicate,
+                               BatchNumber batch) {
+  duplicate->shard->post([this, duplicate, batch](ShardCore& core, const Now&) {
+    const ChunkNumber chunk = failed_key_chunk(duplicate->location);
+    const std::uint32_t index = failed_key_index(duplicate->location);
+    if (core.watch(chunk, index, duplicate->call_index, duplicate, batch)) return;
     if (core.delivered_lately(chunk, index)) {
-      onlooker->hook_done(onlooker->call_index, {true, Reason::none, 0});
+      duplicate->hook_done(duplicate->call_index, {true, Reason::none, 0});
       return;
     }
-    store_thread_->push_job([this, onlooker, batch](Store& store) {
+    store_thread_->push_job([this, duplicate, batch](Store& store) {
       try {
-        watch_in_store(onlooker, batch, store);
+        watch_in_store(duplicate, batch, store);
       } catch (const std::bad_alloc&) {
         // Nothing is told, and the wait has an end of its own: the store has not failed for that.
       }
@@ -365,23 +366,23 @@ void Engine::Impl::watch_batch(const std::shared_ptr<Onlooker>& onlooker, BatchN
 }
 
 // On the store's thread, of a hook that its shard does not have.
-void Engine::Impl::watch_in_store(const std::shared_ptr<Onlooker>& onlooker, BatchNumber batch,
-                                  Store& store) {
-  const ChunkNumber chunk = failed_key_chunk(onlooker->location);
+void Engine::Impl::watch_in_store(const std::shared_ptr<DuplicateListener>& duplicate,
+                                  BatchNumber batch, Store& store) {
+  const ChunkNumber chunk = failed_key_chunk(duplicate->location);
   const auto in = batch == chunk ? store.find_chunk(chunk) : std::nullopt;
-  if (in && *in != chunk) return watch_batch(onlooker, *in);
-  if (const auto failed = store.find_failed(onlooker->location)) {
-    onlooker->hook_done(onlooker->call_index, {false, failed->reason, failed->status});
+  if (in && *in != chunk) return watch_batch(duplicate, *in);
+  if (const auto failed = store.find_failed(duplicate->location)) {
+    duplicate->hook_done(duplicate->call_index, {false, failed->reason, failed->status});
     return;
   }
-  switch (past_of(onlooker->id, onlooker->location, store)) {
+  switch (past_of(duplicate->id, duplicate->location, store)) {
     case Past::open:
       break;
     case Past::delivered:
-      onlooker->hook_done(onlooker->call_index, {true, Reason::none, 0});
+      duplicate->hook_done(duplicate->call_index, {true, Reason::none, 0});
       break;
     case Past::forgotten:
-      onlooker->listener->hook_forgotten(onlooker->call_index);
+      duplicate->listener->hook_forgotten(duplicate->call_index);
       break;
   }
 }

@@ -1,8 +1,10 @@
 #include "tests/support/intake_client.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -157,6 +159,17 @@ std::string IntakeClient::read_chunk() {
   read_exactly(2, end);
   if (data.empty()) in_stream_ = false;
   return data;
+}
+
+int IntakeClient::unread_bytes() const {
+  int bytes = 0;
+  ::ioctl(fd_, SIOCOUTQ, &bytes);
+  return bytes;
+}
+
+bool IntakeClient::is_closed() const {
+  pollfd look{fd_, 0, 0};
+  return ::poll(&look, 1, 0) > 0 && (look.revents & POLLHUP) != 0;
 }
 
 bool IntakeClient::has_input() const {

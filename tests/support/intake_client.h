@@ -37,6 +37,11 @@ class IntakeClient {
   std::string read_chunk();
   // True if the server closed and nothing is left to be read.
   bool at_end();
+  // Over a Unix socket only. What was sent and the server has not read yet, with the kernel's own
+  // overhead: 0 once it has read everything.
+  int unread_bytes() const;
+  // Over a Unix socket only. Whether the server has closed both ways.
+  bool is_closed() const;
   // Whether an answer, or a part of one, is there now.
   bool has_input() const;
 

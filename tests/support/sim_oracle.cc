@@ -324,7 +324,7 @@ void SimOracle::crashed() {
 void SimOracle::check_counts() {
   std::uint64_t left = 0, in_flight = 0;
   for (std::uint32_t shard = 0; shard < world_.shards(); ++shard) {
-    left += world_.core(shard).counters().left;
+    left += world_.core(shard).counters().ended;
     in_flight += world_.core(shard).batches_in_flight();
   }
   if (world_.hooks_held() + left != added_in_life_) wrong("hooks_held does not add up");

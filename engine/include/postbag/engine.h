@@ -263,9 +263,9 @@ class Engine {
   // is in the store is delivered after the next start.
   void on_fatal(std::function<void(std::error_code)> handler);
 
-  class Impl;  // the engine's own
-
  private:
+  class Impl;
+  friend class RetryJob;
   std::unique_ptr<Impl> impl_;
 };
 
