@@ -17,7 +17,7 @@ bool CallState::add_dependent(std::shared_ptr<CallState> other) {
 }
 
 void CallState::shard_done(Errc error, std::uint32_t shard) {
-  if (error != Errc::ok) deliveries_[shard].is_refused = true;
+  if (error != Errc::ok) parcels_[shard].is_refused = true;
   part_done(error);
 }
 
@@ -26,10 +26,10 @@ void CallState::part_done(Errc error) {
   if (parts_left_.fetch_sub(1, std::memory_order_acq_rel) == 1) finish();
 }
 
-std::span<ShardDelivery> CallState::make_deliveries(std::size_t shards) {
-  if (shards > 1) more_deliveries_ = std::make_unique<ShardDelivery[]>(shards);
-  deliveries_ = {shards > 1 ? more_deliveries_.get() : &only_delivery_, shards};
-  return deliveries_;
+std::span<InboxParcel> CallState::make_inbox_parcels(std::size_t shards) {
+  if (shards > 1) more_parcels_ = std::make_unique<InboxParcel[]>(shards);
+  parcels_ = {shards > 1 ? more_parcels_.get() : &only_parcel_, shards};
+  return parcels_;
 }
 
 void CallState::abandon() noexcept {
@@ -101,7 +101,7 @@ void CallState::finish() {
     const std::lock_guard lock(ids_.mutex);
     for (GivenId& given : given_) {
       // A shard that has committed its part keeps it: a repeat of the call must find it.
-      if (abandoned_ || deliveries_[given.shard].is_refused) {
+      if (abandoned_ || parcels_[given.shard].is_refused) {
         ids_.table.release(given.id, this);
         continue;
       }

@@ -9,7 +9,7 @@
 #include "engine/pure/batch.h"
 #include "engine/pure/content_hash.h"
 #include "engine/pure/id_table.h"
-#include "engine/shell/shard_delivery.h"
+#include "engine/shell/inbox_parcel.h"
 #include "postbag/engine.h"
 #include "postbag/logger.h"
 
@@ -63,9 +63,9 @@ class CallState : public CallSink,
   // `handler` is called when all hooks are accepted, before the answer, on whichever thread
   // finishes the call.
   void on_accepted(std::function<void()> handler) { accepted_handler_ = std::move(handler); }
-  // One delivery for each shard, empty; they live as long as this.
-  std::span<ShardDelivery> make_deliveries(std::size_t shards);
-  std::span<ShardDelivery> deliveries() { return deliveries_; }
+  // One entry for each shard, empty; they live as long as this.
+  std::span<InboxParcel> make_inbox_parcels(std::size_t shards);
+  std::span<InboxParcel> inbox_parcels() { return parcels_; }
   // The last step before the hand-over: from now on this answers.
   void answer_to(SubmitHandler handler) noexcept { handler_ = std::move(handler); }
   // Instead of a hand-over, for want of memory: frees the ids, and refuses the calls that wait for
@@ -93,9 +93,9 @@ class CallState : public CallSink,
   void tell_accepted() noexcept;
   void answer() noexcept;
 
-  ShardDelivery only_delivery_;
-  std::unique_ptr<ShardDelivery[]> more_deliveries_;
-  std::span<ShardDelivery> deliveries_;
+  InboxParcel only_parcel_;
+  std::unique_ptr<InboxParcel[]> more_parcels_;
+  std::span<InboxParcel> parcels_;
   SubmitHandler handler_;
   std::function<void()> accepted_handler_;
   std::shared_ptr<OutcomeListener> listener_;

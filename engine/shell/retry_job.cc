@@ -9,7 +9,7 @@
 #include "engine/pure/header_rules.h"
 #include "engine/pure/hook_check.h"
 #include "engine/pure/json.h"
-#include "engine/shell/shard_delivery.h"
+#include "engine/shell/inbox_parcel.h"
 #include "postbag/store.h"
 
 namespace postbag {
@@ -184,10 +184,10 @@ bool RetryJob::hand_over(const std::vector<FailedHook>& rows) {
     keys.push_back(row.key);
     body_bytes += row.body.size() + 1;
   }
-  std::vector<std::pair<Shard*, std::shared_ptr<ShardDelivery>>> deliveries;
+  std::vector<std::pair<Shard*, std::shared_ptr<InboxParcel>>> parcels;
   for (auto& [shard, part] : by_shard) {
-    const auto& [to, delivery] = deliveries.emplace_back(shard, std::make_shared<ShardDelivery>());
-    Parcel& parcel = delivery->parcel;
+    const auto& [to, entry] = parcels.emplace_back(shard, std::make_shared<InboxParcel>());
+    Parcel& parcel = entry->parcel;
     parcel.hooks = std::make_shared<const HookList>(std::move(part.first));
     parcel.rows = std::move(part.second);
     parcel.retry = shared_from_this();
@@ -198,9 +198,9 @@ bool RetryJob::hand_over(const std::vector<FailedHook>& rows) {
     load_.rows += rows.size();
     load_.body_bytes += body_bytes;
   }
-  for (const auto& [shard, delivery] : deliveries) {
-    delivery->keep = delivery;
-    shard->post(*delivery);
+  for (const auto& [shard, entry] : parcels) {
+    entry->keep = entry;
+    shard->post(*entry);
   }
   return true;
 }

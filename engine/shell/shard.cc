@@ -142,21 +142,21 @@ void Shard::hand_in(Put put) {
   if (wakes) waker_.wake();
 }
 
-void Shard::post(ShardDelivery& delivery) noexcept {
+void Shard::post(InboxParcel& entry) noexcept {
   hand_in([&] {
-    delivery.next = nullptr;
-    (inbox_.last != nullptr ? inbox_.last->next : inbox_.first) = &delivery;
-    inbox_.last = &delivery;
+    entry.next = nullptr;
+    (inbox_.last != nullptr ? inbox_.last->next : inbox_.first) = &entry;
+    inbox_.last = &entry;
     return !held_;
   });
 }
 
 void Shard::post(Parcel parcel, std::uint64_t reserved_bytes) {
-  const auto delivery = std::make_shared<ShardDelivery>();
-  delivery->parcel = std::move(parcel);
-  delivery->reserved_bytes = reserved_bytes;
-  delivery->keep = delivery;
-  post(*delivery);
+  const auto entry = std::make_shared<InboxParcel>();
+  entry->parcel = std::move(parcel);
+  entry->reserved_bytes = reserved_bytes;
+  entry->keep = entry;
+  post(*entry);
 }
 
 void Shard::post(std::function<void(ShardCore&, const Now&)> command) {
@@ -254,8 +254,8 @@ void Shard::on_wake() {
   std::shared_ptr<void> keep;
   while (taken_.first != nullptr) {
     reserved_bytes += taken_.first->reserved_bytes;
-    take_delivery(*taken_.first, now);
-    next_delivery(keep)->parcel = {};
+    take_parcel(*taken_.first, now);
+    next_parcel(keep)->parcel = {};
   }
   for (auto& command : taken_.commands) command(core_, now);
   taken_.answers.clear();
@@ -276,8 +276,8 @@ void Shard::end_recovery(Release release, const Now& now) {
   });
 }
 
-void Shard::take_delivery(ShardDelivery& delivery, const Now& now) {
-  const Parcel& parcel = delivery.parcel;
+void Shard::take_parcel(InboxParcel& entry, const Now& now) {
+  const Parcel& parcel = entry.parcel;
   const std::size_t hooks = parcel.count();
   // A hook opens at most one batch, or one chunk.
   if (core_.numbers_left() < hooks) {
@@ -289,8 +289,8 @@ void Shard::take_delivery(ShardDelivery& delivery, const Now& now) {
 }
 
 // Takes the first one out of what was taken from the inbox; `keep` owns it then.
-ShardDelivery* Shard::next_delivery(std::shared_ptr<void>& keep) {
-  ShardDelivery* const first = taken_.first;
+InboxParcel* Shard::next_parcel(std::shared_ptr<void>& keep) {
+  InboxParcel* const first = taken_.first;
   taken_.first = first->next;
   if (taken_.first == nullptr) taken_.last = nullptr;
   keep = std::move(first->keep);

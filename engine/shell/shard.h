@@ -19,8 +19,8 @@
 #include "engine/pure/transport.h"
 #include "engine/shell/handler_memory.h"
 #include "engine/shell/held_wakes.h"
+#include "engine/shell/inbox_parcel.h"
 #include "engine/shell/loop_waker.h"
-#include "engine/shell/shard_delivery.h"
 #include "engine/shell/store_thread.h"
 #include "postbag/logger.h"
 
@@ -95,8 +95,8 @@ class Shard : public AttemptSink, public Wakeable {
   void answer_rest() noexcept;
   bool is_this_thread() const { return thread_.get_id() == std::this_thread::get_id(); }
 
-  // Any thread. `delivery.keep` owns it.
-  void post(ShardDelivery& delivery) noexcept;
+  // Any thread. `entry.keep` owns it.
+  void post(InboxParcel& entry) noexcept;
   // Any thread. Throw std::bad_alloc and have posted nothing then. A shard that halted drops
   // commands unrun.
   void post(Parcel parcel, std::uint64_t reserved_bytes);
@@ -126,8 +126,8 @@ class Shard : public AttemptSink, public Wakeable {
     Inbox(const Inbox&) = delete;
     Inbox& operator=(const Inbox&) = delete;
     void swap(Inbox& other) noexcept;
-    ShardDelivery* first = nullptr;  // each keeps itself
-    ShardDelivery* last = nullptr;
+    InboxParcel* first = nullptr;  // each keeps itself
+    InboxParcel* last = nullptr;
     std::vector<std::function<void(ShardCore&, const Now&)>> commands;
     std::vector<std::unique_ptr<StorePart>> answers;
     std::vector<std::function<void(ShardCore&, const Now&)>> recovered;
@@ -148,8 +148,8 @@ class Shard : public AttemptSink, public Wakeable {
   void run();
   void on_wake();
   void end_recovery(Release release, const Now& now);
-  void take_delivery(ShardDelivery& delivery, const Now& now);
-  ShardDelivery* next_delivery(std::shared_ptr<void>& keep);
+  void take_parcel(InboxParcel& entry, const Now& now);
+  InboxParcel* next_parcel(std::shared_ptr<void>& keep);
   void halt(const char* what);
   void refuse_inbox() noexcept;
   void need_cycle();

@@ -55,9 +55,9 @@ void Shard::refuse_inbox() noexcept {
   std::uint64_t reserved_bytes = 0;
   std::shared_ptr<void> keep;
   while (taken_.first != nullptr) {
-    ShardDelivery& delivery = *next_delivery(keep);
-    reserved_bytes += delivery.reserved_bytes;
-    const Parcel parcel = std::exchange(delivery.parcel, {});
+    InboxParcel& entry = *next_parcel(keep);
+    reserved_bytes += entry.reserved_bytes;
+    const Parcel parcel = std::exchange(entry.parcel, {});
     if (parcel.call) parcel.call->shard_done(Errc::store_failed, core_.shard());
   }
   taken_.recovered.clear();

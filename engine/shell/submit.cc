@@ -293,14 +293,14 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
     throw;
   }
   const auto listener = call->listen(options.listener);
-  for (ShardDelivery& delivery : call->deliveries()) {
-    delivery.parcel.listener = listener;
-    delivery.parcel.sync = durability == Durability::fsync;
+  for (InboxParcel& entry : call->inbox_parcels()) {
+    entry.parcel.listener = listener;
+    entry.parcel.sync = durability == Durability::fsync;
   }
   // The first of those that have hooks answers for the bytes; without any they are free again.
-  const auto with_hooks = std::find_if(call->deliveries().begin(), call->deliveries().end(),
+  const auto with_hooks = std::find_if(call->inbox_parcels().begin(), call->inbox_parcels().end(),
                                        [](const auto& one) { return one.parcel.hooks != nullptr; });
-  if (with_hooks != call->deliveries().end()) with_hooks->reserved_bytes = reservation.keep();
+  if (with_hooks != call->inbox_parcels().end()) with_hooks->reserved_bytes = reservation.keep();
   call->result().accepted = admission.count();
   duplicates_.fetch_add(call->result().duplicates, std::memory_order_relaxed);
   pending_.fetch_add(admission.count());
@@ -390,10 +390,10 @@ void Engine::Impl::watch_in_store(const std::shared_ptr<DuplicateListener>& dupl
 // Which hooks go to which shard. A parcel with hooks has the list.
 void Engine::Impl::address(const Admission& admission, CallState& call) {
   const HookList& hooks = *admission.hooks;
-  const std::span<ShardDelivery> deliveries = call.make_deliveries(shards_.size());
+  const std::span<InboxParcel> parcels = call.make_inbox_parcels(shards_.size());
   const bool one_shard = shards_.size() == 1;
   if (one_shard && !admission.some) {
-    deliveries[0].parcel.hooks = admission.hooks;
+    parcels[0].parcel.hooks = admission.hooks;
     return;
   }
   const std::size_t count = admission.count();
@@ -409,7 +409,7 @@ void Engine::Impl::address(const Admission& admission, CallState& call) {
       shard = shard_index(url_hash(target), shards_.size());
       last_target = target;
     }
-    Parcel& parcel = deliveries[shard].parcel;
+    Parcel& parcel = parcels[shard].parcel;
     parcel.hooks = admission.hooks;
     parcel.indices.push_back(index);
     if (given < ids.size() && ids[given].index == index) {
@@ -424,22 +424,22 @@ void Engine::Impl::address(const Admission& admission, CallState& call) {
 // thread, which may hold a lock that `done` wants. Only a call of nothing but duplicates is
 // answered here.
 void Engine::Impl::hand_over(CallState& call, std::optional<Entering>& entering) noexcept {
-  const std::span<ShardDelivery> deliveries = call.deliveries();
+  const std::span<InboxParcel> parcels = call.inbox_parcels();
   const auto self = call.shared_from_this();
   bool is_handed_over = false;
-  for (ShardDelivery& delivery : deliveries) {
-    if (!delivery.parcel.hooks) continue;
+  for (InboxParcel& entry : parcels) {
+    if (!entry.parcel.hooks) continue;
     call.expect(1);
-    delivery.parcel.call = self;
-    delivery.keep = self;
+    entry.parcel.call = self;
+    entry.keep = self;
     is_handed_over = true;
   }
   // Then its answer may be the end of the engine, which waits for `entering`.
   if (!is_handed_over) entering.reset();
   call.part_done(Errc::ok);
   if (!is_handed_over) return;
-  for (std::size_t at = 0; at < deliveries.size(); ++at) {
-    if (deliveries[at].keep) shards_[at]->post(deliveries[at]);
+  for (std::size_t at = 0; at < parcels.size(); ++at) {
+    if (parcels[at].keep) shards_[at]->post(parcels[at]);
   }
 }
 
