@@ -92,8 +92,8 @@ class Engine::Impl::Recovering {
     const auto turn = std::make_shared<RecoveryBegin>();
     turn->uses = engine_.shards_.size();
     for (auto& shard : engine_.shards_) {
-      shard->hold();
-      held_ += 1;
+      shard->begin_recovery();
+      shards_begun_ += 1;
       shard->post_recovered([use = use_of(turn)](ShardCore& core, const Now&) {
         core.begin_recovery();
         use->begun += 1;
@@ -106,12 +106,12 @@ class Engine::Impl::Recovering {
   }
   void end() noexcept {
     if (!is_whole_) engine_.stopping_ = true;
-    for (std::size_t at = 0; at < held_; ++at) engine_.shards_[at]->release(is_whole_);
+    for (std::size_t at = 0; at < shards_begun_; ++at) engine_.shards_[at]->end_recovery(is_whole_);
     engine_.recovering_ = false;
   }
 
   Impl& engine_;
-  std::size_t held_ = 0;  // shards, from the first
+  std::size_t shards_begun_ = 0;  // from the first
   bool is_whole_ = false;
 };
 

@@ -147,7 +147,7 @@ void Shard::post(InboxParcel& entry) noexcept {
     entry.next = nullptr;
     (inbox_.last != nullptr ? inbox_.last->next : inbox_.first) = &entry;
     inbox_.last = &entry;
-    return !held_;
+    return !recovering_;
   });
 }
 
@@ -162,7 +162,7 @@ void Shard::post(Parcel parcel, std::uint64_t reserved_bytes) {
 void Shard::post(std::function<void(ShardCore&, const Now&)> command) {
   hand_in([&] {
     inbox_.commands.push_back(std::move(command));
-    return !held_;
+    return !recovering_;
   });
 }
 
@@ -173,9 +173,9 @@ void Shard::post_answer(std::unique_ptr<StorePart> part) {
   });
 }
 
-void Shard::hold() {
+void Shard::begin_recovery() {
   const std::lock_guard lock(inbox_mutex_);
-  held_ = !halted_;
+  recovering_ = !halted_;
 }
 
 void Shard::post_recovered(std::function<void(ShardCore&, const Now&)> command) {
@@ -185,9 +185,9 @@ void Shard::post_recovered(std::function<void(ShardCore&, const Now&)> command) 
   });
 }
 
-void Shard::release(bool is_sound) noexcept {
+void Shard::end_recovery(bool is_sound) noexcept {
   hand_in([&] {
-    release_ = is_sound ? Release::sound : Release::unsound;
+    recovery_end_ = is_sound ? RecoveryEnd::sound : RecoveryEnd::unsound;
     return true;
   });
 }
@@ -229,16 +229,16 @@ void Shard::wake_now() {
 }
 
 void Shard::on_wake() {
-  Release release = Release::none;
+  RecoveryEnd recovery_end = RecoveryEnd::none;
   {
     const std::lock_guard lock(inbox_mutex_);
-    if (held_) {
+    if (recovering_) {
       inbox_.answers.swap(taken_.answers);
       inbox_.recovered.swap(taken_.recovered);
     } else {
       inbox_.swap(taken_);
     }
-    release = std::exchange(release_, Release::none);
+    recovery_end = std::exchange(recovery_end_, RecoveryEnd::none);
     wake_ = Wake::none;
   }
   if (halted_) return refuse_inbox();
@@ -250,7 +250,7 @@ void Shard::on_wake() {
     core_.part_done(*answer, now);
   }
   for (auto& command : taken_.recovered) command(core_, now);
-  if (release != Release::none) end_recovery(release, now);
+  if (recovery_end != RecoveryEnd::none) let_in(recovery_end, now);
   std::shared_ptr<void> keep;
   while (taken_.first != nullptr) {
     reserved_bytes += taken_.first->reserved_bytes;
@@ -267,11 +267,11 @@ void Shard::on_wake() {
   if (reserved_bytes > 0) host_.memory_released(reserved_bytes);
 }
 
-void Shard::end_recovery(Release release, const Now& now) {
-  if (release == Release::unsound) core_.stop_sending(now);
+void Shard::let_in(RecoveryEnd end, const Now& now) {
+  if (end == RecoveryEnd::unsound) core_.stop_sending(now);
   core_.end_recovery();
   hand_in([this] {
-    held_ = false;
+    recovering_ = false;
     return true;
   });
 }

@@ -102,14 +102,14 @@ class Shard : public AttemptSink, public Wakeable {
   void post(Parcel parcel, std::uint64_t reserved_bytes);
   void post(std::function<void(ShardCore&, const Now&)> command);
   void post_answer(std::unique_ptr<StorePart> part);
-  // Until release() parcels and commands wait; only post_recovered() and answers of the store get
-  // through. A shard that halts is released.
-  void hold();
+  // Until end_recovery() parcels and commands wait; only post_recovered() and answers of the store
+  // get through. The recovery of a shard that halts has ended.
+  void begin_recovery();
   void post_recovered(std::function<void(ShardCore&, const Now&)> command);
-  // Ends the core's recovery after everything that was posted by post_recovered(), then lets the
-  // held work in. If not `is_sound`, the core sends nothing any more, because chunks of its last
+  // Ends the core's recovery after everything that was posted by post_recovered(), then lets in
+  // what waited. If not `is_sound`, the core sends nothing any more, because chunks of its last
   // batches may be missing.
-  void release(bool is_sound) noexcept;
+  void end_recovery(bool is_sound) noexcept;
   // Ends what is in flight with `reason`.
   void abort_attempts(Reason reason);
   void forget_connections();
@@ -132,7 +132,7 @@ class Shard : public AttemptSink, public Wakeable {
     std::vector<std::unique_ptr<StorePart>> answers;
     std::vector<std::function<void(ShardCore&, const Now&)>> recovered;
   };
-  enum class Release { none, sound, unsound };
+  enum class RecoveryEnd { none, sound, unsound };
   // The core has fewer parts under way, so to answer takes no memory.
   static constexpr std::size_t answers_max = 8;
   struct Reads;
@@ -147,7 +147,7 @@ class Shard : public AttemptSink, public Wakeable {
   bool needs_wake();
   void run();
   void on_wake();
-  void end_recovery(Release release, const Now& now);
+  void let_in(RecoveryEnd end, const Now& now);
   void take_parcel(InboxParcel& entry, const Now& now);
   InboxParcel* next_parcel(std::shared_ptr<void>& keep);
   void halt(const char* what);
@@ -179,8 +179,8 @@ class Shard : public AttemptSink, public Wakeable {
   std::mutex inbox_mutex_;
   Inbox inbox_;
   enum class Wake { none, held, sent } wake_ = Wake::none;  // under inbox_mutex_
-  bool held_ = false;                                       // under inbox_mutex_
-  Release release_ = Release::none;                         // under inbox_mutex_
+  bool recovering_ = false;                                 // under inbox_mutex_
+  RecoveryEnd recovery_end_ = RecoveryEnd::none;            // under inbox_mutex_
   Inbox taken_;
   bool cycle_pending_ = false;
   Now done_at_{};                        // of the latest outcome

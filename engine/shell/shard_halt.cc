@@ -11,10 +11,10 @@ void Shard::halt(const char* what) {
   if (!halted_) {
     bool wakes = false;
     {
-      // Nobody releases a shard that drops what it is told.
+      // Nobody ends the recovery of a shard that drops what it is told.
       const std::lock_guard lock(inbox_mutex_);
       halted_ = true;
-      held_ = false;
+      recovering_ = false;
       wakes = needs_wake();
     }
     if (wakes) waker_.wake();
