@@ -29,7 +29,7 @@ std::error_code DatabaseCopy::begin(SQLite::Database& from, const std::string& p
   }
   if (access(path.c_str(), F_OK) == 0) return Errc::store_cannot_create;
   std::unique_ptr<DatabaseCopy> made(new DatabaseCopy(path));
-  const std::error_code error = made->guarded([&]() -> std::error_code {
+  const std::error_code error = made->or_abandon([&]() -> std::error_code {
     made->is_there_ = !create_store_file(made->part_);
     if (!made->is_there_) return Errc::store_cannot_create;
     SQLite::Database& to =
@@ -54,7 +54,7 @@ void DatabaseCopy::abandon() {
   if (std::exchange(is_there_, false)) unlink(part_.c_str());
 }
 
-std::error_code DatabaseCopy::guarded(const std::function<std::error_code()>& work) {
+std::error_code DatabaseCopy::or_abandon(const std::function<std::error_code()>& work) {
   std::error_code error = Errc::store_io;
   try {
     error = work();
@@ -70,7 +70,7 @@ std::error_code DatabaseCopy::guarded(const std::function<std::error_code()>& wo
 }
 
 std::error_code DatabaseCopy::step(bool& done) {
-  return guarded([&]() -> std::error_code {
+  return or_abandon([&]() -> std::error_code {
     const auto begin = std::chrono::steady_clock::now();
     int result = SQLITE_OK;
     do {
@@ -90,7 +90,7 @@ std::error_code DatabaseCopy::step(bool& done) {
 }
 
 std::error_code DatabaseCopy::sync() {
-  return guarded([&]() -> std::error_code {
+  return or_abandon([&]() -> std::error_code {
     sqlite3_file* file = nullptr;
     sqlite3_file_control(copy_->getHandle(), "main", SQLITE_FCNTL_FILE_POINTER, &file);
     if (file == nullptr || file->pMethods == nullptr ||

@@ -37,7 +37,7 @@ class DatabaseCopy final : public StoreBackup {
 
  private:
   explicit DatabaseCopy(const std::string& path) : path_(path), part_(part_path(path)) {}
-  std::error_code guarded(const std::function<std::error_code()>& work);
+  std::error_code or_abandon(const std::function<std::error_code()>& work);
   void abandon();
 
   const std::string path_, part_;

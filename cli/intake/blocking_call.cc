@@ -16,7 +16,7 @@ ApiError why_not_started(const WorkerPool& pool) {
           {}};
 }
 
-Answer guarded(const std::function<Answer()>& job) {
+Answer answer_of(const std::function<Answer()>& job) {
   try {
     return job();
   } catch (const std::bad_alloc&) {

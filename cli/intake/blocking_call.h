@@ -15,7 +15,7 @@ namespace postbag {
 
 // Runs an engine call and turns its exceptions into an error answer. Throws std::bad_alloc if there
 // is no memory even for that.
-Answer guarded(const std::function<Answer()>& job);
+Answer answer_of(const std::function<Answer()>& job);
 
 // The answer where BlockingCall::start() says no.
 ApiError why_not_started(const WorkerPool& pool);
@@ -53,7 +53,7 @@ class BlockingCall : public LoopWork {
   // On a worker.
   void work() noexcept {
     try {
-      answer_ = guarded(job_);
+      answer_ = answer_of(job_);
     } catch (const std::exception&) {
       failed_ = true;
     }

@@ -17,6 +17,9 @@
 namespace postbag {
 namespace {
 
+// A look-up blocks its thread: as long as fewer are slow, the others go on.
+constexpr std::size_t resolver_threads = 4;
+
 // Unique in the process, because threads cache which targets a generation has admitted.
 std::uint64_t next_policy_generation() {
   static std::atomic<std::uint64_t> generation{1};
@@ -64,11 +67,10 @@ Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
     if (error) throw std::system_error(error, "the remembered ids cannot be read");
     ids_.publish();
   }
-  (void)check_json("0",
-                   false);  // only a process's first call aborts for want of memory: make it now
+  (void)check_json("0", false);  // a process's first call aborts for want of memory: make it now
   // 1024 more for the store, intake and the embedding program.
   reserve_descriptors(options_.engine.max_connections + std::size_t{1024});
-  http_ = std::make_unique<HttpShared>(4, options_.own_addresses, logger_);
+  http_ = std::make_unique<HttpShared>(resolver_threads, options_.own_addresses, logger_);
   const std::uint32_t count = shard_count(options_.engine);
   std::random_device seed;
   for (std::uint32_t index = 0; index < count; ++index) {

@@ -176,12 +176,12 @@ void StoreThread::loop() {
   }
   if (unsynced_) {
     last_sync_ = {};
-    guarded([&] { sync_if_due(); });
+    or_fail_for_memory([&] { sync_if_due(); });
   }
 }
 
 template <class Function>
-void StoreThread::guarded(Function function) noexcept {
+void StoreThread::or_fail_for_memory(Function function) noexcept {
   try {
     function();
   } catch (const std::bad_alloc&) {
@@ -195,7 +195,7 @@ void StoreThread::run_job(const Job& job) {
     StoreGroup group;
     note_error(unless_short_of_memory([&] { return commit_group(group, false); }));
   }
-  guarded([&] { job(store_); });
+  or_fail_for_memory([&] { job(store_); });
   maintenance_left_ = true;
 }
 
@@ -235,7 +235,7 @@ void StoreThread::commit_or_refuse(std::vector<std::unique_ptr<StorePart>>& part
     answers_.push(parts, false);
     return;
   }
-  guarded([&] {
+  or_fail_for_memory([&] {
     try {
       commit(parts);
     } catch (const std::bad_alloc&) {

@@ -99,7 +99,7 @@ class StoreThread {
   bool take_work(Work& work);
   // Runs `function`; std::bad_alloc counts as a fatal failure of the store.
   template <class Function>
-  void guarded(Function function) noexcept;
+  void or_fail_for_memory(Function function) noexcept;
   void run_job(const Job& job);
   void run_slice(const Job& slice);
   void commit_or_refuse(std::vector<std::unique_ptr<StorePart>>& parts) noexcept;

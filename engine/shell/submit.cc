@@ -18,6 +18,15 @@ constexpr std::uint64_t hook_overhead_bytes = 32;
 constexpr Duration room_interval = std::chrono::milliseconds(100);
 constexpr Duration cut_early_interval = std::chrono::minutes(1);
 
+// Beyond so much of max_memory the shards keep what waits longest in the store only, until no more
+// than that is held: well below, or the next hooks would have them do so again.
+std::uint64_t shed_above(std::uint64_t max_memory) {
+  return max_memory / 4 * 3;
+}
+std::uint64_t shed_down_to(std::uint64_t max_memory) {
+  return max_memory / 8 * 5;
+}
+
 // True for one caller per `interval`.
 bool is_time(std::atomic<TimePoint>& last, Duration interval) {
   const TimePoint now = steady_now();
@@ -26,7 +35,7 @@ bool is_time(std::atomic<TimePoint>& last, Duration interval) {
   return last.compare_exchange_strong(seen, now);
 }
 
-bool is_given(const HookList& hooks) {
+bool has_ids(const HookList& hooks) {
   for (std::size_t index = 0; index < hooks.size(); ++index) {
     if (!hooks[index].id.empty()) return true;
   }
@@ -38,13 +47,13 @@ bool is_given(const HookList& hooks) {
 // Which of a call's hooks are new, and what is to be remembered of them.
 struct Engine::Impl::Admission {
   std::shared_ptr<const HookList> hooks;
-  std::vector<std::uint32_t> fresh;  // indices; empty and !some: all
-  bool some = false;
-  bool relies = true;                  // nobody listens: on its duplicates being kept
+  bool has_ids = false;                // if not, all are new
+  std::vector<std::uint32_t> fresh;    // indices, if has_ids
+  bool needs_duplicates_kept = true;   // nobody listens to take a failed one over
   std::vector<RememberedId> remember;  // one per call->given(), same order
   std::vector<std::uint32_t> duplicates;
 
-  std::size_t count() const { return some ? fresh.size() : hooks->size(); }
+  std::size_t count() const { return has_ids ? fresh.size() : hooks->size(); }
 };
 
 // Bytes of max_memory reserved for a call until its shards have its hooks; released by the
@@ -95,15 +104,14 @@ std::uint64_t Engine::Impl::shards_bytes(const Shard* but) const {
   return bytes;
 }
 
-// From three quarters on the shards keep what waits longest in the store only, so that intake finds
-// room.
+// So that intake finds room.
 std::uint64_t Engine::Impl::memory_excess(std::uint64_t held) const {
   const std::uint64_t in_shards = shards_bytes(nullptr);
   const std::uint64_t others =
       ids_.bytes.load(std::memory_order_relaxed) + reserved_bytes_.load(std::memory_order_relaxed);
   const std::uint64_t limit = options_.engine.max_memory;
-  if (in_shards + others <= limit / 4 * 3) return 0;
-  const std::uint64_t wanted = limit / 8 * 5;
+  if (in_shards + others <= shed_above(limit)) return 0;
+  const std::uint64_t wanted = shed_down_to(limit);
   return excess_of_shard(held, in_shards, wanted - std::min(wanted, others));
 }
 
@@ -145,7 +153,7 @@ void Engine::Impl::ask_for_room(std::uint64_t bytes) {
 // On a shard's thread. What calls have reserved is in bags in a moment.
 void Engine::Impl::make_room(ShardCore& core, std::uint64_t bytes, const Now& now) {
   const std::uint64_t limit = options_.engine.max_memory;
-  const std::uint64_t wanted = std::min(limit / 8 * 5, limit - bytes);
+  const std::uint64_t wanted = std::min(shed_down_to(limit), limit - bytes);
   const std::uint64_t ids = ids_.bytes.load(std::memory_order_relaxed);
   const std::uint64_t held = core.memory_bytes();
   const std::uint64_t all = held + shards_bytes(shards_[core.shard()].get());
@@ -192,7 +200,8 @@ bool Engine::Impl::take_ids(const HookList& hooks, const std::shared_ptr<CallSta
     }
     const Hash128 id = id_hash(hook.id);
     const Hash128 content = content_hash(hook);
-    const IdTable::Found found = ids_.table.take(id, content, call, now.steady, admission.relies);
+    const IdTable::Found found =
+        ids_.table.take(id, content, call, now.steady, admission.needs_duplicates_kept);
     if (found.answer == IdTable::Answer::fresh) {
       admission.fresh.push_back(index);
       call->given().push_back({id, index, 0, 0});
@@ -275,9 +284,9 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
   call->want_ids(options.want_ids);
   call->expect(1);  // this function's own part: nothing is answered before all parts are counted
   try {
-    admission.some = is_given(hooks);
-    admission.relies = options.listener == nullptr;
-    if (admission.some && !take_ids(hooks, call, admission, refused)) return nullptr;
+    admission.has_ids = has_ids(hooks);
+    admission.needs_duplicates_kept = options.listener == nullptr;
+    if (admission.has_ids && !take_ids(hooks, call, admission, refused)) return nullptr;
     if (call->wants_ids()) call->result().ids.resize(hooks.size());
     admission.hooks = std::make_shared<const HookList>(std::move(hooks));
     address(admission, *call);
@@ -392,7 +401,7 @@ void Engine::Impl::address(const Admission& admission, CallState& call) {
   const HookList& hooks = *admission.hooks;
   const std::span<InboxParcel> parcels = call.make_inbox_parcels(shards_.size());
   const bool one_shard = shards_.size() == 1;
-  if (one_shard && !admission.some) {
+  if (one_shard && !admission.has_ids) {
     parcels[0].parcel.hooks = admission.hooks;
     return;
   }
@@ -403,7 +412,7 @@ void Engine::Impl::address(const Admission& admission, CallState& call) {
   std::size_t shard = 0;
   for (std::size_t position = 0; position < count; ++position) {
     const std::uint32_t index =
-        admission.some ? admission.fresh[position] : static_cast<std::uint32_t>(position);
+        admission.has_ids ? admission.fresh[position] : static_cast<std::uint32_t>(position);
     const std::string_view target = hooks[index].target;
     if (!one_shard && target != last_target) {
       shard = shard_index(url_hash(target), shards_.size());
