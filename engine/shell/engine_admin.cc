@@ -284,18 +284,9 @@ EngineStatus Engine::Impl::status() const {
   std::unique_lock lock(outcomes_mutex_);
   for (const auto& shard : shards_) {
     const ShardStats& stats = shard->stats();
-    status.accepted += stats.accepted;
-    status.refused += stats.refused;
-    status.delivered += stats.delivered;
-    status.given_up += stats.given_up;
-    status.discarded += stats.discarded;
-    status.attempts += stats.attempts;
-    status.attempts_failed += stats.attempts_failed;
-    status.batches += stats.batches;
-    status.cut_by_size += stats.cut_by_size;
-    status.cut_by_bytes += stats.cut_by_bytes;
-    status.cut_by_time += stats.cut_by_time;
-    status.cut_by_request += stats.cut_by_request;
+    for (const PublishedCounter& counter : published_counters) {
+      status.*counter.reported += stats.*counter.shown;
+    }
     status.in_flight += stats.in_flight;
     status.retrying += stats.retrying;
     status.bags += stats.bags;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <boost/asio/post.hpp>
 #include <new>
 #include <optional>
@@ -46,35 +47,11 @@ void fetch_segments(std::span<Batch* const> batches) {
   }
 }
 
-void raise(std::atomic<std::uint64_t>& shown, std::uint64_t value) {
+void show(std::atomic<std::uint64_t>& shown, std::uint64_t value) {
   shown.store(value, std::memory_order_relaxed);
 }
 
 }  // namespace
-
-void RateMeter::add(TimePoint now, std::uint64_t accepted, std::uint64_t delivered) {
-  const auto second =
-      std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
-  Bucket& bucket = buckets_[static_cast<std::size_t>(second) % buckets_.size()];
-  if (bucket.second.load(std::memory_order_relaxed) != second) {
-    bucket.accepted.store(0, std::memory_order_relaxed);
-    bucket.delivered.store(0, std::memory_order_relaxed);
-    bucket.second.store(second, std::memory_order_relaxed);
-  }
-  bucket.accepted.fetch_add(accepted, std::memory_order_relaxed);
-  bucket.delivered.fetch_add(delivered, std::memory_order_relaxed);
-}
-
-void RateMeter::read(TimePoint now, std::uint64_t& accepted, std::uint64_t& delivered) const {
-  const auto second =
-      std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
-  for (const Bucket& bucket : buckets_) {
-    const std::int64_t age = second - bucket.second.load(std::memory_order_relaxed);
-    if (age < 1 || age > window_seconds) continue;  // the second that runs is not whole yet
-    accepted += bucket.accepted.load(std::memory_order_relaxed);
-    delivered += bucket.delivered.load(std::memory_order_relaxed);
-  }
-}
 
 Shard::Shard(const ShardCore::Config& config, std::shared_ptr<const PolicyTable> policies,
              ShardHost& host, const TransportFactory& make_transport, Logger logger)
@@ -149,14 +126,6 @@ void Shard::post(InboxParcel& entry) noexcept {
     inbox_.last = &entry;
     return !recovering_;
   });
-}
-
-void Shard::post(Parcel parcel, std::uint64_t reserved_bytes) {
-  const auto entry = std::make_shared<InboxParcel>();
-  entry->parcel = std::move(parcel);
-  entry->reserved_bytes = reserved_bytes;
-  entry->keep = entry;
-  post(*entry);
 }
 
 void Shard::post(std::function<void(ShardCore&, const Now&)> command) {
@@ -411,25 +380,16 @@ void Shard::publish(const Now& now) {
   const CoreCounters& counters = core_.counters();
   std::unique_lock<std::mutex> lock;
   if (failed_rows_ > 0) lock = host_.rows_told(std::exchange(failed_rows_, 0));
-  raise(stats_.accepted, counters.accepted);
-  raise(stats_.refused, counters.refused);
-  raise(stats_.delivered, counters.delivered);
-  raise(stats_.given_up, counters.given_up);
-  raise(stats_.discarded, counters.discarded);
-  raise(stats_.attempts, counters.attempts);
-  raise(stats_.attempts_failed, counters.attempts_failed);
-  raise(stats_.batches, counters.batches);
-  raise(stats_.cut_by_size, counters.cut_by_size);
-  raise(stats_.cut_by_bytes, counters.cut_by_bytes);
-  raise(stats_.cut_by_time, counters.cut_by_time);
-  raise(stats_.cut_by_request, counters.cut_by_request);
-  raise(stats_.memory_bytes, core_.memory_bytes());
-  raise(stats_.in_flight, core_.batches_in_flight());
-  raise(stats_.retrying, core_.batches_retrying());
-  raise(stats_.bags, core_.open_bags());
-  raise(stats_.batches_held, core_.batches_held());
-  raise(stats_.targets, core_.targets());
-  raise(stats_.connections, transport_->stats().connections_open);
+  for (const PublishedCounter& counter : published_counters) {
+    show(stats_.*counter.shown, counters.*counter.counted);
+  }
+  show(stats_.memory_bytes, core_.memory_bytes());
+  show(stats_.in_flight, core_.batches_in_flight());
+  show(stats_.retrying, core_.batches_retrying());
+  show(stats_.bags, core_.open_bags());
+  show(stats_.batches_held, core_.batches_held());
+  show(stats_.targets, core_.targets());
+  show(stats_.connections, transport_->stats().connections_open);
   rates_.add(now.steady, counters.accepted - published_.accepted,
              counters.delivered - published_.delivered);
   const std::uint64_t unsendable = counters.unsendable - published_.unsendable;

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <array>
-#include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -21,37 +19,11 @@
 #include "engine/shell/held_wakes.h"
 #include "engine/shell/inbox_parcel.h"
 #include "engine/shell/loop_waker.h"
+#include "engine/shell/shard_stats.h"
 #include "engine/shell/store_thread.h"
 #include "postbag/logger.h"
 
 namespace postbag {
-
-// What a shard publishes for status(); written by its thread, read by any.
-struct ShardStats {
-  std::atomic<std::uint64_t> accepted{0}, refused{0}, delivered{0}, given_up{0}, discarded{0};
-  std::atomic<std::uint64_t> attempts{0}, attempts_failed{0}, batches{0};
-  std::atomic<std::uint64_t> cut_by_size{0}, cut_by_bytes{0}, cut_by_time{0}, cut_by_request{0};
-  std::atomic<std::uint64_t> memory_bytes{0}, in_flight{0}, retrying{0}, bags{0}, targets{0};
-  std::atomic<std::uint64_t> batches_held{0};
-  std::atomic<std::uint64_t> connections{0};
-  std::atomic<bool> drained{false}, idle{true};
-  std::atomic<bool> telling{false};  // hooks are counted as ended, their listeners still hear of it
-};
-
-// Counts of the last seconds, for rates.
-class RateMeter {
- public:
-  void add(TimePoint now, std::uint64_t accepted, std::uint64_t delivered);
-  void read(TimePoint now, std::uint64_t& accepted, std::uint64_t& delivered) const;
-  static constexpr int window_seconds = 10;
-
- private:
-  struct Bucket {
-    std::atomic<std::int64_t> second{-1};
-    std::atomic<std::uint64_t> accepted{0}, delivered{0};
-  };
-  std::array<Bucket, 16> buckets_;
-};
 
 // What a shard tells the engine.
 class ShardHost {
@@ -99,7 +71,6 @@ class Shard : public AttemptSink, public Wakeable {
   void post(InboxParcel& entry) noexcept;
   // Any thread. Throw std::bad_alloc and have posted nothing then. A shard that halted drops
   // commands unrun.
-  void post(Parcel parcel, std::uint64_t reserved_bytes);
   void post(std::function<void(ShardCore&, const Now&)> command);
   void post_answer(std::unique_ptr<StorePart> part);
   // Until end_recovery() parcels and commands wait; only post_recovered() and answers of the store
