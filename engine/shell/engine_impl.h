@@ -42,13 +42,19 @@ class Engine::Impl : public ShardHost {
   std::uint64_t flush(std::optional<std::string_view> target);
   CancelResult cancel(std::string_view target_glob);
   bool wait_idle(std::optional<Duration> timeout);
-  DrainReport drain(Duration timeout);
-  void hurry();
   PurgeResult purge_failed(const FailedFilter& filter, std::optional<std::uint64_t> limit);
   std::error_code backup(const std::string& path, const std::stop_token& stop);
   EngineStatus status() const;
   std::vector<TargetStatus> targets(std::size_t limit);
+
+  // engine_end.cc
+  DrainReport drain(Duration timeout);
+  void hurry();
+
+  // find_hook.cc
   std::optional<HookStatus> find_hook(std::string_view id);
+
+  // engine.cc
   std::vector<std::string> reload(Options options);
 
   // ShardHost
@@ -157,7 +163,7 @@ class Engine::Impl : public ShardHost {
   void notify();
   void end_backup(std::unique_ptr<StoreBackup>& copy) noexcept;
   void close_down();
-  void bring_home();
+  void settle_what_is_left();
   void count_lost();
   bool wait_stored(std::optional<TimePoint> deadline);
   bool wait_for_stats(const std::function<bool(const ShardStats&)>& reached);
