@@ -38,11 +38,6 @@ std::error_code unless_short_of_memory(Work work, bool* was_short = nullptr) {
   }
 }
 
-void add_all_to_group(const std::vector<std::unique_ptr<StorePart>>& parts, PartHalf half,
-                      std::uint16_t store_tag, StoreGroup& group, StoreGroupMemory& memory) {
-  for (const auto& part : parts) add_to_group(*part, half, store_tag, group, memory);
-}
-
 Errc to_errc(std::error_code error) {
   if (!error) return Errc::ok;
   return error == Errc::disk_low ? Errc::disk_low : Errc::store_failed;
@@ -250,70 +245,84 @@ void StoreThread::commit_or_refuse(std::vector<std::unique_ptr<StorePart>>& part
 
 void StoreThread::commit(std::vector<std::unique_ptr<StorePart>>& parts) {
   refuse_poisoned(parts);
-  StoreGroup group;
-  StoreGroupMemory memory;
-  bool has_appends = false, wants_sync = false, short_of_memory = false;
+  const Content content = content_of(parts);
   // Losing a settle at power loss costs a repeat, losing a failure of memory mode costs a hook; and
   // what a producer took back it must not find sent again.
-  const bool takes_back = std::any_of(parts.begin(), parts.end(),
-                                      [](const auto& part) { return !part->taken.empty(); });
   const bool syncs_failures = durability_ != Durability::os;
-  std::error_code error = unless_short_of_memory(
-      [&] {
-        for (const auto& part : parts) {
-          if (part->append_error != Errc::ok) continue;
-          has_appends = has_appends || !part->append.empty();
-          wants_sync = wants_sync || part->sync;
-          add_to_group(*part, PartHalf::appends, store_tag_, group, memory);
-        }
-        add_all_to_group(parts, PartHalf::rest, store_tag_, group, memory);
-        const bool has_failed = takes_back || !group.fail.empty();
-        return commit_group(group, wants_sync || (syncs_failures && has_failed));
-      },
-      &short_of_memory);
-  std::error_code append_error = error;
+  const bool syncs_taken = syncs_failures && content.takes_back;
+  const bool syncs_rest = syncs_taken || (syncs_failures && content.has_fails);
+  const Tried all = try_commit(parts, Share::all, content.wants_sync || syncs_rest);
   // At once: the store knows the cause of its last refusal only.
-  if (append_error == Errc::disk_low) note_room(true, short_of_memory);
-  if (error == Errc::disk_low && has_appends) {
-    // Deliveries go on where intake cannot: what only takes away still has room.
-    StoreGroup rest;
-    StoreGroupMemory rest_memory;
-    error = unless_short_of_memory([&] {
-      add_all_to_group(parts, PartHalf::rest, store_tag_, rest, rest_memory);
-      if (rest.empty()) return std::error_code();
-      return commit_group(rest, syncs_failures && (takes_back || !rest.fail.empty()));
-    });
+  if (all.error == Errc::disk_low) note_room(true, all.short_of_memory);
+  std::error_code error = all.error;
+  // Deliveries go on where intake cannot: what only takes away still has room.
+  if (error == Errc::disk_low && content.has_appends) {
+    error = try_commit(parts, Share::rest, syncs_rest).error;
   }
   // Nor must what frees room wait for failed rows that find none.
   bool fails_left = false;
-  const auto has_fails = [](const auto& part) { return !part->fail.empty(); };
-  if (error == Errc::disk_low && std::any_of(parts.begin(), parts.end(), has_fails)) {
-    StoreGroup frees;
-    StoreGroupMemory frees_memory;
-    error = unless_short_of_memory([&] {
-      add_all_to_group(parts, PartHalf::rest_without_fails, store_tag_, frees, frees_memory);
-      return frees.empty() ? std::error_code() : commit_group(frees, syncs_failures && takes_back);
-    });
+  if (error == Errc::disk_low && content.has_fails) {
+    error = try_commit(parts, Share::rest_without_fails, syncs_taken).error;
     fails_left = !error;
   }
-  // A group that only takes away says nothing about room for more. In memory mode failed rows are
-  // all that ever comes.
-  const bool brings = has_appends || (durability_ == Durability::memory && !group.fail.empty());
-  if (append_error == Errc::disk_low) {
+  note_room_for_appends(content, all.error);
+  note_error(all.error);
+  note_error(error);
+  const std::uint64_t rows_added = write_answers(parts, all.error, error, fails_left);
+  // Whoever learns that a hook failed finds it counted.
+  if (rows_added > 0 || content.has_fails || content.deletes_rows) refresh_stats(rows_added);
+  answers_.push(parts, std::exchange(awaits_sync_, false));
+  last_group_ = clock_();
+}
+
+StoreThread::Content StoreThread::content_of(const std::vector<std::unique_ptr<StorePart>>& parts) {
+  Content content;
+  for (const auto& part : parts) {
+    content.has_fails = content.has_fails || !part->fail.empty();
+    content.takes_back = content.takes_back || !part->taken.empty();
+    content.deletes_rows = content.deletes_rows || !part->delivered_rows.empty();
+    if (part->append_error != Errc::ok) continue;
+    content.has_appends = content.has_appends || !part->append.empty();
+    content.wants_sync = content.wants_sync || part->sync;
+  }
+  return content;
+}
+
+StoreThread::Tried StoreThread::try_commit(const std::vector<std::unique_ptr<StorePart>>& parts,
+                                           Share share, bool wants_sync) {
+  StoreGroup group;
+  StoreGroupMemory memory;
+  const auto half =
+      share == Share::rest_without_fails ? PartHalf::rest_without_fails : PartHalf::rest;
+  Tried tried;
+  tried.error = unless_short_of_memory(
+      [&] {
+        if (share == Share::all) {
+          for (const auto& part : parts) {
+            if (part->append_error != Errc::ok) continue;
+            add_to_group(*part, PartHalf::appends, store_tag_, group, memory);
+          }
+        }
+        for (const auto& part : parts) add_to_group(*part, half, store_tag_, group, memory);
+        // A store without room is not asked for more than what the parts need.
+        if (share != Share::all && group.empty()) return std::error_code();
+        return commit_group(group, wants_sync);
+      },
+      &tried.short_of_memory);
+  return tried;
+}
+
+// A group that only takes away says nothing about room for more. In memory mode failed rows are all
+// that ever comes.
+void StoreThread::note_room_for_appends(const Content& content, std::error_code error) {
+  const bool brings =
+      content.has_appends || (durability_ == Durability::memory && content.has_fails);
+  if (error == Errc::disk_low) {
     disk_low_until_ = clock_() + disk_low_pause;
-  } else if (brings && !append_error) {
+  } else if (brings && !error) {
     disk_low_until_ = TimePoint::min();
     note_room(false, false);
   }
-  note_error(append_error);
-  note_error(error);
-  const std::uint64_t rows_added = write_answers(parts, append_error, error, fails_left);
-  // Whoever learns that a hook failed finds it counted.
-  if (rows_added > 0 || !group.fail.empty() || !group.delete_failed.empty()) {
-    refresh_stats(rows_added);
-  }
-  answers_.push(parts, std::exchange(awaits_sync_, false));
-  last_group_ = clock_();
 }
 
 // Returns how many failed rows there are more.

@@ -92,6 +92,17 @@ class StoreThread {
     std::vector<std::unique_ptr<StorePart>> parts;
     Job job, slice;
   };
+  // What the parts of a group bring, all together; appends only of those that are not refused.
+  struct Content {
+    bool has_appends = false, wants_sync = false;
+    bool has_fails = false, takes_back = false, deletes_rows = false;
+  };
+  // How much of the parts goes into a group.
+  enum class Share { all, rest, rest_without_fails };
+  struct Tried {
+    std::error_code error;
+    bool short_of_memory = false;  // error is Errc::disk_low then
+  };
 
   void push_slice(Job slice);
   void loop();
@@ -103,7 +114,12 @@ class StoreThread {
   void run_job(const Job& job);
   void run_slice(const Job& slice);
   void commit_or_refuse(std::vector<std::unique_ptr<StorePart>>& parts) noexcept;
+  // Stores all that it can of the parts, and answers them.
   void commit(std::vector<std::unique_ptr<StorePart>>& parts);
+  static Content content_of(const std::vector<std::unique_ptr<StorePart>>& parts);
+  Tried try_commit(const std::vector<std::unique_ptr<StorePart>>& parts, Share share,
+                   bool wants_sync);
+  void note_room_for_appends(const Content& content, std::error_code error);
   void refuse_poisoned(std::vector<std::unique_ptr<StorePart>>& parts);
   std::uint64_t write_answers(const std::vector<std::unique_ptr<StorePart>>& parts,
                               std::error_code append_error, std::error_code error, bool fails_left);
