@@ -51,6 +51,56 @@ TEST(HeldWakesTest, AreOfTheirThreadAlone) {
   EXPECT_FALSE(active);
 }
 
+struct SleeperWithInbox : Wakeable, std::enable_shared_from_this<SleeperWithInbox> {
+  void hand_in(bool may_hold = true) {
+    if (wake.want(may_hold, [this] { return shared_from_this(); })) ++wakes;
+  }
+  void wake_now() override {
+    if (wake.want_held()) ++wakes;
+  }
+  CoalescedWake wake;
+  int wakes = 0;
+};
+
+TEST(CoalescedWakeTest, HandOversUntilTheInboxIsTakenCostOneWake) {
+  const auto sleeper = std::make_shared<SleeperWithInbox>();
+  for (int i = 0; i < 3; ++i) sleeper->hand_in();
+  EXPECT_EQ(sleeper->wakes, 1);
+  sleeper->wake.taken();
+  sleeper->hand_in();
+  EXPECT_EQ(sleeper->wakes, 2);
+}
+
+TEST(CoalescedWakeTest, IsHeldOnceForAllHandOversOfAScope) {
+  const auto sleeper = std::make_shared<SleeperWithInbox>();
+  {
+    const HeldWakes scope;
+    for (int i = 0; i < 100; ++i) sleeper->hand_in();  // more than a scope has room for
+    EXPECT_EQ(sleeper->wakes, 0);
+  }
+  EXPECT_EQ(sleeper->wakes, 1);
+}
+
+TEST(CoalescedWakeTest, WhoeverMayNotHoldSendsWhatAnotherHolds) {
+  const auto sleeper = std::make_shared<SleeperWithInbox>();
+  {
+    const HeldWakes scope;
+    sleeper->hand_in();
+    sleeper->hand_in(false);
+    EXPECT_EQ(sleeper->wakes, 1);
+  }
+  EXPECT_EQ(sleeper->wakes, 1);
+}
+
+TEST(CoalescedWakeTest, IsSentAtOnceWhereAScopeHasNoRoom) {
+  const auto other = std::make_shared<CountedSleeper>();
+  const auto sleeper = std::make_shared<SleeperWithInbox>();
+  const HeldWakes scope;
+  while (HeldWakes::hold(other)) continue;
+  sleeper->hand_in();
+  EXPECT_EQ(sleeper->wakes, 1);
+}
+
 // What is posted in a scope runs after it, and a post from elsewhere does not wait for that scope.
 TEST(HeldWakesTest, ALoopIsWokenByWhoeverDoesNotHold) {
   const auto loop = std::make_shared<IntakeLoop>();

@@ -52,6 +52,13 @@ TEST_F(LoopWakerTest, AWakeWhileItRunsIsNotLost) {
   EXPECT_EQ(runs, 2);
 }
 
+TEST_F(LoopWakerTest, StopsAfterAWakeOfItsOwn) {
+  waker.stop();
+  io.run_for(std::chrono::seconds(30));
+  EXPECT_TRUE(io.stopped());  // nothing keeps it
+  EXPECT_EQ(runs, 1);
+}
+
 TEST_F(LoopWakerTest, AnExceptionLosesNoLaterWake) {
   also = [] { throw std::bad_alloc(); };
   waker.wake();

@@ -1,10 +1,11 @@
 #include "cli/intake/loop.h"
 
-#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <utility>
+
+#include "engine/shell/loop_waker.h"
 
 namespace postbag {
 
@@ -24,19 +25,16 @@ struct IntakeLoop::Timer {
   std::function<void()> work;
 };
 
-struct IntakeLoop::Guard {
-  explicit Guard(asio::io_context& context) : guard(context.get_executor()) {}
-  asio::executor_work_guard<asio::io_context::executor_type> guard;
-};
-
 IntakeLoop::IntakeLoop()
-    : context_(std::make_unique<asio::io_context>(1)), guard_(std::make_unique<Guard>(*context_)) {}
+    : context_(std::make_unique<asio::io_context>(1)),
+      waker_(std::make_unique<LoopWaker>(*context_, wake_memory_, [this] { drain_inbox(); })) {}
 
 IntakeLoop::~IntakeLoop() {
   close();
 }
 
 void IntakeLoop::post(std::shared_ptr<LoopWork> work) noexcept {
+  bool wakes = false;
   {
     const std::lock_guard lock(mutex_);
     if (closed_) return;
@@ -45,17 +43,9 @@ void IntakeLoop::post(std::shared_ptr<LoopWork> work) noexcept {
     node->keep_ = std::move(work);
     (inbox_tail_ != nullptr ? inbox_tail_->next_ : inbox_head_) = node;
     inbox_tail_ = node;
-    if (wake_ == Wake::sent) return;
-    if (HeldWakes::active()) {
-      if (wake_ == Wake::held) return;
-      if (HeldWakes::hold(shared_from_this())) {
-        wake_ = Wake::held;
-        return;
-      }
-    }
-    wake_ = Wake::sent;
+    wakes = wake_.want(true, [this] { return shared_from_this(); });
   }
-  send_wake();
+  if (wakes) waker_->wake();
 }
 
 void IntakeLoop::post(std::function<void()> work) {
@@ -68,18 +58,12 @@ void IntakeLoop::post(std::function<void()> work) {
 }
 
 void IntakeLoop::wake_now() {
+  bool wakes = false;
   {
     const std::lock_guard lock(mutex_);
-    if (wake_ != Wake::held || closed_) return;
-    wake_ = Wake::sent;
+    wakes = wake_.want_held();
   }
-  send_wake();
-}
-
-// By who set wake_ to `sent`, without the lock: on one core whoever is woken runs at once, and
-// would sleep again at it. Allocates nothing, as one wake is under way at a time.
-void IntakeLoop::send_wake() {
-  asio::post(*context_, HandlerIn(wake_memory_, [this] { drain_inbox(); }));
+  if (wakes) waker_->wake();
 }
 
 void IntakeLoop::drain_inbox() {
@@ -88,7 +72,7 @@ void IntakeLoop::drain_inbox() {
     const std::lock_guard lock(mutex_);
     node = std::exchange(inbox_head_, nullptr);
     inbox_tail_ = nullptr;
-    wake_ = Wake::none;
+    wake_.taken();
   }
   // Also when one throws: what comes behind it must run.
   struct Rest {
@@ -106,6 +90,7 @@ void IntakeLoop::drain_inbox() {
 }
 
 void IntakeLoop::put_back(LoopWork* first) noexcept {
+  bool wakes = false;
   {
     const std::lock_guard lock(mutex_);
     LoopWork* last = first;
@@ -113,9 +98,9 @@ void IntakeLoop::put_back(LoopWork* first) noexcept {
     last->next_ = inbox_head_;
     inbox_head_ = first;
     if (inbox_tail_ == nullptr) inbox_tail_ = last;
-    if (std::exchange(wake_, Wake::sent) == Wake::sent) return;
+    wakes = wake_.want_now();
   }
-  send_wake();
+  if (wakes) waker_->wake();
 }
 
 void IntakeLoop::close() {
@@ -131,7 +116,7 @@ void IntakeLoop::close() {
     dropped->keep_.reset();
     dropped = next;
   }
-  guard_.reset();
+  waker_->stop();
 }
 
 IntakeLoop::TimerId IntakeLoop::after(Duration delay, std::function<void()> work) {

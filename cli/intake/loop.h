@@ -17,6 +17,8 @@ class io_context;
 
 namespace postbag {
 
+class LoopWaker;
+
 // Work for intake's thread. It is allocated before it is needed, so that posting it takes no
 // memory.
 class LoopWork {
@@ -71,14 +73,12 @@ class IntakeLoop : public Wakeable, public std::enable_shared_from_this<IntakeLo
 
  private:
   struct Timer;
-  struct Guard;
   void drain_inbox();
   void put_back(LoopWork* first) noexcept;
-  void send_wake();
 
   HandlerMemory wake_memory_, burst_memory_;  // before the context, which lets go of them
   std::unique_ptr<boost::asio::io_context> context_;
-  std::unique_ptr<Guard> guard_;
+  std::unique_ptr<LoopWaker> waker_;  // keeps the context's run() going until close()
   std::map<TimerId, std::unique_ptr<Timer>> timers_;
   TimerId next_timer_ = 1;
   std::optional<HeldWakes> burst_;
@@ -89,7 +89,7 @@ class IntakeLoop : public Wakeable, public std::enable_shared_from_this<IntakeLo
   LoopWork* inbox_head_ = nullptr;  // each keeps itself
   LoopWork* inbox_tail_ = nullptr;
   bool closed_ = false;
-  enum class Wake { none, held, sent } wake_ = Wake::none;
+  CoalescedWake wake_;
 };
 
 }  // namespace postbag

@@ -31,11 +31,16 @@ void LoopWaker::wake() noexcept {
   [[maybe_unused]] const auto written = ::write(event_.native_handle(), &one, sizeof one);
 }
 
+void LoopWaker::stop() noexcept {
+  stopped_ = true;
+  wake();
+}
+
 void LoopWaker::wait() {
   event_.async_read_some(boost::asio::buffer(&count_, sizeof count_),
                          HandlerIn(memory_, [this](boost::system::error_code error, std::size_t) {
-                           if (error) return;  // the end
-                           wait();             // first: what follows may throw
+                           if (error) return;      // the end
+                           if (!stopped_) wait();  // first: what follows may throw
                            on_wake_();
                          }));
 }

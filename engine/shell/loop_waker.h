@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/basic_stream_descriptor.hpp>
 #include <cstdint>
@@ -22,12 +23,15 @@ class LoopWaker {
 
   // Any thread. on_wake runs afterwards, once for all wakes until it begins.
   void wake() noexcept;
+  // Any thread: wakes once more, and then waits for no other. Until that the io_context has work.
+  void stop() noexcept;
 
  private:
   void wait();
 
   HandlerMemory& memory_;
   const std::function<void()> on_wake_;
+  std::atomic<bool> stopped_{false};
   std::uint64_t count_ = 0;  // read and of no meaning
   boost::asio::posix::basic_stream_descriptor<boost::asio::io_context::executor_type> event_;
 };

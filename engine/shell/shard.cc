@@ -107,8 +107,7 @@ void Shard::run() {
   }
 }
 
-// Puts something into the inbox; `put` says whether the thread is to look at it. Nobody is woken
-// under the lock: on one core he would run at once, and sleep again at the lock.
+// Puts something into the inbox; `put` says whether the thread is to look at it.
 template <typename Put>
 void Shard::hand_in(Put put) {
   bool wakes = false;
@@ -173,28 +172,20 @@ void Shard::forget_connections() {
   });
 }
 
-// Under inbox_mutex_. True: the caller sends the wake, behind the lock.
+// Under inbox_mutex_; see CoalescedWake.
 bool Shard::needs_wake() {
-  if (wake_ == Wake::sent) return false;
-  if (!is_shard_thread && HeldWakes::active()) {
-    if (wake_ == Wake::held) return false;
-    // Not owned: who submits does not outlive the engine.
-    if (HeldWakes::hold(std::shared_ptr<Wakeable>(std::shared_ptr<void>(), this))) {
-      wake_ = Wake::held;
-      return false;
-    }
-  }
-  wake_ = Wake::sent;
-  return true;
+  // Not owned: who submits does not outlive the engine.
+  return wake_.want(!is_shard_thread,
+                    [this] { return std::shared_ptr<Wakeable>(std::shared_ptr<void>(), this); });
 }
 
 void Shard::wake_now() {
+  bool wakes = false;
   {
     const std::lock_guard lock(inbox_mutex_);
-    if (wake_ != Wake::held) return;  // somebody else woke it meanwhile
-    wake_ = Wake::sent;
+    wakes = wake_.want_held();
   }
-  waker_.wake();
+  if (wakes) waker_.wake();
 }
 
 void Shard::on_wake() {
@@ -208,7 +199,7 @@ void Shard::on_wake() {
       inbox_.swap(taken_);
     }
     recovery_end = std::exchange(recovery_end_, RecoveryEnd::none);
-    wake_ = Wake::none;
+    wake_.taken();
   }
   if (halted_) return refuse_inbox();
   const Now now = clock_now();

@@ -149,9 +149,11 @@ class Shard : public AttemptSink, public Wakeable {
 
   std::mutex inbox_mutex_;
   Inbox inbox_;
-  enum class Wake { none, held, sent } wake_ = Wake::none;  // under inbox_mutex_
-  bool recovering_ = false;                                 // under inbox_mutex_
-  RecoveryEnd recovery_end_ = RecoveryEnd::none;            // under inbox_mutex_
+  // Under inbox_mutex_.
+  CoalescedWake wake_;
+  bool recovering_ = false;
+  RecoveryEnd recovery_end_ = RecoveryEnd::none;
+
   Inbox taken_;
   bool cycle_pending_ = false;
   Now done_at_{};                        // of the latest outcome
