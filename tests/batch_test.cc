@@ -467,6 +467,30 @@ TEST(Wire, TheHooksHeaderWinsOverThePolicys) {
   EXPECT_THAT(start, testing::HasSubstr("X-B: policy\r\n"));
 }
 
+// What a receiver sent back of [delivery] headers, and in its body of any, was kept and shown.
+TEST(Wire, AnAnswerKeepsNoValueOfASentHeader) {
+  const std::string start =
+      start_of("https://example.com/", {{"X-Api-Key", "policy-key"}, {"X-Api", "policy"}},
+               "Authorization: Bearer hook-token\r\nX-Env: on\r\n");
+  const std::string head = start + "Postbag-Attempt: 1\r\nContent-Length: 3\r\n\r\n";
+  std::string headers =
+      "Server:x policy\r\nx-api-KEY: another\r\nX-Env: 1\r\nEcho: a hook-token\r\n";
+  std::string excerpt =
+      "you sent policy-key, policy, Bearer hook-token and hook-token to example.com, on: hook-tok";
+  mask_sent_values(head, headers, excerpt);
+  EXPECT_EQ(headers, "Server:x ***\r\nx-api-KEY: ***\r\nX-Env: *\r\nEcho: a ***\r\n");
+  EXPECT_EQ(excerpt, "you sent ***, ***, *** and *** to example.com, on: ***");
+}
+
+TEST(Wire, AnAnswerIsKeptAsItCameWhereNoHeaderWasSent) {
+  const std::string head = start_of("https://example.com/") + "Content-Length: 3\r\n\r\n";
+  std::string headers = "Host:example.com\r\nno field\r\n";
+  std::string excerpt = "example.com application/json postbag/" POSTBAG_VERSION;
+  mask_sent_values(head, headers, excerpt);
+  EXPECT_EQ(headers, "Host:example.com\r\nno field\r\n");
+  EXPECT_EQ(excerpt, "example.com application/json postbag/" POSTBAG_VERSION);
+}
+
 // --- Policies
 
 TEST(PolicyTable, TheLongestUrlWins) {

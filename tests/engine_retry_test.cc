@@ -137,6 +137,23 @@ TEST(EngineAttempts, ThenTheHooksAreFailedRows) {
   EXPECT_EQ(engine->status().given_up, 1u);
 }
 
+// It stood in the store, in `failed show` and in GET /v1/failed.
+TEST(EngineAttempts, AFailedRowKeepsNoValueOfASentHeader) {
+  FaultReceiver receiver(replying([](const FaultRequest&) {
+    return FaultReply::status(403, "no such key: policy-key", {{"X-Api-Key", "policy-key"}});
+  }));
+  Options options = loopback_options();
+  options.defaults.delivery.headers = {{"x-api-key", "policy-key"}};
+  const auto engine = make_engine(options);
+  EXPECT_TRUE(engine->submit(receiver.url("/"), "1").ok());
+  engine->flush();
+  EXPECT_TRUE(engine->wait_idle(patience));
+  const auto rows = failed_rows(*engine);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].response_excerpt, "no such key: ***");
+  EXPECT_THAT(rows[0].response_headers, HasSubstr("X-Api-Key: ***\r\n"));
+}
+
 TEST(EngineAttempts, NobodyListens) {
   const std::string url = refusing_url();
   const auto engine = make_engine();

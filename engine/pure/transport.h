@@ -43,9 +43,9 @@ struct AttemptRequest {
 struct AttemptResult {
   Reason reason = Reason::none;
   int status = 0;
-  // At most 1 KiB, as received ("Name: value\r\n"...), only for failures.
-  std::string response_headers;
-  std::string response_excerpt;  // at most 1 KiB of the body, only for failures
+  // At most 1 KiB each, only for failures; without the values that were sent (mask_sent_values).
+  std::string response_headers;  // as received ("Name: value\r\n"...)
+  std::string response_excerpt;  // of the body
   std::string detail;            // for logs: an error text without secrets
   bool counted = true;           // false: does not use up one of the attempts (local_resource)
   // true: no further attempt can help (a forbidden address): given up at once.

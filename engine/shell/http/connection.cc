@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "engine/pure/check.h"
+#include "engine/pure/wire.h"
 #include "engine/shell/http/transport_impl.h"
 
 namespace postbag {
@@ -348,6 +349,7 @@ void Connection::finish_answer(bool reusable) {
     result.reason = Reason::status;
     result.response_headers = reader_.headers();
     result.response_excerpt = reader_.excerpt();
+    mask_sent_values(attempt_->request.head, result.response_headers, result.response_excerpt);
   } else if (!written_) {
     result.reason = Reason::early_success;
     result.detail = "answered with success before the request was sent";
