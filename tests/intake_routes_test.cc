@@ -394,6 +394,22 @@ TEST_F(IntakeTest, RetryStopsWhenTheClientGoesAway) {
   }
 }
 
+// Whoever sends a request and a FIN, as `nc -N` does, got no answer, and its run was stopped.
+TEST_F(IntakeTest, RetryAnswersAClientThatHasFinishedSending) {
+  start();
+  backend_.retry_steps = {{3, 1, 1, 5}};
+  backend_.hold_retry();
+  IntakeClient client = connect();
+  client.send(request("POST", "/v1/failed/retry"));
+  backend_.wait_for_retry();
+  client.finish_sending();
+  EXPECT_EQ(client.read_response().status, 100);  // asks whether anybody is there
+  backend_.release_all();
+  const Response response = client.read_response();
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.body, R"({"delivered":3,"failed":1,"skipped":1})");
+}
+
 // It went on for nobody, and held a worker.
 TEST_F(IntakeTest, ABackupEndsWhenTheClientGoesAway) {
   test::TempDirectory directory;

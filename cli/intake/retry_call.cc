@@ -99,7 +99,7 @@ void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, 
           run->gone.request_stop();
           run->end();  // it is as good as over, and must not keep another one out
         },
-        nullptr);
+        [] {});  // who has finished sending waits for the answer
     if (!BlockingCall::start(pool, loop, std::move(call))) {
       run->end();
       return exchange->answer(error_answer(why_not_started(pool)));
