@@ -207,10 +207,12 @@ With --json one line a request is printed, as it comes.)",
       ->check(CLI::Range(200, 599))
       ->type_name("NNN");
   sub->add_option("--fail-first", listen->fail_first, "Fail the first N requests, accept the rest")
+      ->check(CLI::Range(std::uint64_t{1}, UINT64_MAX - 1))
       ->type_name("N");
   sub->add_option("--delay", listen->delay, "Wait before each answer")->type_name("DURATION");
-  sub->add_flag("--hang", listen->hang, "Never answer");
-  sub->add_flag("--drop", listen->drop, "Close the connection instead of an answer");
+  CLI::Option* hang = sub->add_flag("--hang", listen->hang, "Never answer");
+  sub->add_flag("--drop", listen->drop, "Close the connection instead of an answer")
+      ->excludes(hang);
   sub->add_flag("--bodies", listen->bodies, "Print the bodies too");
 
   std::shared_ptr<DemoArguments> demo;

@@ -88,6 +88,8 @@ TEST(Arguments, WhatIsWrongIsUsage) {
       {"retry-failed-hooks", "--retries", "-1"},
       {"listen", "--port", "65536"},
       {"listen", "--status", "199"},
+      {"listen", "--fail-first", "-1"},  // were taken: all requests failed, no one knew which
+      {"listen", "--hang", "--drop"},
       {"send", "a", "b"},
       {"serve", "-c"},
   };
