@@ -41,6 +41,7 @@ int exit_code_of(std::error_code error) {
   if (error.category() == postbag_category()) {
     return exit_code_of_errc(static_cast<Errc>(error.value()));
   }
+  if (error == std::errc::not_supported) return exit_config;  // a store of an older schema
   if (error == std::errc::no_such_file_or_directory) return exit_no_input;
   if (error == std::errc::permission_denied || error == std::errc::operation_not_permitted) {
     return exit_permission;

@@ -45,6 +45,16 @@ int exit_code_of_status(int status) {
   }
 }
 
+CommandError command_error(const StoreError& error, const std::string& path) {
+  if (error.code() == make_error_code(Errc::not_found)) return no_such_store(path);
+  std::string message = error.what();
+  if (error.code() == make_error_code(Errc::store_busy)) {
+    message = "another process holds " + located(path) +
+              "; wait until it has ended, and never run sqlite3 on a live store";
+  }
+  return {exit_code_of(error.code()), message};
+}
+
 }  // namespace
 
 std::optional<std::string> config_file_of(const CommonArguments& arguments) {
@@ -93,39 +103,52 @@ ControlClient require_daemon(const Options& options, const std::string& command)
 }
 
 std::unique_ptr<Store> open_store_alone(const Options& options, bool create, bool accept_loss,
-                                        bool count_pending) {
+                                        bool count_pending, bool upgrade) {
   SqliteStoreOptions store;
   store.path = options.store.path;
   store.max_bytes = options.store.max_bytes;
   store.create = create;
   store.accept_loss = accept_loss;
   store.count_pending = count_pending;
+  store.upgrade = upgrade;
   try {
     return open_sqlite_store(store);
   } catch (const StoreError& error) {
-    if (error.code() == make_error_code(Errc::not_found)) throw no_such_store(store.path);
-    std::string message = error.what();
-    if (error.code() == make_error_code(Errc::store_busy)) {
-      message = "another process holds " + located(store.path) +
-                "; wait until it has ended, and never run sqlite3 on a live store";
-    }
-    throw CommandError(exit_code_of(error.code()), message);
+    throw command_error(error, store.path);
   }
 }
 
-StoreHolder open_daemon_or_store(const Options& options, bool create) {
-  StoreHolder holder;
-  holder.daemon = connect_daemon(options);
-  if (holder.daemon) return holder;
+std::optional<ControlClient> daemon_or_alone(const Options& options,
+                                             const std::function<void()>& alone) {
+  auto daemon = connect_daemon(options);
+  if (daemon) return daemon;
   try {
-    holder.store = open_store_alone(options, create);
-  } catch (const CommandError& error) {
+    alone();
+  } catch (const StoreError& error) {
     // A daemon that has just come up holds the store before its socket listens.
-    if (error.exit_code() != exit_store_busy) throw;
-    holder.daemon = connect_daemon(options);
-    if (!holder.daemon) throw;
+    if (error.code() == make_error_code(Errc::store_busy)) daemon = connect_daemon(options);
+    if (!daemon) throw command_error(error, options.store.path);
+  } catch (const CommandError& error) {
+    if (error.exit_code() == exit_store_busy) daemon = connect_daemon(options);
+    if (!daemon) throw;
   }
+  return daemon;
+}
+
+StoreHolder open_daemon_or_store(const Options& options, StoreUse use, Console& console) {
+  StoreHolder holder;
+  holder.daemon = daemon_or_alone(options, [&] {
+    holder.store =
+        open_store_alone(options, use == StoreUse::send, false, true, use != StoreUse::look);
+  });
+  if (holder.store && use != StoreUse::send) say_noticed(console, *holder.store);
   return holder;
+}
+
+void say_noticed(Console& console, const Store& store) {
+  for (const std::string& warning : store.info().warnings) {
+    console.say("warning: " + printable(warning));
+  }
 }
 
 int exit_code_of_daemon(std::string_view code, int status) {

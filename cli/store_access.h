@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,11 +41,20 @@ struct StoreHolder {
   std::optional<ControlClient> daemon;
   std::unique_ptr<Store> store;
 };
-// `create` false: a store that does not exist is CommandError 66. Busy without a daemon: 75.
-StoreHolder open_daemon_or_store(const Options& options, bool create);
+// What a command wants of a store that it opens alone: one that does not exist is CommandError 66
+// but for `send`; one of an older schema is 78 for who looks, who leaves it as it is.
+enum class StoreUse : std::uint8_t { look, change, send };
+// Busy without a daemon: 75. What was noticed at open goes to standard error, but for `send`, whose
+// engine logs it.
+StoreHolder open_daemon_or_store(const Options& options, StoreUse use, Console& console);
+// The same for what opens the store by itself and may throw StoreError.
+std::optional<ControlClient> daemon_or_alone(const Options& options,
+                                             const std::function<void()>& alone);
+void say_noticed(Console& console, const Store& store);
 // `accept_loss`: also where accepted hooks are missing, see SqliteStoreOptions.
 std::unique_ptr<Store> open_store_alone(const Options& options, bool create,
-                                        bool accept_loss = false, bool count_pending = true);
+                                        bool accept_loss = false, bool count_pending = true,
+                                        bool upgrade = true);
 
 // What a command ends with when the daemon says {"error": {"code": ...}} with such a status: what
 // it would end with if it had met that error itself.

@@ -155,10 +155,10 @@ class Check {
 
 std::vector<std::string> check_sqlite_store(const std::string& path) {
   try {
-    SQLite::Database db = open_existing(path);
+    SQLite::Database db = open_existing(path, OpenFor::salvage);
     return Check(db, path).run();
   } catch (const SQLite::Exception& error) {
-    return {open_error(error, path).what()};
+    return {open_error(error, path, OpenFor::salvage).what()};
   } catch (const StoreError& error) {
     // That it is damaged is an answer; that it cannot be looked at is not.
     if (error.code() != Errc::store_corrupt) throw;

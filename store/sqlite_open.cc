@@ -53,7 +53,17 @@ Progress read_progress(SQLite::Database& db) {
   return progress;
 }
 
+bool is_empty(SQLite::Database& db) {
+  return pragma_value(db, "SELECT EXISTS (SELECT 1 FROM chunk) OR EXISTS (SELECT 1 FROM failed)") ==
+         0;
+}
+
 std::string describe(const WitnessedLoss& loss) {
+  if (loss.hooks == 0) {
+    return std::to_string(loss.commits) +
+           " commits are missing; they accepted no hook, but what they stored as failed is missing "
+           "or waits for delivery again";
+  }
   std::string text = std::to_string(loss.hooks) + " accepted hooks of " +
                      std::to_string(loss.commits) + " commits are missing";
   if (loss.last == 0) return text;
@@ -93,30 +103,50 @@ void judge_missing(const SqliteStoreOptions& options, OpenedStore& opened) {
   }
 }
 
+void warn_of_copy(const SqliteStoreOptions& options, OpenedStore& opened) {
+  opened.warnings.push_back("store " + options.path +
+                            ": a copy was put back; what was accepted since it was made is not "
+                            "in it, what was delivered since is delivered again");
+}
+
+void warn_unchecked(const SqliteStoreOptions& options, const std::string& why,
+                    OpenedStore& opened) {
+  opened.needs_epoch = true;
+  opened.warnings.push_back("store " + options.path +
+                            ": whether accepted hooks are missing could "
+                            "not be checked: " +
+                            witness_path(options.path) + " " + why);
+}
+
+// The witness saw another life of the store, or another store. Backups and salvaged stores have no
+// epoch, one that was opened elsewhere another; all keep the tag if they can.
+void judge_other(const SqliteStoreOptions& options, const WitnessRecord& newest,
+                 const Progress& store, OpenedStore& opened) {
+  opened.needs_epoch = true;
+  if (store.epoch != 0 && store.store_tag != newest.store_tag) {
+    if (!kept_something(newest)) return warn_unchecked(options, "is another store's", opened);
+    return lose(options, describe_missing(newest) + "; this is another one", opened);
+  }
+  // Of sequence 0 is the witness of an opening that was killed, and of a store that took nothing.
+  const bool is_older = newest.sequence > 0 && !is_empty(opened.db);
+  if (kept_something(newest) || is_older) warn_of_copy(options, opened);
+}
+
 void judge_existing(const SqliteStoreOptions& options, OpenedStore& opened) {
   // All of the store was in a log that is gone.
   if (pragma_value(opened.db, "PRAGMA user_version") == 0) return judge_missing(options, opened);
   const WitnessReading reading = read_witness(witness_path(options.path));
   const WitnessRecord* newest = reading.newest();
-  if (newest == nullptr) return;
+  const Progress store = read_progress(opened.db);
+  if (newest == nullptr) {
+    // A store that has an epoch has had a witness that knew of it.
+    if (store.epoch != 0) warn_unchecked(options, "is missing or damaged", opened);
+    return;
+  }
   for (const WitnessRecord& record : reading.records) {
     opened.handed_out = std::max(opened.handed_out, record.reserved_below);
   }
-  const Progress store = read_progress(opened.db);
-  if (store.epoch != newest->epoch) {
-    opened.needs_epoch = true;
-    if (!kept_something(*newest)) return;
-    // Backups and salvaged stores have no epoch, one that was opened elsewhere another; all keep
-    // the tag if they can.
-    if (store.epoch != 0 && store.store_tag != newest->store_tag) {
-      lose(options, describe_missing(*newest) + "; this is another one", opened);
-      return;
-    }
-    opened.warnings.push_back("store " + options.path +
-                              ": a copy was put back; what was accepted since it was made is not "
-                              "in it, what was delivered since is delivered again");
-    return;
-  }
+  if (store.epoch != newest->epoch) return judge_other(options, *newest, store, opened);
   opened.synced = reading.synced();
   const auto loss = witnessed_loss(reading, store.sequence, store.hooks, store.last_number);
   if (!loss) return;
@@ -152,7 +182,9 @@ void check_structure(SQLite::Database& db, const std::string& path) {
 }
 
 // A step of the schema cannot be taken back; the copy is for who wants to.
-void copy_before_migration(SQLite::Database& db, const std::string& path) {
+void prepare_migration(const SqliteStoreOptions& options, OpenedStore& opened) {
+  const std::string& path = options.path;
+  SQLite::Database& db = opened.db;
   const std::int64_t version = pragma_value(db, "PRAGMA user_version");
   const auto newest = static_cast<std::int64_t>(schema_migrations().size());
   if (version == 0 || version >= newest) return;
@@ -165,6 +197,20 @@ void copy_before_migration(SQLite::Database& db, const std::string& path) {
                                          std::to_string(newest) + ", and the copy " + copy +
                                          " before it cannot be made: " + error.message());
   }
+  opened.warnings.push_back("store " + path + ": brought from schema " + std::to_string(version) +
+                            " to " + std::to_string(newest) + "; as it was before it is " + copy +
+                            ", for the earlier version of Postbag");
+}
+
+void refuse_older_schema(SQLite::Database& db, const std::string& path) {
+  const std::int64_t version = pragma_value(db, "PRAGMA user_version");
+  const auto newest = static_cast<std::int64_t>(schema_migrations().size());
+  if (version == 0 || version >= newest) return;
+  throw StoreError(std::make_error_code(std::errc::not_supported),
+                   "store " + path + ": of an earlier version of Postbag (schema " +
+                       std::to_string(version) + ", this one uses " + std::to_string(newest) +
+                       "), and looking at it does not change it: start `postbag serve`, which "
+                       "brings it up to date and keeps a copy, or use that version");
 }
 
 void create_file(const std::string& path) {
@@ -229,9 +275,10 @@ OpenedStore open_store_file(const SqliteStoreOptions& options) {
     sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
     if (!is_new) {
       refuse_newer_schema(opened.db, path);
+      if (!options.upgrade) refuse_older_schema(opened.db, path);
       if (opened.was_unclean) check_structure(opened.db, path);
       if (options.side_files) judge_existing(options, opened);
-      copy_before_migration(opened.db, path);
+      prepare_migration(options, opened);
     }
     sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, nullptr);
   } catch (const SQLite::Exception& error) {
@@ -240,6 +287,21 @@ OpenedStore open_store_file(const SqliteStoreOptions& options) {
   prepare_for_writing(opened.db, path,
                       std::max<std::uint64_t>(log_bytes_max(options.max_bytes) * 5 / 4, 1 << 20));
   return opened;
+}
+
+void backup_sqlite_store(const std::string& from, const std::string& to) {
+  SqliteStoreOptions options;
+  options.path = from;
+  OpenedStore opened{open_existing(from), {}};
+  try {
+    if (size_of(from + "-wal") > 0) check_structure(opened.db, from);
+    judge_existing(options, opened);
+  } catch (const SQLite::Exception& error) {
+    throw open_error(error, from);
+  }
+  if (const std::error_code error = copy_database(opened.db, to)) {
+    throw StoreError(error, "cannot copy the store to " + to + ": " + error.message());
+  }
 }
 
 }  // namespace postbag

@@ -1,8 +1,10 @@
 // `store salvage`: what can still be read of a damaged store, into a new one.
+#include <sqlite3.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "postbag/error.h"
 #include "postbag/sqlite_store.h"
@@ -29,8 +31,8 @@ class Walk {
   // `rows` gives rows from the number ?1 on, the number first.
   Walk(sqlite3* db, const char* rows, IsSound is_sound) : rows_(db, rows), is_sound_(is_sound) {}
 
-  // Calls `each` for the sound rows, ascending. The others are counted in lost(), damaged stretches
-  // as one.
+  // Calls `each` for the sound rows, ascending. The others are counted in lost(); a stretch that
+  // cannot be read as one, and then lost() is not exact.
   template <typename Each>
   void run(Each each) {
     std::optional<std::int64_t> from = std::numeric_limits<std::int64_t>::min();
@@ -38,6 +40,7 @@ class Walk {
   }
 
   std::uint64_t lost() const { return lost_; }
+  bool is_exact() const { return is_exact_; }
 
  private:
   enum class Step : std::uint8_t { row, end, damage };
@@ -70,6 +73,7 @@ class Walk {
   // Steps that double find a place behind it, halving finds the first such place.
   std::optional<std::int64_t> behind_damage() {
     ++lost_;
+    is_exact_ = false;
     std::int64_t bad = last_, good = last_ + 1;
     for (std::int64_t step = 1; !leads_on(good); step *= 2) {
       bad = good;
@@ -99,6 +103,7 @@ class Walk {
   IsSound is_sound_;
   std::int64_t last_ = -1;  // sound
   std::uint64_t lost_ = 0;
+  bool is_exact_ = true;
 };
 
 constexpr const char* chunk_rows =
@@ -165,21 +170,40 @@ class Salvage {
 
   void meta() {
     try {
-      Statement row(db_, "SELECT store_tag, reserved_below FROM meta");
+      Statement row(db_, "SELECT store_tag, reserved_below, failed_hooks FROM meta");
       if (!row.step()) return;
       to_.set_tag(static_cast<std::uint16_t>(row.integer(0)));
       if (row.number(1) > chunk_number_end) return;
       seen_below_ = row.number(1);
       reservation_known_ = true;
+      failed_hooks_ = row.number(2);
     } catch (const SQLite::Exception&) {
       // The store gets a tag of its own; hooks are found by number all the same.
     }
   }
 
+  template <typename Each>
+  void walk(const char* rows, Walk::IsSound is_sound, Each each, std::uint64_t& lost, bool& exact) {
+    std::optional<Walk> table;
+    try {
+      table.emplace(db_, rows, is_sound);
+    } catch (const SQLite::Exception& error) {
+      const int code = error.getErrorCode() & 0xff;
+      if (code != SQLITE_CORRUPT && code != SQLITE_ERROR) throw;
+      // Where the table begins cannot be read.
+      lost = 1;
+      exact = false;
+      return;
+    }
+    table->run(each);
+    lost = table->lost();
+    exact = table->is_exact();
+  }
+
   void chunks() {
-    Walk walk(db_, chunk_rows, is_sound_chunk);
-    walk.run([this](const Statement& row) { copy_chunk(row); });
-    report_.lost_chunks += walk.lost();
+    walk(
+        chunk_rows, is_sound_chunk, [this](const Statement& row) { copy_chunk(row); },
+        report_.lost_chunks, report_.lost_chunks_exact);
   }
 
   void copy_chunk(const Statement& row) {
@@ -206,9 +230,14 @@ class Salvage {
   }
 
   void failed() {
-    Walk walk(db_, failed_rows, is_sound_failed);
-    walk.run([this](const Statement& row) { copy_failed(row); });
-    report_.lost_failed += walk.lost();
+    walk(
+        failed_rows, is_sound_failed, [this](const Statement& row) { copy_failed(row); },
+        report_.lost_failed, report_.lost_failed_exact);
+    // The store counted them; what it says is only believed where it is possible.
+    const std::uint64_t found = report_.failed + report_.lost_failed;
+    if (!failed_hooks_ || *failed_hooks_ < found) return;
+    report_.lost_failed = *failed_hooks_ - report_.failed;
+    report_.lost_failed_exact = true;
   }
 
   void copy_failed(const Statement& row) {
@@ -268,6 +297,7 @@ class Salvage {
   SalvageReport report_;
   ChunkNumber seen_below_ = 1;
   bool reservation_known_ = false;
+  std::optional<std::uint64_t> failed_hooks_;
   BatchNumber response_of_ = 0;
   std::string response_headers_, response_excerpt_;
 };
@@ -276,7 +306,12 @@ class Salvage {
 
 SalvageReport salvage_sqlite_store(const std::string& from, const std::string& to) {
   try {
-    SQLite::Database source = open_existing(from);
+    SQLite::Database source = open_existing(from, OpenFor::salvage);
+    if (pragma_value(source,
+                     "SELECT count(*) FROM sqlite_schema "
+                     "WHERE name IN ('chunk', 'failed')") == 0) {
+      throw SQLite::Exception("its tables are gone", SQLITE_CORRUPT);
+    }
     check_store_path(to);
     if (const std::error_code error = create_store_file(to)) {
       throw StoreError(Errc::store_cannot_create,
@@ -290,7 +325,7 @@ SalvageReport salvage_sqlite_store(const std::string& from, const std::string& t
     SqliteStore store(options);
     return Salvage(source, store).run();
   } catch (const SQLite::Exception& error) {
-    throw open_error(error, from);
+    throw open_error(error, from, OpenFor::salvage);
   }
 }
 

@@ -143,7 +143,7 @@ std::span<const Migration> schema_migrations() {
   return migrations;
 }
 
-StoreError open_error(const SQLite::Exception& error, const std::string& path) {
+StoreError open_error(const SQLite::Exception& error, const std::string& path, OpenFor purpose) {
   const std::string store = "store " + path + ": ";
   switch (error.getErrorCode() & 0xff) {
     case SQLITE_BUSY:
@@ -151,8 +151,15 @@ StoreError open_error(const SQLite::Exception& error, const std::string& path) {
     case SQLITE_PROTOCOL:
       return {Errc::store_busy, store + "another process has it open; use that one, or stop it"};
     case SQLITE_NOTADB:
-      return {Errc::store_corrupt, store + error.what() + "; nothing in it can be read"};
+      return {Errc::store_corrupt, store + error.what() +
+                                       "; its first page is damaged, without which nothing in it "
+                                       "can be read: go on with a backup"};
     case SQLITE_CORRUPT:
+      if (purpose == OpenFor::salvage) {
+        return {Errc::store_corrupt, store + error.what() +
+                                         "; where its tables are cannot be read any more, so "
+                                         "nothing of it can be saved: go on with a backup"};
+      }
       return {Errc::store_corrupt, store + error.what() +
                                        "; `postbag store salvage` copies what is readable to a new "
                                        "file"};
@@ -221,14 +228,17 @@ void check_store_path(const std::string& path) {
 }
 
 SQLite::Database open_database(const std::string& path, OpenFor purpose) {
+  const bool reads_only = purpose != OpenFor::writing;
   try {
     // No mutex: one thread at a time is the contract of Store.
     SQLite::Database db(path, SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX, 0, gathering_vfs());
     sqlite3_extended_result_codes(db.getHandle(), 1);
-    if (purpose == OpenFor::reading) {
+    if (reads_only) {
       sqlite3_db_config(db.getHandle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
       db.exec("PRAGMA query_only = ON");
     }
+    // Without it SQLite reads nothing of a file that is shorter than its first page says.
+    if (purpose == OpenFor::salvage) db.exec("PRAGMA writable_schema = ON");
     // Before the first look at the file: then the lock is exclusive from it on, and no shared
     // memory file is made.
     db.exec("PRAGMA locking_mode = EXCLUSIVE");
@@ -245,22 +255,22 @@ SQLite::Database open_database(const std::string& path, OpenFor purpose) {
       throw StoreError(Errc::store_corrupt,
                        "store " + path + ": a database of another program, not a Postbag store");
     }
-    if (is_new && purpose == OpenFor::reading) {
+    if (is_new && reads_only) {
       throw StoreError(Errc::store_corrupt, "store " + path + ": empty, not a Postbag store");
     }
     return db;
   } catch (const SQLite::Exception& error) {
-    throw open_error(error, path);
+    throw open_error(error, path, purpose);
   }
 }
 
-SQLite::Database open_existing(const std::string& path) {
+SQLite::Database open_existing(const std::string& path, OpenFor purpose) {
   check_store_path(path);
   struct stat status {};
   if (stat(path.c_str(), &status) != 0 && errno == ENOENT) {
     throw StoreError(Errc::not_found, "store " + path + ": no such file");
   }
-  SQLite::Database db = open_database(path, OpenFor::reading);
+  SQLite::Database db = open_database(path, purpose);
   refuse_newer_schema(db, path);
   return db;
 }

@@ -38,13 +38,13 @@ void check_store_path(const std::string& path);
 
 // Opens an existing file exclusively and refuses what is not a Postbag store. `writing` takes an
 // empty file, too (a new store); prepare_for_writing() comes next. `reading` leaves the file and
-// its log as they are, also at close. Throws StoreError.
-enum class OpenFor : std::uint8_t { writing, reading };
+// its log as they are, also at close; so does `salvage`, which takes a file that was cut short,
+// too. Throws StoreError.
+enum class OpenFor : std::uint8_t { writing, reading, salvage };
 SQLite::Database open_database(const std::string& path, OpenFor purpose);
 
-// For `store check` and `store salvage`: the file must exist and be of a schema that is known.
-// Throws StoreError.
-SQLite::Database open_existing(const std::string& path);
+// The file must exist and be of a schema that is known. Throws StoreError.
+SQLite::Database open_existing(const std::string& path, OpenFor purpose = OpenFor::reading);
 
 // The rest of the pragmas, for a connection that writes; then the schema. Throws StoreError.
 void prepare_for_writing(SQLite::Database& db, const std::string& path,
@@ -52,7 +52,8 @@ void prepare_for_writing(SQLite::Database& db, const std::string& path,
 
 std::int64_t pragma_value(SQLite::Database& db, const char* pragma);
 
-// What an exception at open means to the user; for any thrower above.
-StoreError open_error(const SQLite::Exception& error, const std::string& path);
+// What an exception at open means to the user, and what helps; for any thrower above.
+StoreError open_error(const SQLite::Exception& error, const std::string& path,
+                      OpenFor purpose = OpenFor::writing);
 
 }  // namespace postbag

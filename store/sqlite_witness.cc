@@ -5,6 +5,7 @@
 #include <random>
 
 #include "store/sqlite_store_impl.h"
+#include "store/store_file.h"
 
 namespace postbag {
 namespace {
@@ -28,6 +29,14 @@ void SqliteStore::begin_witness(const OpenedStore& opened) {
   epoch_ = random_epoch();
   // Numbers in ids that the witness saw are not used again, even though the hooks are gone.
   counts_.reserved_below = std::max(counts_.reserved_below, opened.handed_out);
+  // A store that has the epoch has a witness, whatever is killed here, or the next start would say
+  // that it is missing.
+  WitnessRecord begun;
+  begun.epoch = epoch_;
+  begun.reserved_below = counts_.reserved_below;
+  begun.store_tag = opened_.store_tag;
+  ledger_.announce(begun);
+  sync_folder_of(path_);
   Statement update(db_.getHandle(), "UPDATE meta SET epoch = ?1, reserved_below = ?2");
   update.bind(1, epoch_).bind(2, counts_.reserved_below).run();
   // Into the file itself: a log that is cut short later must not take the epoch with it.

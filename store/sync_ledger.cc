@@ -14,6 +14,11 @@ SyncLedger::SyncLedger(bool unsynced, std::uint64_t sequence)
   withheld_.reserve(withheld_max);  // what is committed cannot fail any more
 }
 
+void SyncLedger::announce(const WitnessRecord& record) {
+  witness_.write(record);
+  witness_.sync();
+}
+
 void SyncLedger::committed(const WitnessRecord& record, bool advanced, CommitLevel level,
                            std::uint64_t frames) {
   bool moved = false;

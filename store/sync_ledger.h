@@ -26,6 +26,9 @@ class SyncLedger {
 
   bool unsynced() const { return commits_ != synced_commits_; }
 
+  // The witness knows of an epoch in which nothing was committed yet; on disk.
+  void announce(const WitnessRecord& record);
+
   // --- The thread that commits.
   // A commit ended. `record.synced` is filled in here. `advanced`: it took something over.
   // `frames`: how many are in the log now.

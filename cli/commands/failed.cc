@@ -86,7 +86,7 @@ std::uint64_t purge_store(Store& store, const FailedFilter& filter,
 int run_failed_list(const FailedListArguments& arguments, Console& console) {
   const FailedFilter filter = to_failed_filter(arguments.filter, wall_now_ms());
   const Options options = load_command_options(arguments).options;
-  StoreHolder holder = open_daemon_or_store(options, false);
+  StoreHolder holder = open_daemon_or_store(options, StoreUse::look, console);
   const std::uint64_t limit = arguments.filter.limit.value_or(list_rows_default);
   // One row more than asked for tells whether there are more.
   FailedPages pages(holder, filter, limit + 1);
@@ -126,7 +126,7 @@ int run_failed_show(const FailedShowArguments& arguments, Console& console) {
   by_id.ids = {arguments.id};
   const FailedFilter filter = to_failed_filter(by_id, wall_now_ms());
   const Options options = load_command_options(arguments).options;
-  StoreHolder holder = open_daemon_or_store(options, false);
+  StoreHolder holder = open_daemon_or_store(options, StoreUse::look, console);
   FailedPages pages(holder, filter, 1);
   std::vector<FailedHook> rows;
   while (pages.next(rows)) {
@@ -144,7 +144,7 @@ int run_failed_show(const FailedShowArguments& arguments, Console& console) {
 int run_failed_export(const FailedExportArguments& arguments, Console& console) {
   const FailedFilter filter = to_failed_filter(arguments.filter, wall_now_ms());
   const Options options = load_command_options(arguments).options;
-  StoreHolder holder = open_daemon_or_store(options, false);
+  StoreHolder holder = open_daemon_or_store(options, StoreUse::look, console);
   FailedPages pages(holder, filter, arguments.filter.limit, true);
   ExportFile file(arguments.file, console);
   ProgressBar bar(console, "export");
@@ -184,7 +184,7 @@ int run_failed_purge(const FailedPurgeArguments& arguments, Console& console) {
     throw CommandError(exit_usage, "failed purge: a filter and --all contradict each other");
   }
   const Options options = load_command_options(arguments).options;
-  StoreHolder holder = open_daemon_or_store(options, false);
+  StoreHolder holder = open_daemon_or_store(options, StoreUse::change, console);
   std::uint64_t purged = 0;
   if (holder.daemon) {
     ControlRequest request;

@@ -173,7 +173,8 @@ int run_retry(const RetryArguments& arguments, Console& console) {
   // `leave`: the second signal of one who does not want to wait for what is on the wire either.
   std::stop_source stop, leave;  // outlive the thread of `signals`
   SignalWatch signals({SIGINT, SIGTERM});
-  StoreHolder holder = open_daemon_or_store(options, false);
+  const StoreUse use = arguments.dry_run ? StoreUse::look : StoreUse::change;
+  StoreHolder holder = open_daemon_or_store(options, use, console);
   if (arguments.dry_run) return dry_run(holder, options, retry, arguments.json, console);
   retry.stop = stop.get_token();
   retry.leave = leave.get_token();

@@ -166,7 +166,7 @@ int run_send(const SendArguments& arguments, Console& console) {
   SignalWatch signals({SIGINT, SIGTERM});
   // A line holds one payload and what stands around it.
   LineReader lines(file.fd(), options.intake.max_hook + (64u << 10), signals.stop_fd());
-  StoreHolder holder = open_daemon_or_store(options, true);
+  StoreHolder holder = open_daemon_or_store(options, StoreUse::send, console);
   if (holder.daemon) {
     signals.start();
     holder.daemon->stop_on(signals.stop_fd());
@@ -181,6 +181,7 @@ int run_send(const SendArguments& arguments, Console& console) {
   const LogLevel least = console.draws() ? LogLevel::error : LogLevel::warning;
   options.log.level = std::max(options.log.level, least);
   Log log(options.log);
+  if (!log.logger().enabled(LogLevel::warning)) say_noticed(console, *holder.store);
   // With --durable the engine's log says it, if anything.
   if (!arguments.durable || !log.logger().enabled(LogLevel::warning)) {
     say_waiting_hooks(console, *holder.store);

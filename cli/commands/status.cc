@@ -107,7 +107,7 @@ int status_of_daemon(ControlClient& daemon, bool as_json, Console& console) {
 // Without a daemon the store itself is asked: no error, since that is what was asked for.
 int run_status(const StatusArguments& arguments, Console& console) {
   const Options options = load_command_options(arguments).options;
-  StoreHolder holder = open_daemon_or_store(options, false);
+  StoreHolder holder = open_daemon_or_store(options, StoreUse::look, console);
   if (holder.daemon) return status_of_daemon(*holder.daemon, arguments.json, console);
   const StoreInfo info = holder.store->info();
   const StoreStats stats = holder.store->stats();

@@ -35,6 +35,10 @@ void refuse_existing(const std::string& path) {
   }
 }
 
+std::string lost(std::uint64_t count, bool is_exact, std::string_view thing) {
+  return (is_exact ? "" : "at least ") + counted(count, thing);
+}
+
 }  // namespace
 
 int run_store_check(const StoreCheckArguments& arguments, Console& console) {
@@ -71,12 +75,14 @@ int run_store_salvage(const StoreSalvageArguments& arguments, Console& console) 
       json.member("failed", report.failed);
       json.member("lost_chunks", report.lost_chunks);
       json.member("lost_failed", report.lost_failed);
+      json.member("lost_chunks_exact", report.lost_chunks_exact);
+      json.member("lost_failed_exact", report.lost_failed_exact);
     });
   }
   console.say("saved " + counted(report.chunks, "pending chunk") + " and " +
               counted(report.failed, "failed hook") + " to " + arguments.file + "; lost " +
-              counted(report.lost_chunks, "chunk") + " and " +
-              counted(report.lost_failed, "failed hook"));
+              lost(report.lost_chunks, report.lost_chunks_exact, "chunk") + " and " +
+              lost(report.lost_failed, report.lost_failed_exact, "failed hook"));
   return report.lost_chunks + report.lost_failed == 0 ? exit_ok : exit_hooks_failed;
 }
 
@@ -89,24 +95,22 @@ int run_store_backup(const StoreBackupArguments& arguments, Console& console) {
                                                " is there already: another copy is being made, or "
                                                "one was killed; then delete it");
   }
-  StoreHolder holder = open_daemon_or_store(options, false);
-  if (holder.daemon) {
+  auto daemon =
+      daemon_or_alone(options, [&] { backup_sqlite_store(options.store.path, arguments.file); });
+  if (daemon) {
     // The daemon writes the file: the path must mean the same in its working directory.
     const std::string path = std::filesystem::absolute(arguments.file).string();
     ControlRequest request;
     request.method = "POST";
     request.path = "/v1/store/backup?path=" + query_escape(path);
     request.may_take_long = true;
-    const ControlAnswer answer = holder.daemon->send(request);
+    const ControlAnswer answer = daemon->send(request);
     if (!answer.ok()) {
       const DaemonError error = parse_daemon_error(answer.body);
       throw CommandError(
           exit_code_of_daemon(error.code, answer.status),
           "the daemon cannot copy the store to " + path + ": " + printable(error.message));
     }
-  } else if (const std::error_code error = holder.store->backup(arguments.file)) {
-    throw CommandError(exit_code_of(error),
-                       "cannot copy the store to " + arguments.file + ": " + error.message());
   }
   if (arguments.json) {
     print_document(console, [&](JsonWriter& json) { json.member("file", arguments.file); });

@@ -42,22 +42,32 @@ struct SqliteStoreOptions {
   bool count_pending = true;
   // False: no witness and no ballast, for a copy that is to be moved elsewhere.
   bool side_files = true;
+  // False: a store of an older schema is std::errc::not_supported and stays as it is, for who only
+  // looks.
+  bool upgrade = true;
 };
 
 // Opens (or creates, mode 0600) the store, alone: a second opener anywhere gets Errc::store_busy at
-// once. Migrates an older schema in one transaction, after a copy to `<path>.before-vN`. After an
+// once. Migrates an older schema in one transaction, after a copy to `<path>.before-vN`, and says
+// so in StoreInfo::warnings, like what the witness shows of a copy that was put back. After an
 // unclean stop the structure of a small store is checked first. Throws StoreError, and has then
 // changed nothing in the file. Defined in store/sqlite_store.cc.
 std::unique_ptr<Store> open_sqlite_store(const SqliteStoreOptions& options);
+
+// Copies a store that nobody has open, as it is: it is neither migrated nor changed. `to` must not
+// exist. Throws StoreError; as the start would if accepted hooks are missing.
+void backup_sqlite_store(const std::string& from, const std::string& to);
 
 // `store check`: structure and every row, without changing anything. Returns one line per finding;
 // empty = sound.
 std::vector<std::string> check_sqlite_store(const std::string& path);
 
 // `store salvage`: copies every readable row of a damaged store to a new file. Throws StoreError.
-// Chunks: rows of pending hooks. A lost one cannot say how many hooks it held.
+// Chunks: rows of pending hooks. A lost one cannot say how many hooks it held, and a part of the
+// file that cannot be read not how many rows: then so many are lost at least.
 struct SalvageReport {
   std::uint64_t chunks = 0, failed = 0, lost_chunks = 0, lost_failed = 0;
+  bool lost_chunks_exact = true, lost_failed_exact = true;
 };
 SalvageReport salvage_sqlite_store(const std::string& from, const std::string& to);
 
