@@ -9,9 +9,6 @@
 namespace postbag {
 namespace {
 
-// One part is being committed, one is queued; what comes later gathers into the third, so that
-// chunks grow with the load.
-constexpr std::size_t parts_out_max = 2;
 constexpr Duration store_pause = std::chrono::milliseconds(250);
 
 }  // namespace
@@ -50,7 +47,7 @@ void ShardCore::close_chunks(StorePart& part) {
 }
 
 std::unique_ptr<StorePart> ShardCore::take_part(const Now& now) {
-  if (parts_out_.size() >= parts_out_max || now.steady < store_pause_until_) return nullptr;
+  if (parts_out_.size() >= parts_under_way_max || now.steady < store_pause_until_) return nullptr;
   if (!dirty_.empty() || !waiting_calls_.empty()) close_chunks(part());
   if (!part_) return nullptr;
   part_->shard = config_.shard;
@@ -266,7 +263,7 @@ void ShardCore::requeue(StorePart& done, const Now& now) {
 
 TimePoint ShardCore::next_deadline() const {
   const TimePoint deadline = deadlines_.next();
-  const bool store_waits = part_ != nullptr && parts_out_.size() < parts_out_max;
+  const bool store_waits = part_ != nullptr && parts_out_.size() < parts_under_way_max;
   return store_waits ? std::min(deadline, store_pause_until_) : deadline;
 }
 

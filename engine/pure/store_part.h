@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -14,6 +15,11 @@
 #include "postbag/store.h"
 
 namespace postbag {
+
+// Parts of a shard that are under way at most: one is being committed, one is queued; what comes
+// later gathers into the third, so that chunks grow with the load. Whoever holds parts makes room
+// for so many beforehand.
+inline constexpr std::size_t parts_under_way_max = 2;
 
 // Work for the store thread, and its answer on the way back. What it points to is held by the
 // batches' `uses`.

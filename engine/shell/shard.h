@@ -92,7 +92,7 @@ class Shard : public AttemptSink, public Wakeable {
 
  private:
   struct Inbox {
-    Inbox() { answers.reserve(answers_max); }
+    Inbox() { answers.reserve(parts_under_way_max); }  // so to answer takes no memory
     ~Inbox();
     Inbox(const Inbox&) = delete;
     Inbox& operator=(const Inbox&) = delete;
@@ -104,8 +104,6 @@ class Shard : public AttemptSink, public Wakeable {
     std::vector<std::function<void(ShardCore&, const Now&)>> recovered;
   };
   enum class RecoveryEnd { none, sound, unsound };
-  // The core has fewer parts under way, so to answer takes no memory.
-  static constexpr std::size_t answers_max = 8;
   struct Reads;
   struct InFlight {
     Batch* batch = nullptr;

@@ -25,7 +25,6 @@ constexpr Duration quiet_after = std::chrono::milliseconds(50);
 constexpr Duration disk_low_pause = std::chrono::milliseconds(500);
 constexpr Duration place_check_interval = std::chrono::seconds(10);
 constexpr Duration room_line_interval = std::chrono::seconds(10);
-constexpr std::size_t parts_per_shard = 2;  // ShardCore has no more under way
 
 // Want of memory is like want of room: nothing of the group is stored, and later may work.
 template <typename Work>
@@ -58,10 +57,10 @@ StoreThread::StoreThread(Store& store, Durability durability, Answer answer,
       reserved_below_(store.info().next_number),
       last_place_check_(clock_()),
       stats_(store.stats()),
-      answers_(store, shards * parts_per_shard, std::move(answer),
+      answers_(store, shards * parts_under_way_max, std::move(answer),
                [this](std::error_code error) { note_error(error); }) {
-  parts_.reserve(shards * parts_per_shard);
-  work_.parts.reserve(shards * parts_per_shard);
+  parts_.reserve(shards * parts_under_way_max);
+  work_.parts.reserve(shards * parts_under_way_max);
   for (const std::string& warning : store.info().warnings) {
     logger_.log(LogLevel::warning, warning);
   }
