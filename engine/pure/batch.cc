@@ -167,6 +167,11 @@ void for_each_hook(const Batch& batch, const std::function<void(const BatchedHoo
   }
 }
 
+void sort_by_number(std::vector<Batch*>& batches) {
+  std::sort(batches.begin(), batches.end(),
+            [](const Batch* a, const Batch* b) { return a->number < b->number; });
+}
+
 void wire_pieces(const Batch& batch, std::vector<std::string_view>& pieces) {
   pieces.clear();
   for (const Segment* segment = batch.first_segment; segment != nullptr; segment = segment->next) {

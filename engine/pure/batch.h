@@ -164,6 +164,9 @@ struct Batch {
   const ChunkInfo& chunk_of(std::uint32_t index) const;
 };
 
+// Oldest first: what is done to many batches must not depend on the order of a hash table.
+void sort_by_number(std::vector<Batch*>& batches);
+
 // What the body would hold with one more payload, the closing bracket included.
 inline std::uint64_t wire_bytes_with(const Batch& batch, std::size_t payload_bytes) {
   return batch.body_bytes + 1 + payload_bytes + 1;

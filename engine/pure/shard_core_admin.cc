@@ -8,6 +8,27 @@
 #include "engine/pure/shard_core.h"
 
 namespace postbag {
+namespace {
+
+// As HookStatus::state has it.
+const char* shown_state(BatchState state) {
+  switch (state) {
+    case BatchState::open:
+    case BatchState::queued:
+      return "waiting";
+    case BatchState::loading:
+    case BatchState::in_flight:
+      return "in_flight";
+    case BatchState::retrying:
+    case BatchState::due:
+      return "retrying";
+    case BatchState::failing:
+      break;
+  }
+  return "failed";
+}
+
+}  // namespace
 
 void ShardCore::advance(const Now& now) {
   while (DeadlineNode* node = deadlines_.pop_due(now.steady)) {
@@ -28,15 +49,11 @@ void ShardCore::advance(const Now& now) {
 
 std::uint64_t ShardCore::cut_all(TargetState& target, Cut why) {
   std::uint64_t bags = 0;
-  const auto cut_open = [&](Bag& bag) {
+  target.for_each_bag([&](Bag& bag) {
     if (bag.open == nullptr) return;
     cut(bag, why);
     bags += 1;
-  };
-  cut_open(target.default_bag);
-  if (target.other_bags) {
-    for (auto& [key, bag] : *target.other_bags) cut_open(*bag);
-  }
+  });
   return bags;
 }
 
@@ -128,8 +145,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
     if (!is_waiting || batch->cancelled || batch->bag->is_retry()) continue;
     if (glob_match(target_glob, batch->bag->target->url)) batches.push_back(batch);
   }
-  std::sort(batches.begin(), batches.end(),
-            [](const Batch* a, const Batch* b) { return a->number < b->number; });
+  sort_by_number(batches);
   std::uint64_t hooks = 0;
   for (Batch* batch : batches) {
     TargetState& target = *batch->bag->target;
@@ -185,8 +201,7 @@ std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
   for (auto& [number, batch] : by_number_) {
     if (batch->state != BatchState::failing) batches.push_back(batch);
   }
-  std::sort(batches.begin(), batches.end(),
-            [](const Batch* a, const Batch* b) { return a->number < b->number; });
+  sort_by_number(batches);
   std::uint64_t left = leave_runs();
   for (Batch* batch : batches) {
     if (batch->uses > 0) continue;
@@ -229,15 +244,11 @@ void ShardCore::set_policies(std::shared_ptr<const PolicyTable> policies, const 
     const std::shared_ptr<const ResolvedPolicy> old =
         std::exchange(target->policy, policies_->find(target->url));
     target->destination.reset();
-    const auto renew = [&, &batch_before = old->policy.batch](Bag& bag) {
+    target->for_each_bag([&, &batch_before = old->policy.batch](Bag& bag) {
       bag.head_start.reset();
       if (bag.open != nullptr) renew_open(bag, batch_before, now);
       bag_changed(bag);  // one that was ordered need not wait for an outcome any more
-    };
-    renew(target->default_bag);
-    if (target->other_bags) {
-      for (auto& [key, bag] : *target->other_bags) renew(*bag);
-    }
+    });
     target_changed(*target);
   }
   advance(now);
@@ -326,10 +337,8 @@ std::optional<HookStatus> ShardCore::find_hook(ChunkNumber chunk, std::uint32_t 
       here = here || (info.number == chunk && index < info.hooks);
     });
     if (!here) return std::nullopt;
-    static constexpr const char* names[] = {"waiting",  "waiting",  "in_flight", "in_flight",
-                                            "retrying", "retrying", "failed"};
     status.target = batch.bag->target->url;
-    status.state = names[static_cast<std::size_t>(batch.state)];
+    status.state = shown_state(batch.state);
     status.attempts = batch.attempts;
     status.status = batch.last_status;
     if (batch.last_reason != Reason::none) {

@@ -1,7 +1,5 @@
 // Batches of retry-failed-hooks: their hooks are rows of the store, which has them whatever happens
 // here.
-#include <algorithm>
-
 #include "engine/pure/shard_core.h"
 
 namespace postbag {
@@ -19,8 +17,7 @@ std::vector<Batch*> ShardCore::batches_of(const RetrySink* sink) const {
   for (const auto& [number, batch] : by_number_) {
     if (batch->bag->is_retry() && batch->bag->key->retry.get() == sink) batches.push_back(batch);
   }
-  std::sort(batches.begin(), batches.end(),
-            [](const Batch* a, const Batch* b) { return a->number < b->number; });
+  sort_by_number(batches);
   return batches;
 }
 

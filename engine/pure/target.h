@@ -115,6 +115,13 @@ struct TargetState {
   Bag default_bag;  // no group, no headers: nearly every hook
   std::unique_ptr<std::unordered_map<std::string, std::unique_ptr<Bag>>> other_bags;
 
+  template <typename Each>
+  void for_each_bag(const Each& each) {
+    each(default_bag);
+    if (!other_bags) return;
+    for (auto& [key, bag] : *other_bags) each(*bag);
+  }
+
   // Bags whose next batch can go, served in turn.
   Bag* ready_bags_head = nullptr;
   Bag* ready_bags_tail = nullptr;
