@@ -13,9 +13,9 @@
 #include "cli/intake/hook_parser.h"
 #include "cli/intake/request_head.h"
 #include "engine/pure/hook_check.h"
-#include "engine/pure/json.h"
 #include "engine/shell/http/response_reader.h"
 #include "postbag/engine.h"
+#include "postbag/json.h"
 #include "postbag/memory_store.h"
 
 namespace postbag {

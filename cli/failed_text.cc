@@ -9,8 +9,8 @@
 #include "cli/text/json_writer.h"
 #include "cli/text/rfc3339.h"
 #include "engine/pure/header_rules.h"
-#include "engine/pure/json.h"
 #include "engine/shell/log_text.h"
+#include "postbag/json.h"
 
 namespace postbag {
 

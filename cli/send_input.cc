@@ -7,7 +7,7 @@
 
 #include "cli/intake/request_body.h"
 #include "cli/text/json_writer.h"
-#include "engine/pure/json.h"
+#include "postbag/json.h"
 
 namespace postbag {
 

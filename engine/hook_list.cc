@@ -5,7 +5,7 @@
 #include <limits>
 #include <utility>
 
-#include "engine/pure/json.h"
+#include "postbag/json.h"
 
 namespace postbag {
 namespace {

@@ -18,9 +18,9 @@
 #include "cli/masked_headers.h"
 #include "cli/send_input.h"
 #include "cli/status_table.h"
-#include "engine/pure/json.h"
 #include "engine/shell/log_text.h"
 #include "postbag/error.h"
+#include "postbag/json.h"
 
 namespace postbag {
 namespace {

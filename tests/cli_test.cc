@@ -27,8 +27,8 @@
 #include "cli/send_input.h"
 #include "cli/store_access.h"
 #include "cli/table.h"
-#include "engine/pure/json.h"
 #include "postbag/error.h"
+#include "postbag/json.h"
 
 namespace postbag {
 namespace {

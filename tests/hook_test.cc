@@ -12,9 +12,9 @@
 
 #include "engine/pure/hook_check.h"
 #include "engine/pure/hook_id.h"
-#include "engine/pure/json.h"
 #include "engine/pure/url_hash.h"
 #include "postbag/error.h"
+#include "postbag/json.h"
 #include "postbag/outcome.h"
 
 namespace postbag {

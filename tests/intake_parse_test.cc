@@ -18,7 +18,7 @@
 #include "cli/text/json_writer.h"
 #include "cli/text/rfc3339.h"
 #include "cli/text/utf8.h"
-#include "engine/pure/json.h"
+#include "postbag/json.h"
 
 namespace postbag {
 namespace {

@@ -1,7 +1,7 @@
 #include "cli/demo/ledger.h"
 
 #include "cli/table.h"
-#include "engine/pure/json.h"
+#include "postbag/json.h"
 
 namespace postbag {
 

@@ -9,7 +9,7 @@
 #include "cli/intake/json_strings.h"
 #include "cli/text/utf8.h"
 #include "engine/pure/header_rules.h"
-#include "engine/pure/json.h"
+#include "postbag/json.h"
 
 namespace postbag {
 namespace {

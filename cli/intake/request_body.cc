@@ -3,7 +3,7 @@
 #include <cstring>
 #include <utility>
 
-#include "engine/pure/json.h"
+#include "postbag/json.h"
 
 namespace postbag {
 

@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "engine/pure/header_rules.h"
-#include "engine/pure/json.h"
 #include "engine/pure/url.h"
 #include "engine/pure/url_hash.h"
+#include "postbag/json.h"
 
 namespace postbag {
 namespace {

@@ -5,7 +5,6 @@
 #include <stdexcept>
 #include <thread>
 
-#include "engine/pure/json.h"
 #include "engine/pure/url_hash.h"
 #include "engine/shell/descriptor_room.h"
 #include "engine/shell/engine_impl.h"
@@ -13,6 +12,7 @@
 #include "engine/shell/http/http_transport.h"
 #include "engine/shell/restart_keys.h"
 #include "engine/shell/retry_job.h"
+#include "postbag/json.h"
 
 namespace postbag {
 namespace {

@@ -8,8 +8,8 @@
 
 #include "engine/pure/header_rules.h"
 #include "engine/pure/hook_check.h"
-#include "engine/pure/json.h"
 #include "engine/shell/inbox_parcel.h"
+#include "postbag/json.h"
 #include "postbag/store.h"
 
 namespace postbag {

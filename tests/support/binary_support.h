@@ -19,7 +19,7 @@
 #include "cli/daemon_answers.h"
 #include "cli/demo/ledger.h"
 #include "cli/local_receiver.h"
-#include "engine/pure/json.h"
+#include "postbag/json.h"
 #include "tests/support/child_process.h"
 #include "tests/support/temp_directory.h"
 
