@@ -4,7 +4,7 @@
 #include <array>
 #include <charconv>
 
-#include "engine/pure/glob.h"
+#include "postbag/glob.h"
 
 namespace postbag {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "engine/pure/ascii.h"
-#include "engine/pure/glob.h"
+#include "postbag/glob.h"
 
 namespace postbag {
 namespace {

@@ -1,4 +1,4 @@
-#include "engine/pure/glob.h"
+#include "postbag/glob.h"
 
 namespace postbag {
 

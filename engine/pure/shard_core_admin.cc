@@ -3,9 +3,9 @@
 #include <utility>
 
 #include "engine/pure/check.h"
-#include "engine/pure/glob.h"
 #include "engine/pure/hook_id.h"
 #include "engine/pure/shard_core.h"
+#include "postbag/glob.h"
 
 namespace postbag {
 namespace {
