@@ -189,29 +189,37 @@ void SqliteStore::read_body(FailedHook& hook) {
   hook.reason = Reason::corrupt_payload;
 }
 
+template <typename Each>
+std::optional<FailedKey> SqliteStore::scan_failed(const FailedFilter& filter,
+                                                  std::optional<FailedKey> after,
+                                                  const SliceLimits& limits, Each each) {
+  const FailedMatcher matcher(filter);
+  TimedBudget budget(limits);
+  Statement& row = sql_.scan_failed;
+  const Cursor cursor(row);
+  row.bind(1, start_after(after));
+  std::int64_t last = after ? static_cast<std::int64_t>(*after) : -1;
+  while (row.step()) {
+    const std::int64_t key = ascending(last, row.integer(0));
+    if (budget.used_up()) return static_cast<FailedKey>(std::max<std::int64_t>(last, 0));
+    last = key;
+    budget.looked_at();
+    const std::size_t bytes = each(row, matcher.matches(fields_of(row)));
+    if (bytes > 0) budget.took(bytes);
+  }
+  return std::nullopt;
+}
+
 std::error_code SqliteStore::list_failed(const FailedFilter& filter, std::optional<FailedKey> after,
                                          const SliceLimits& limits, FailedPage& page) {
   page.rows.clear();
   page.next.reset();
   return reading([&] {
-    const FailedMatcher matcher(filter);
-    TimedBudget budget(limits);
-    Statement& row = sql_.scan_failed;
-    const Cursor cursor(row);
-    row.bind(1, start_after(after));
-    std::int64_t last = after ? static_cast<std::int64_t>(*after) : -1;
-    while (row.step()) {
-      const std::int64_t key = ascending(last, row.integer(0));
-      if (budget.used_up()) {
-        page.next = static_cast<FailedKey>(std::max<std::int64_t>(last, 0));
-        return;
-      }
-      last = key;
-      budget.looked_at();
-      if (!matcher.matches(fields_of(row))) continue;
+    page.next = scan_failed(filter, after, limits, [&](Statement& row, bool matches) {
+      if (!matches) return std::size_t{0};
       page.rows.push_back(failed_row(row, limits.bodies));
-      budget.took(limits.bodies ? row.number(13) + 256 : 256);
-    }
+      return static_cast<std::size_t>(limits.bodies ? row.number(13) + 256 : 256);
+    });
   });
 }
 
@@ -272,32 +280,16 @@ std::error_code SqliteStore::purge_failed(const FailedFilter& filter,
   std::optional<FailedKey> stopped_at;
   PurgeRuns runs;
   std::error_code error = writing([&] {
-    const FailedMatcher matcher(filter);
-    TimedBudget budget(limits);
-    {
-      Statement& row = sql_.scan_failed;
-      const Cursor cursor(row);
-      row.bind(1, start_after(after));
-      std::int64_t last = after ? static_cast<std::int64_t>(*after) : -1;
-      while (row.step()) {
-        const std::int64_t key = ascending(last, row.integer(0));
-        if (budget.used_up()) {
-          stopped_at = static_cast<FailedKey>(std::max<std::int64_t>(last, 0));
-          break;
-        }
-        last = key;
-        budget.looked_at();
-        if (!matcher.matches(fields_of(row)) ||
-            std::binary_search(except.begin(), except.end(), row.number(0))) {
-          runs.pass();
-          continue;
-        }
-        const std::uint64_t bytes = bytes_of(row);
-        runs.take(row.number(0), row.number(1), bytes);
-        // Deleted bytes are overwritten with zeros, so they cost as much as written ones.
-        budget.took(bytes);
+    stopped_at = scan_failed(filter, after, limits, [&](Statement& row, bool matches) {
+      if (!matches || std::binary_search(except.begin(), except.end(), row.number(0))) {
+        runs.pass();
+        return std::size_t{0};
       }
-    }
+      // Deleted bytes are overwritten with zeros, so they cost as much as written ones.
+      const std::uint64_t bytes = bytes_of(row);
+      runs.take(row.number(0), row.number(1), bytes);
+      return static_cast<std::size_t>(bytes);
+    });
     if (runs.rows() > 0 || (!stopped_at && ledger_.unsynced())) purge(runs, !stopped_at);
   });
   if (error == Errc::disk_low && disk_room_.release()) {

@@ -174,6 +174,12 @@ class SqliteStore final : public Store {
   void purge(const PurgeRuns& runs, bool is_last);
   void drop_response(BatchNumber batch, std::uint64_t hooks);
   std::uint64_t response_bytes(BatchNumber batch);
+  // One slice of the failed rows behind `after`: calls each(row, matches), which returns the bytes
+  // that its answer takes (0: the row is left out). Returns the key of the last row that was looked
+  // at, or nothing at the end. Throws SQLite::Exception, also where the order of rows is damaged.
+  template <typename Each>
+  std::optional<FailedKey> scan_failed(const FailedFilter& filter, std::optional<FailedKey> after,
+                                       const SliceLimits& limits, Each each);
   FailedHook failed_row(Statement& row, bool bodies);
   void read_body(FailedHook& hook);
 
