@@ -149,6 +149,12 @@ void judge_existing(const SqliteStoreOptions& options, OpenedStore& opened) {
   if (store.epoch != newest->epoch) return judge_other(options, *newest, store, opened);
   opened.synced = reading.synced();
   const auto loss = witnessed_loss(reading, store.sequence, store.hooks, store.last_number);
+  // Closed with nothing in it, and yet there is something: what was there before. To take over more
+  // would have been another commit.
+  if (!loss && newest->empty && store.sequence == newest->sequence && !is_empty(opened.db)) {
+    opened.needs_epoch = true;
+    warn_of_copy(options, opened);
+  }
   if (!loss) return;
   if (!loss->within_window) return lose(options, describe(*loss), opened);
   opened.needs_epoch = true;

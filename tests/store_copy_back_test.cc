@@ -75,6 +75,26 @@ TEST_F(CopyBackTest, ABackupPutBackAfterAllWasDeliveredIsSaid) {
   EXPECT_THAT(warnings(), IsEmpty());
 }
 
+// Of the same life of the store, so that the epoch says nothing.
+TEST_F(CopyBackTest, FilesCopiedByHandAndPutBackAfterAllWasDeliveredAreSaid) {
+  open();
+  append(7, "blob");
+  kill_now();
+  const std::string db = read_file(path_), log = read_file(log_path());
+  open();
+  EXPECT_THAT(warnings(), IsEmpty());
+  settle(7);
+  store_.reset();
+  write_file(path_, db);
+  write_file(log_path(), log);
+  open();
+  EXPECT_THAT(pending(), ElementsAre(7));
+  EXPECT_THAT(warnings(), ElementsAre(HasSubstr("a copy was put back")));
+  kill_now();
+  open();
+  EXPECT_THAT(warnings(), IsEmpty());
+}
+
 TEST_F(CopyBackTest, AnEmptyOneForAnEmptyOneIsNothingToSay) {
   open();
   append(7, "blob");
