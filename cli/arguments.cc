@@ -20,7 +20,7 @@ constexpr const char* top_examples = R"(Examples:
   postbag send hooks.ndjson             deliver the hooks of a file and end
   postbag retry-failed-hooks            deliver what failed before
 
-Exit codes: 0 done; 1 some hooks failed; 64 usage; 65 bad data; 66 no such file;
+Exit codes: 0 done; 1 some hooks failed, or stopped early; 64 usage; 65 bad data; 66 no such file;
   69 daemon unreachable; 70 bug; 71 system; 73 cannot create; 74 I/O; 75 store busy;
   77 permission; 78 configuration.)";
 

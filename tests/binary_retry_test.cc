@@ -47,8 +47,9 @@ TEST_F(BinaryRetryTest, RetryStopsOnASignalWithAndWithoutADaemon) {
     retry.signal(SIGINT);
     if (!with_daemon) retry.signal(SIGTERM);  // and does not wait for what is on the wire
     const ProcessResult result = retry.wait();
-    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.exit_code, 1) << result.err;
     EXPECT_THAT(result.err, HasSubstr("stopped early"));
+    EXPECT_THAT(result.out, HasSubstr("\"stopped\":true"));
     EXPECT_EQ(number(result, "delivered"), 0u);
     EXPECT_EQ(number(result, "failed"), 0u) << "of rows that were not sent";
     if (with_daemon) {
@@ -63,6 +64,27 @@ TEST_F(BinaryRetryTest, RetryStopsOnASignalWithAndWithoutADaemon) {
     EXPECT_EQ(run({"failed", "purge", "--all"}).exit_code, 0);
     target.release();
   }
+}
+
+// Exit code 0 and "delivered 1", so who retried while the daemon was restarted read: all done.
+TEST_F(BinaryRetryTest, ARunThatTheDaemonsEndCutsShortIsNoSuccess) {
+  write_config(no_retries);
+  Target target;
+  target.answer_with(500);
+  EXPECT_EQ(run({"send"}, hook(target.url(), "0") + hook(target.url(), "1")).exit_code, 1);
+  write_config("[engine]\ndrain_timeout = 0.1\n" + single_hooks(target.url()));
+  target.answer_with(200);
+  const auto daemon = serve();
+  target.hold();
+  ChildProcess retry({binary(), "retry-failed-hooks", "--json"}, folder_.path());
+  ASSERT_TRUE(target.wait_for_deliveries(1));
+  daemon->signal(SIGTERM);
+  const ProcessResult result = retry.wait();
+  EXPECT_EQ(result.exit_code, 69) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("cut short after 0 delivered, 0 failed again"));
+  EXPECT_EQ(daemon->wait().exit_code, 0);
+  EXPECT_EQ(number(run({"status", "--json"}), "failed"), 2u);
+  target.release();
 }
 
 // "skipped 1", and nothing of why.
@@ -101,8 +123,8 @@ TEST_F(BinaryRetryTest, RetryStopsWhileItWaitsForRetries) {
     retry.signal(SIGINT);
     const ProcessResult result = retry.wait();
     EXPECT_THAT(result.err, HasSubstr("stopped early"));
+    EXPECT_EQ(result.exit_code, 1) << result.err;
     if (!with_daemon) {
-      EXPECT_EQ(result.exit_code, 1) << result.err;
       EXPECT_EQ(number(result, "failed"), 16u);
     }
     if (with_daemon) {
@@ -132,7 +154,7 @@ TEST_F(BinaryRetryTest, TwoAbandonedRunsDoNotBlockAThird) {
     ChildProcess retry({binary(), "retry-failed-hooks", "--target", target.url()}, folder_.path());
     ASSERT_TRUE(target.wait_for_deliveries(1));
     retry.signal(SIGINT);
-    EXPECT_EQ(retry.wait().exit_code, 0);
+    EXPECT_EQ(retry.wait().exit_code, 1);
   }
   ChildProcess third({binary(), "retry-failed-hooks", "--json"}, folder_.path());
   EXPECT_TRUE(targets[2].wait_for_deliveries(1));

@@ -246,6 +246,30 @@ TEST(EngineListener, HearsOfEveryHookAndTakesFailedOnesOver) {
   EXPECT_THAT(bodies(failed_rows(*engine)), ElementsAre("4"));
 }
 
+// Every call with ids and a listener stayed in memory: by the parcels for the shards that had none
+// of its hooks it kept itself alive.
+TEST(EngineListener, IsLetGoWhereOtherShardsHaveNoHookOfTheCall) {
+  FaultReceiver receiver;
+  Options options = loopback_options();
+  options.engine.threads = 3;
+  const auto engine = make_engine(options);
+  auto outcomes = std::make_shared<Outcomes>(true);
+  SubmitOptions call;
+  call.listener = outcomes;
+  HookList hooks;
+  HookView hook;
+  const std::string url = receiver.url();
+  hook.target = url;
+  hook.body = "1";
+  hook.id = "one";
+  hooks.add(hook);
+  EXPECT_TRUE(engine->submit(std::move(hooks), std::move(call)).ok());
+  engine->flush();
+  ASSERT_TRUE(outcomes->wait(1));
+  const std::weak_ptr<Outcomes> watched = std::exchange(outcomes, nullptr);
+  EXPECT_TRUE(eventually([&] { return watched.expired(); }));
+}
+
 TEST(EngineListener, ThatIsGoneLeavesTheHookToTheStore) {
   FaultReceiver bad(always(500));
   const auto engine = make_engine();

@@ -443,8 +443,12 @@ TEST(EngineRetry, StopsWhenNobodyWantsMore) {
   const RetryProgress done = engine->retry_failed(retry);
   EXPECT_EQ(done.failed + done.skipped, 0u);
   EXPECT_LT(done.delivered, rows);
+  EXPECT_TRUE(done.stopped);
+  EXPECT_FALSE(done.error);
   EXPECT_EQ(done.delivered + failed_rows(*engine).size(), rows);
-  EXPECT_EQ(engine->retry_failed({}).delivered, rows - done.delivered);
+  const RetryProgress rest = engine->retry_failed({});
+  EXPECT_EQ(rest.delivered, rows - done.delivered);
+  EXPECT_FALSE(rest.stopped);
 }
 
 // Of rows that go one by one, one after the other.
@@ -491,6 +495,7 @@ TEST(EngineRetry, AStoppedRunSendsNothingMore) {
   EXPECT_EQ(one.sent(), 1u);
   EXPECT_EQ(done.delivered, 1u);
   EXPECT_EQ(done.failed + done.skipped, 0u);
+  EXPECT_TRUE(done.stopped);
   const auto rows = failed_rows(*one.engine);
   ASSERT_EQ(rows.size(), 599u);
   for (const FailedHook& row : rows) EXPECT_EQ(row.attempts, 1u);
@@ -518,7 +523,9 @@ TEST(EngineRetry, AStopBeforeTheRunSendsNothing) {
   StoppableRun one(3);
   one.stop.request_stop();
   one.begin();
-  EXPECT_EQ(one.run.get().failed, 0u);
+  const RetryProgress done = one.run.get();
+  EXPECT_EQ(done.failed, 0u);
+  EXPECT_TRUE(done.stopped);
   EXPECT_EQ(one.sent(), 0u);
 }
 
@@ -528,7 +535,9 @@ TEST(EngineRetry, ARunThatIsLeftEndsWithoutItsRowsOnTheWire) {
   one.begin();
   ASSERT_TRUE(one.receiver.wait_for_requests(one.before + 1));
   one.leave.request_stop();
-  EXPECT_EQ(one.run.get().delivered, 0u);  // what it sent is not answered yet
+  const RetryProgress left = one.run.get();
+  EXPECT_EQ(left.delivered, 0u) << "what it sent is not answered yet";
+  EXPECT_TRUE(left.stopped);
   EXPECT_TRUE(eventually([&] { return one.engine->status().batches_held == 1; }));
   RetryOptions all;
   auto next = std::async(std::launch::async, [&] { return one.engine->retry_failed(all); });
@@ -606,10 +615,12 @@ TEST(EngineRetry, EndsWithTheDrain) {
   const RetryProgress done = run.get();
   EXPECT_EQ(done.delivered, 0u);
   EXPECT_EQ(done.failed, 0u) << "no attempt of theirs has ended";
+  EXPECT_EQ(done.error, Errc::stopping) << "a run that was cut short looked like one that was done";
+  EXPECT_TRUE(done.stopped);
   const auto rows = failed_rows(*engine);
   ASSERT_EQ(rows.size(), 10u);
   for (const FailedHook& row : rows) EXPECT_EQ(row.attempts, 1u);
-  EXPECT_EQ(engine->retry_failed({}).delivered, 0u);  // nothing starts any more
+  EXPECT_EQ(engine->retry_failed({}).error, Errc::stopping) << "nothing starts any more";
 }
 
 }  // namespace

@@ -56,6 +56,7 @@ class DaemonRetry {
     // Whether a daemon still answers a client that has said goodbye is up to it.
     if (!complete && signals_.stopped()) {
       console_.say("the daemon stops after what is in flight; its outcome is not in these numbers");
+      progress_.stopped = true;
       return progress_;
     }
     if (!complete) {
@@ -65,7 +66,8 @@ class DaemonRetry {
               " delivered, " + std::to_string(progress_.failed) + " failed again");
     }
     if (!error_.code.empty()) {
-      throw CommandError(exit_code_of_daemon(error_.code, 500),
+      const int status = error_.code == "stopping" ? 503 : 500;
+      throw CommandError(exit_code_of_daemon(error_.code, status),
                          "the daemon: " + printable(error_.code + ": " + error_.message));
     }
     return progress_;
@@ -196,8 +198,8 @@ int run_retry(const RetryArguments& arguments, Console& console) {
   }
   console.say("delivered " + std::to_string(result.delivered) + ", failed again " +
               std::to_string(result.failed) + ", skipped " + said_skipped(result.skipped) +
-              (signals.stopped() ? "; stopped early, the rest keeps its rows" : ""));
-  return result.failed == 0 ? exit_ok : exit_hooks_failed;
+              (result.stopped ? "; stopped early, the rest keeps its rows" : ""));
+  return result.failed == 0 && !result.stopped ? exit_ok : exit_hooks_failed;
 }
 
 }  // namespace postbag

@@ -108,6 +108,7 @@ void write_progress(JsonWriter& json, const RetryProgress& progress) {
   json.member("delivered", progress.delivered);
   json.member("failed", progress.failed);
   json.member("skipped", progress.skipped);
+  if (progress.stopped) json.member("stopped", true);
 }
 
 }  // namespace

@@ -72,6 +72,21 @@ void post_line(IntakeLoop& loop, const std::shared_ptr<Exchange>& exchange,
   }
 }
 
+// A run that ended before its rows did is no success, however many it delivered.
+Answer answer_to(const RetryProgress& progress, bool is_ending) {
+  std::error_code cause = progress.error;
+  if (!cause && progress.stopped && is_ending) cause = Errc::stopping;
+  Answer answer;
+  if (!cause) {
+    append_progress(answer.body, progress);
+    return answer;
+  }
+  ApiError error = to_api_error(cause);
+  error.message += "; the run was cut short after " + std::to_string(progress.delivered) +
+                   " delivered, " + std::to_string(progress.failed) + " failed again";
+  return error_answer(error);
+}
+
 }  // namespace
 
 void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, WorkerPool& pool,
@@ -84,14 +99,11 @@ void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, 
       return !stop->load();
     };
     options.leave = run->gone.get_token();
-    auto call =
-        std::make_shared<RetryCall>(exchange, run, [&backend, run, asked = std::move(options)] {
-          run->progress = backend.retry_failed(asked);
-          if (run->progress.error) return error_answer(to_api_error(run->progress.error));
-          Answer done;
-          append_progress(done.body, run->progress);
-          return done;
-        });
+    auto call = std::make_shared<RetryCall>(exchange, run,
+                                            [&backend, run, stop, asked = std::move(options)] {
+                                              run->progress = backend.retry_failed(asked);
+                                              return answer_to(run->progress, stop->load());
+                                            });
     // Before the start: behind it nothing may fail, as this request is refused then, and the run
     // would answer a later one of the connection.
     exchange->on_peer_gone(

@@ -92,7 +92,10 @@ RetryProgress RetryJob::run() {
   wait_for({});
   {
     const std::lock_guard lock(mutex_);
+    if (error || load_.rows > 0) progress_.stopped = true;
+    if (!error && progress_.stopped && engine_.is_stopping()) error = Errc::stopping;
     progress_.error = engine_.fatal_error().value_or(error);
+    if (progress_.error) progress_.stopped = true;
   }
   report(true);
   const std::lock_guard lock(mutex_);
@@ -108,17 +111,18 @@ std::error_code RetryJob::take_all() {
   }
   std::optional<FailedKey> after;
   std::error_code error;
-  bool more = report(false);
-  while (more && !engine_.is_stopping()) {
-    more = take_slice(after, error);
+  bool has_more = true;
+  while (has_more && report(false) && !engine_.is_stopping()) {
+    has_more = take_slice(after, error);
     bool is_full = false;
     {
       const std::lock_guard lock(mutex_);
       is_full = !load_.fits(load_max_);
     }
     if (is_full) wait_for({load_max_.rows / 2, load_max_.body_bytes / 2});
-    more = report(false) && more;
   }
+  const std::lock_guard lock(mutex_);
+  if (has_more) progress_.stopped = true;
   return error;
 }
 
@@ -157,8 +161,10 @@ bool RetryJob::take_slice(std::optional<FailedKey>& after, std::error_code& erro
     taken_ += 1;
     rows.push_back(std::move(row));
   }
-  if (!rows.empty() && hand_over(rows)) claimed.keys.swap(not_sent);
   after = page.next;
+  if (rows.empty()) return more;
+  if (!hand_over(rows)) return true;
+  claimed.keys.swap(not_sent);
   return more;
 }
 
@@ -260,6 +266,7 @@ void RetryJob::rows_done(std::span<const FailedKey> keys, std::uint64_t body_byt
   const std::lock_guard lock(mutex_);
   if (outcome == RowsOutcome::delivered) progress_.delivered += keys.size();
   if (outcome == RowsOutcome::failed) progress_.failed += keys.size();
+  if (outcome == RowsOutcome::untouched) progress_.stopped = true;
   load_.rows -= keys.size();
   load_.body_bytes -= body_bytes;
   changed_.notify_all();

@@ -303,7 +303,9 @@ std::shared_ptr<CallState> Engine::Impl::admit(HookList& hooks, SubmitOptions& o
   }
   const auto listener = call->listen(options.listener);
   for (InboxParcel& entry : call->inbox_parcels()) {
-    entry.parcel.listener = listener;
+    // With ids the listener is the call itself, which would keep itself alive by a parcel that
+    // stays here.
+    if (entry.parcel.hooks) entry.parcel.listener = listener;
     entry.parcel.sync = durability == Durability::fsync;
   }
   // The first of those that have hooks answers for the bytes; without any they are free again.

@@ -129,7 +129,11 @@ struct HookStatus {
 struct RetryProgress {
   std::uint64_t delivered = 0, failed = 0, skipped = 0;
   std::uint64_t total = 0;  // rows that match; 0 while not known
-  std::error_code error{};  // at the end: the engine failed, or the rest could not be read
+  // At the end: the engine failed or began to stop, or the rest could not be read.
+  std::error_code error{};
+  // At the end: rows that match were left as they are, or their outcome is not counted, because the
+  // run was told to stop or had to end with `error`.
+  bool stopped = false;
 };
 
 struct RetryOptions {
