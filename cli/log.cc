@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <mutex>
 #include <utility>
@@ -132,6 +133,7 @@ class Log::Impl {
   }
 
   void write(LogLevel level, std::string_view message) {
+    if (!enabled(level)) return;
     std::vector<LogLimiter::Suppressed> suppressed;
     bool pass = false;
     {
@@ -142,7 +144,11 @@ class Log::Impl {
     if (pass) put(level, message);
   }
 
-  LogLevel level() const { return level_; }
+  void set_level(LogLevel level) { level_.store(level, std::memory_order_relaxed); }
+  bool enabled(LogLevel at) const {
+    const LogLevel least = level_.load(std::memory_order_relaxed);
+    return at >= least && least != LogLevel::off;
+  }
 
  private:
   void put(LogLevel level, std::string_view message) {
@@ -154,7 +160,7 @@ class Log::Impl {
         "suppressed " + counted(held.lines, "more line") + " like \"" + held.kind + "\"");
   }
 
-  LogLevel level_;
+  std::atomic<LogLevel> level_;
   bool json_;
   std::shared_ptr<spdlog::details::thread_pool> pool_;
   std::shared_ptr<spdlog::async_logger> logger_;
@@ -165,10 +171,17 @@ class Log::Impl {
 Log::Log(const LogOptions& options) : impl_(std::make_unique<Impl>(options)) {}
 Log::~Log() = default;
 
+void Log::set_level(LogLevel level) {
+  impl_->set_level(level);
+}
+bool Log::enabled(LogLevel at) const {
+  return impl_->enabled(at);
+}
+
 Logger Log::logger() const {
   Impl* impl = impl_.get();
   Logger logger;
-  logger.level = impl->level();
+  logger.level = LogLevel::debug;
   logger.write = [impl](LogLevel level, std::string_view message) { impl->write(level, message); };
   return logger;
 }

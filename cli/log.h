@@ -20,7 +20,11 @@ class Log {
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
-  // A value that may be copied; must not be called once the Log is gone.
+  // From now on what is below it is not written. Any thread.
+  void set_level(LogLevel level);
+  bool enabled(LogLevel at) const;
+  // A value that may be copied; must not be called once the Log is gone. Its level is the lowest
+  // one, as that of the Log may change.
   Logger logger() const;
 
   void info(std::string_view message) const { logger().log(LogLevel::info, message); }

@@ -13,6 +13,7 @@
 #include "cli/demo/ledger.h"
 #include "tests/support/binary_support.h"
 #include "tests/support/eventually.h"
+#include "tests/support/intake_client.h"
 
 namespace postbag::test {
 namespace {
@@ -437,8 +438,45 @@ TEST_F(BinaryTest, ReloadWithANewTokenFileWhoseOldOneIsGone) {
   daemon->signal(SIGHUP);
   const auto said = daemon->wait_for_err("reloaded");
   ASSERT_TRUE(said);
-  EXPECT_THAT(*said, HasSubstr("reloaded: targets and policies are those of the file now"));
+  EXPECT_THAT(*said, HasSubstr("reloaded: targets, policies, tokens and"));
   stop(*daemon);
+}
+
+// Both changed only with a restart: a token that had leaked could not be taken back.
+TEST_F(BinaryTest, AReloadTakesOverTheTokensAndTheLogsLevel) {
+  const auto configure = [&](const std::string& level) {
+    write_file("postbag.toml", "[intake]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"" +
+                                   folder_.file("tokens") + "\"\n[log]\nlevel = \"" + level +
+                                   "\"\n");
+  };
+  write_file("tokens", "old\n");
+  configure("error");
+  ChildProcess daemon({binary(), "serve", "--json"}, folder_.path());
+  const auto ready = daemon.wait_for_out("listening");
+  ASSERT_TRUE(ready);
+  const std::string address = json_text(*ready, "listening");
+  const auto port = std::stoul(address.substr(address.rfind(':') + 1));
+  const auto status = [&](const std::string& token) {
+    IntakeClient client(static_cast<std::uint16_t>(port));
+    client.send("GET /v1/status HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + token +
+                "\r\n\r\n");
+    return client.read_response().status;
+  };
+  EXPECT_EQ(status("old"), 200);
+  write_file("tokens", "\n");
+  configure("info");
+  daemon.signal(SIGHUP);
+  EXPECT_TRUE(daemon.wait_for_err("not reloaded"));
+  EXPECT_EQ(status("old"), 200);
+  write_file("tokens", "new\n");
+  daemon.signal(SIGHUP);
+  EXPECT_TRUE(daemon.wait_for_err("reloaded: "));  // at level info
+  EXPECT_EQ(status("old"), 401);
+  EXPECT_EQ(status("new"), 200);
+  daemon.signal(SIGTERM);
+  const std::string log = daemon.wait().err;
+  EXPECT_THAT(log, Not(HasSubstr("is ready")));  // at level error
+  EXPECT_THAT(log, Not(HasSubstr("restart")));
 }
 
 TEST_F(BinaryTest, AReloadWithoutTheFileThatTheStartReadChangesNothing) {

@@ -332,6 +332,27 @@ TEST_F(IntakeTest, Tokens) {
       202);
 }
 
+// A token that had leaked worked on until a restart.
+TEST_F(IntakeTest, OtherTokensHoldAtOnceAndOnOpenConnections) {
+  options_.tokens = {"old"};
+  IntakeServer& server = start();
+  IntakeClient client = connect();
+  const auto status = [&](const std::string& token) {
+    client.send(get("/v1/status", token.empty() ? "" : "Authorization: Bearer " + token + "\r\n"));
+    return client.read_response().status;
+  };
+  EXPECT_EQ(status("old"), 200);
+  server.set_tokens({{"new", "newer"}});
+  EXPECT_EQ(status("old"), 401);
+  EXPECT_EQ(status("new"), 200);
+  EXPECT_THROW(server.set_tokens({{" "}}), std::invalid_argument);
+  EXPECT_EQ(status("newer"), 200);
+  server.set_tokens(std::nullopt);
+  EXPECT_EQ(status(""), 200);
+  server.set_tokens({{"last"}});
+  EXPECT_EQ(status(""), 401);
+}
+
 TEST_F(IntakeTest, ATokenFileWithoutATokenIsRefused) {
   options_.tokens = {"", " "};
   EXPECT_THROW(IntakeServer(backend_, options_), std::invalid_argument);

@@ -183,7 +183,7 @@ int run_send(const SendArguments& arguments, Console& console) {
   Log log(options.log);
   if (!log.logger().enabled(LogLevel::warning)) say_noticed(console, *holder.store);
   // With --durable the engine's log says it, if anything.
-  if (!arguments.durable || !log.logger().enabled(LogLevel::warning)) {
+  if (!arguments.durable || !log.enabled(LogLevel::warning)) {
     say_waiting_hooks(console, *holder.store);
   }
   std::uint32_t no_intake = 0;

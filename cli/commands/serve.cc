@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
@@ -111,7 +112,7 @@ void log_notes(const LoadedOptions& loaded, const Log& log) {
 
 class Daemon {
  public:
-  Daemon(const ServeArguments& arguments, Options options, DaemonEvents& events, const Log& log,
+  Daemon(const ServeArguments& arguments, Options options, DaemonEvents& events, Log& log,
          Console& console)
       : arguments_(arguments),
         options_(std::move(options)),
@@ -162,9 +163,11 @@ class Daemon {
     if (!connect_daemon(options)) check_can_listen(*address);
     return *address;
   }
-  static std::vector<std::string> tokens_of(const Options& options) {
+  // Nothing: no token is asked for.
+  static std::optional<std::vector<std::string>> tokens_of(const Options& options) {
     const std::string& path = options.intake.token_file;
-    return path.empty() ? std::vector<std::string>() : read_tokens(path);
+    if (path.empty()) return {};
+    return read_tokens(path);
   }
   // As the engine gets them: with what only the process knows.
   Options prepared(Options options) {
@@ -184,7 +187,7 @@ class Daemon {
     server.listen = format_listen(listen_);
     server.unix_socket = control_socket_path(options_);
     server.max_body = options_.intake.max_body;
-    if (!options_.intake.token_file.empty()) server.tokens = tokens_;
+    server.tokens = tokens_;
     server.durability = options_.store.durability;
     server.bodies_bytes_max = options_.engine.max_memory / 4;
     server.connections_max = intake_connections_;
@@ -236,26 +239,20 @@ class Daemon {
         throw CommandError(exit_no_input, "./postbag.toml is gone");
       }
       LoadedOptions loaded = load_command_options(arguments_);
+      // Here, as a token file that cannot be read is a bad configuration.
+      const auto tokens = tokens_of(loaded.options);
+      const auto restart_keys = engine_.reload(prepared(loaded.options));
+      server_.set_tokens(tokens);
+      log_.set_level(loaded.options.log.level);
       log_notes(loaded, log_);
-      for (const std::string& key : engine_.reload(prepared(loaded.options))) {
+      for (const std::string& key : restart_keys) {
+        // The engine has neither; they were taken over here.
+        if (key == "intake.token_file" || key == "log.level") continue;
         log_.warning("reload: " + key + " changes only with a restart");
       }
-      compare_tokens();
-      log_.info("reloaded: targets and policies are those of the file now");
+      log_.info("reloaded: targets, policies, tokens and log.level are those of the file now");
     } catch (const std::exception& error) {
       log_.error(std::string("not reloaded, the old configuration stays: ") + error.what());
-    }
-  }
-
-  // What was reloaded stays so, whatever the file is.
-  void compare_tokens() {
-    const std::string& token_file = options_.intake.token_file;
-    if (token_file.empty()) return;
-    try {
-      if (read_tokens(token_file) == tokens_) return;
-      log_.warning("reload: the tokens of intake.token_file change only with a restart");
-    } catch (const std::exception& error) {
-      log_.warning(std::string("reload: the tokens stay those of the start: ") + error.what());
     }
   }
 
@@ -295,9 +292,9 @@ class Daemon {
   const ListenAddress listen_;            // its port is never 0
   const bool had_config_file_;
   DaemonEvents& events_;
-  const Log& log_;
+  Log& log_;
   Console& console_;
-  const std::vector<std::string> tokens_;
+  const std::optional<std::vector<std::string>> tokens_;  // of the start
   Engine engine_;
   EngineBackend backend_;
   IntakeServer server_;

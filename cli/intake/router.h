@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "cli/intake/answers.h"
 #include "cli/intake/backend.h"
@@ -44,6 +45,8 @@ class Router {
   // The whole request is there; answers now or later.
   void handle(const std::shared_ptr<Exchange>& exchange);
 
+  // From now on these tokens let in; nothing: none is needed.
+  void set_tokens(std::optional<TokenSet> tokens) { options_.tokens = std::move(tokens); }
   // From now on what would change something is answered `stopping`; reading goes on. Any thread.
   void stop_accepting() { stopping_.store(true); }
   bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
@@ -85,7 +88,7 @@ class Router {
   void run_blocking(const SharedExchange& exchange, Job job);
 
   IntakeBackend& backend_;
-  const RouterOptions options_;
+  RouterOptions options_;
   const std::shared_ptr<IntakeLoop> loop_;
   WorkerPool& pool_;
   std::atomic<bool> stopping_{false};

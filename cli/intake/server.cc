@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <boost/asio/ip/tcp.hpp>
 #include <chrono>
+#include <future>
 #include <stdexcept>
 #include <thread>
 #include <unordered_map>
@@ -54,19 +55,24 @@ struct TurnAway {
   std::string text;  // head and body
 };
 
+// Throws std::invalid_argument where it would lock out all.
+std::optional<TokenSet> token_set(const std::optional<std::vector<std::string>>& lines) {
+  if (!lines) return {};
+  TokenSet tokens(*lines);
+  if (tokens.empty()) {
+    throw std::invalid_argument(
+        "intake.token_file: the file holds no token; write one a line, or leave the key empty");
+  }
+  return tokens;
+}
+
 RouterOptions router_options(const IntakeServerOptions& options) {
   RouterOptions out;
   out.max_body = options.max_body;
   out.durability = options.durability;
   out.wall_now = wall_now_ms;
   out.on_loopback = options.listen.starts_with("127.") || options.listen.starts_with("[::1]");
-  if (options.tokens) {
-    out.tokens.emplace(*options.tokens);
-    if (out.tokens->empty()) {
-      throw std::invalid_argument(
-          "intake.token_file: the file holds no token; write one a line, or leave the key empty");
-    }
-  }
+  out.tokens = token_set(options.tokens);
   return out;
 }
 
@@ -101,6 +107,7 @@ class IntakeServer::Impl {
   void start();
   std::uint16_t port() const { return endpoint_.port(); }
   std::string address() const;
+  void set_tokens(const std::optional<std::vector<std::string>>& lines);
   void stop_accepting() { router_.stop_accepting(); }
   void stop();
 
@@ -175,6 +182,18 @@ void IntakeServer::Impl::start() {
   thread_ = std::thread([this] { run(); });
   pthread_setname_np(thread_.native_handle(), "postbag-intake");
   if (tcp_) logger_.log(LogLevel::debug, "intake listens on " + address());
+}
+
+void IntakeServer::Impl::set_tokens(const std::optional<std::vector<std::string>>& lines) {
+  const auto tokens = std::make_shared<std::optional<TokenSet>>(token_set(lines));
+  auto taken = std::make_shared<std::promise<void>>();
+  const std::future<void> done = taken->get_future();
+  loop_->post([this, tokens, taken] {
+    router_.set_tokens(std::move(*tokens));
+    taken->set_value();
+  });
+  taken.reset();  // where the work is dropped the wait ends, too
+  done.wait();
 }
 
 void IntakeServer::Impl::run() {
@@ -403,6 +422,9 @@ std::uint16_t IntakeServer::port() const {
 }
 std::string IntakeServer::address() const {
   return impl_->address();
+}
+void IntakeServer::set_tokens(const std::optional<std::vector<std::string>>& lines) {
+  impl_->set_tokens(lines);
 }
 void IntakeServer::stop_accepting() {
   impl_->stop_accepting();

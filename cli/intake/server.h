@@ -54,6 +54,10 @@ class IntakeServer {
   std::uint16_t port() const;   // of TCP, after start(); 0 without
   std::string address() const;  // "127.0.0.1:8420", for Options::own_addresses; empty without TCP
 
+  // Other tokens than those of the options, from the return on and also on connections that are
+  // open. After start(). Throws std::invalid_argument for a list without any token, and
+  // std::bad_alloc; the old ones stay then.
+  void set_tokens(const std::optional<std::vector<std::string>>& lines);
   // While the engine drains: what would change anything is answered 503 `stopping`, connections end
   // with their answer, /healthz/ready says 503. Reading goes on.
   void stop_accepting();
