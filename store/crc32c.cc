@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "store/little_endian.h"
+
 namespace postbag {
 namespace {
 
@@ -131,7 +133,7 @@ RowChecksum& RowChecksum::add(std::string_view field) {
 
 RowChecksum& RowChecksum::add(std::uint64_t number) {
   char bytes[8];
-  for (int i = 0; i < 8; ++i) bytes[i] = static_cast<char>(number >> (8 * i));
+  put_little_endian(bytes, number);
   crc_ = crc32c(crc_, {bytes, sizeof bytes});
   return *this;
 }

@@ -9,10 +9,10 @@
 #include "postbag/sqlite_store.h"
 #include "store/crc32c.h"
 #include "store/failed_match.h"
-#include "store/row_checksum.h"
 #include "store/sqlite_open.h"
 #include "store/sqlite_schema.h"
 #include "store/sqlite_statement.h"
+#include "store/whole_rows.h"
 
 namespace postbag {
 namespace {
@@ -70,18 +70,13 @@ class Check {
   }
 
   void chunks() {
-    Statement row(db_,
-                  "SELECT number, batch, target, grp, headers, accepted_ms, hooks, crc, data "
-                  "FROM chunk ORDER BY number");
+    Statement row(db_, WholeChunk::rows);
+    row.bind(1, start_after({}));
     while (row.step()) {
+      const WholeChunk read(row);
       const std::string name = "chunk " + std::to_string(row.integer(0)) + ": ";
-      const BatchKeyView key{row.text(2), row.text(3), row.text(4)};
-      if (chunk_checksum(row.number(0), row.number(1), key, row.integer(5),
-                         static_cast<std::uint32_t>(row.integer(6)),
-                         row.text(8)) != row.number(7)) {
-        found(name + "wrong checksum");
-      }
-      if (row.number(0) >= reserved_below_) found(name + "number was never reserved");
+      if (!read.has_right_checksum()) found(name + "wrong checksum");
+      if (read.chunk.chunk >= reserved_below_) found(name + "number was never reserved");
     }
     Statement retry(db_, "SELECT batch FROM retry WHERE batch NOT IN (SELECT number FROM chunk)");
     while (retry.step()) {
@@ -99,21 +94,20 @@ class Check {
       responses[response.number(0)] = response.integer(1);
       bytes += response.number(2);
     }
-    Statement row(db_,
-                  "SELECT key, response, reason, id, target, grp, event, headers, content_type, "
-                  "crc, body FROM failed ORDER BY key");
+    Statement row(db_, WholeFailedRow::rows);
+    row.bind(1, start_after({}));
     std::uint64_t rows = 0;
     for (; row.step(); ++rows) {
+      const WholeFailedRow read(row);
       const std::string name = "failed row " + std::to_string(row.integer(0)) + ": ";
-      const BatchKeyView key{row.text(4), row.text(5), row.text(7)};
-      const FailedHookView hook{row.number(0), row.text(3),  row.text(6),
-                                row.text(8),   row.text(10), 0};
-      if (failed_checksum(key, hook) != row.number(9)) found(name + "wrong checksum");
-      bytes += failed_row_bytes(key, hook);
-      if (!parse_reason(row.text(2))) found(name + "unknown reason");
-      if (failed_key_chunk(hook.key) >= reserved_below_) found(name + "number was never reserved");
-      if (const std::uint64_t batch = row.number(1); batch != 0) {
-        const auto known = responses.find(batch);
+      if (!read.has_right_checksum()) found(name + "wrong checksum");
+      bytes += failed_row_bytes(read.batch_key, read.hook);
+      if (!parse_reason(read.reason)) found(name + "unknown reason");
+      if (failed_key_chunk(read.hook.key) >= reserved_below_) {
+        found(name + "number was never reserved");
+      }
+      if (read.response != 0) {
+        const auto known = responses.find(read.response);
         if (known == responses.end()) {
           found(name + "its response is missing");
         } else {

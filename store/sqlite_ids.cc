@@ -4,33 +4,41 @@
 #include <limits>
 
 #include "store/crc32c.h"
+#include "store/little_endian.h"
+#include "store/sqlite_schema.h"
 #include "store/sqlite_store_impl.h"
 
 namespace postbag {
 namespace {
 
-constexpr std::size_t id_bytes = 48;              // the statements that count ids have it, too
 constexpr std::uint64_t forget_rows_max = 8'000;  // in one call: about 5 ms
 
-void append_number(std::string& out, std::uint64_t value) {
-  for (int i = 0; i < 8; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
-}
+using EncodedId = std::array<char, remembered_id_bytes>;
 
-std::uint64_t number_at(std::string_view data, std::size_t at) {
-  std::uint64_t value = 0;
-  for (int i = 7; i >= 0; --i) {
-    value = value << 8 | static_cast<unsigned char>(data[at + static_cast<std::size_t>(i)]);
+EncodedId encode(const RememberedId& id) {
+  EncodedId bytes;
+  char* out = bytes.data();
+  for (const std::uint64_t number :
+       {id.id_hash[0], id.id_hash[1], id.content_hash[0], id.content_hash[1], id.location,
+        static_cast<std::uint64_t>(id.expires_ms)}) {
+    put_little_endian(out, number);
+    out += 8;
   }
-  return value;
+  return bytes;
 }
 
-RememberedId decode(std::string_view data) {
+RememberedId decode(const char* bytes) {
   RememberedId id;
-  id.id_hash = {number_at(data, 0), number_at(data, 8)};
-  id.content_hash = {number_at(data, 16), number_at(data, 24)};
-  id.location = number_at(data, 32);
-  id.expires_ms = static_cast<WallMs>(number_at(data, 40));
+  id.id_hash = {little_endian_at(bytes), little_endian_at(bytes + 8)};
+  id.content_hash = {little_endian_at(bytes + 16), little_endian_at(bytes + 24)};
+  id.location = little_endian_at(bytes + 32);
+  id.expires_ms = static_cast<WallMs>(little_endian_at(bytes + 40));
   return id;
+}
+
+// Ids in so much data, by what is there and not by what the row says.
+std::uint64_t ids_in(std::uint64_t data_bytes) {
+  return data_bytes / remembered_id_bytes;
 }
 
 // A record that an id was forgotten. It comes after the record that it takes back, and the later of
@@ -48,9 +56,9 @@ void for_each_id(Statement& row, WallMs now_ms, Each each) {
   const Cursor cursor(row);
   while (row.step()) {
     const std::string_view data = row.text(1);
-    if (crc32c(0, data) != row.number(0) || data.size() % id_bytes != 0) continue;
-    for (std::size_t at = 0; at < data.size(); at += id_bytes) {
-      const RememberedId id = decode(data.substr(at, id_bytes));
+    if (crc32c(0, data) != row.number(0) || data.size() % remembered_id_bytes != 0) continue;
+    for (std::size_t at = 0; at < data.size(); at += remembered_id_bytes) {
+      const RememberedId id = decode(data.data() + at);
       if (id.expires_ms >= now_ms || id.location == 0) each(id);
     }
   }
@@ -76,10 +84,8 @@ void SqliteStore::remember(const std::vector<RememberedId>& ids) {
   blob_.clear();
   WallMs expires_ms = ids.front().expires_ms;
   for (const RememberedId& id : ids) {
-    for (const std::uint64_t half : id.id_hash) append_number(blob_, half);
-    for (const std::uint64_t half : id.content_hash) append_number(blob_, half);
-    append_number(blob_, id.location);
-    append_number(blob_, static_cast<std::uint64_t>(id.expires_ms));
+    const EncodedId bytes = encode(id);
+    blob_.append(bytes.data(), bytes.size());
     expires_ms = std::max(expires_ms, id.expires_ms);
   }
   sql_.add_ids.bind(1, expires_ms).bind(2, std::uint64_t{ids.size()}).bind(3, crc32c(0, blob_));
@@ -100,7 +106,7 @@ void SqliteStore::forget_oldest_beyond_limit() {
   {
     const Cursor cursor(sql_.oldest_ids);
     while (sql_.oldest_ids.step()) {
-      const std::uint64_t ids = sql_.oldest_ids.number(2);
+      const std::uint64_t ids = ids_in(sql_.oldest_ids.number(2));
       if (work_.remembered < remembered_ids_max + ids) break;
       work_.remembered -= ids;
       rows.push_back(sql_.oldest_ids.number(0));
@@ -150,7 +156,7 @@ std::error_code SqliteStore::forget_ids(WallMs now_ms) {
       // They expire about in the order in which they came, so the first that is not due ends it.
       while (rows.size() < forget_rows_max && sql_.oldest_ids.step()) {
         if (sql_.oldest_ids.integer(1) >= now_ms) break;
-        rows.emplace_back(sql_.oldest_ids.number(0), sql_.oldest_ids.number(2));
+        rows.emplace_back(sql_.oldest_ids.number(0), ids_in(sql_.oldest_ids.number(2)));
       }
     }
     if (rows.empty()) return;

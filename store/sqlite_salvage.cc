@@ -8,11 +8,10 @@
 
 #include "postbag/error.h"
 #include "postbag/sqlite_store.h"
-#include "store/crc32c.h"
-#include "store/row_checksum.h"
 #include "store/sqlite_schema.h"
 #include "store/sqlite_store_impl.h"
 #include "store/store_file.h"
+#include "store/whole_rows.h"
 
 namespace postbag {
 namespace {
@@ -106,42 +105,14 @@ class Walk {
   bool is_exact_ = true;
 };
 
-constexpr const char* chunk_rows =
-    "SELECT number, batch, target, grp, headers, accepted_ms, hooks, crc, data "
-    "FROM chunk WHERE number >= ?1 ORDER BY number";
-
-// The data is not in it.
-ChunkAppend chunk_of(const Statement& row) {
-  ChunkAppend chunk;
-  chunk.chunk = row.number(0);
-  chunk.batch = row.number(1);
-  chunk.key = {row.text(2), row.text(3), row.text(4)};
-  chunk.accepted_ms = row.integer(5);
-  chunk.hooks = static_cast<std::uint32_t>(row.integer(6));
-  return chunk;
-}
-
 bool is_sound_chunk(const Statement& row) {
-  const ChunkAppend chunk = chunk_of(row);
-  if (chunk.chunk >= chunk_number_end) return false;
-  return chunk_checksum(chunk.chunk, chunk.batch, chunk.key, chunk.accepted_ms, chunk.hooks,
-                        row.text(8)) == row.number(7);
-}
-
-constexpr const char* failed_rows =
-    "SELECT key, response, status, attempts, first_at, last_at, reason, id, target, grp, event, "
-    "headers, content_type, crc, body FROM failed WHERE key >= ?1 ORDER BY key";
-
-BatchKeyView failed_batch_key(const Statement& row) {
-  return {row.text(8), row.text(9), row.text(11)};
-}
-FailedHookView failed_hook(const Statement& row) {
-  return {row.number(0), row.text(7), row.text(10), row.text(12), row.text(14), row.integer(4)};
+  const WholeChunk read(row);
+  return read.chunk.chunk < chunk_number_end && read.has_right_checksum();
 }
 
 bool is_sound_failed(const Statement& row) {
-  if (failed_key_chunk(row.number(0)) >= chunk_number_end) return false;
-  return failed_checksum(failed_batch_key(row), failed_hook(row)) == row.number(13);
+  const WholeFailedRow read(row);
+  return failed_key_chunk(read.hook.key) < chunk_number_end && read.has_right_checksum();
 }
 
 class Salvage {
@@ -202,14 +173,14 @@ class Salvage {
 
   void chunks() {
     walk(
-        chunk_rows, is_sound_chunk, [this](const Statement& row) { copy_chunk(row); },
+        WholeChunk::rows, is_sound_chunk, [this](const Statement& row) { copy_chunk(row); },
         report_.lost_chunks, report_.lost_chunks_exact);
   }
 
   void copy_chunk(const Statement& row) {
-    ChunkAppend chunk = chunk_of(row);
-    const std::string_view data = row.text(8);
-    chunk.data = std::span(&data, 1);
+    const WholeChunk read(row);
+    ChunkAppend chunk = read.chunk;
+    chunk.data = std::span(&read.data, 1);
     seen_below_ = std::max(seen_below_, chunk.chunk + 1);
     StoreGroup group;
     group.append.push_back(chunk);
@@ -231,7 +202,7 @@ class Salvage {
 
   void failed() {
     walk(
-        failed_rows, is_sound_failed, [this](const Statement& row) { copy_failed(row); },
+        WholeFailedRow::rows, is_sound_failed, [this](const Statement& row) { copy_failed(row); },
         report_.lost_failed, report_.lost_failed_exact);
     // The store counted them; what it says is only believed where it is possible.
     const std::uint64_t found = report_.failed + report_.lost_failed;
@@ -241,21 +212,21 @@ class Salvage {
   }
 
   void copy_failed(const Statement& row) {
-    const FailedHookView hook = failed_hook(row);
-    seen_below_ = std::max<ChunkNumber>(seen_below_, failed_key_chunk(hook.key) + 1);
+    const WholeFailedRow read(row);
+    seen_below_ = std::max<ChunkNumber>(seen_below_, failed_key_chunk(read.hook.key) + 1);
     FailBatch batch;
-    batch.key = failed_batch_key(row);
-    const std::optional<ParsedReason> reason = parse_reason(row.text(6));
+    batch.key = read.batch_key;
+    const std::optional<ParsedReason> reason = parse_reason(read.reason);
     batch.reason = reason ? reason->reason : Reason::corrupt_payload;
-    batch.batch = row.number(1);
-    batch.status = static_cast<int>(row.integer(2));
-    batch.attempts = static_cast<std::uint32_t>(row.integer(3));
-    batch.last_at = row.integer(5);
+    batch.batch = read.response;
+    batch.status = read.status;
+    batch.attempts = read.attempts;
+    batch.last_at = read.last_at;
     read_response(batch.batch);
     batch.response_headers = response_headers_;
     batch.response_excerpt = response_excerpt_;
-    batch.each_hook = [&hook](const std::function<void(const FailedHookView&)>& each) {
-      each(hook);
+    batch.each_hook = [&read](const std::function<void(const FailedHookView&)>& each) {
+      each(read.hook);
     };
     StoreGroup group;
     group.fail.push_back(std::move(batch));

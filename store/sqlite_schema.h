@@ -14,8 +14,9 @@ namespace postbag {
 inline constexpr std::int64_t sqlite_application_id = 0x50425347;  // "PBSG"
 // Of a new file; one that exists keeps what it was made with.
 inline constexpr std::uint64_t sqlite_page_bytes = 8192;
-// An id has so many bits for a chunk's number: from here on it is damage.
-inline constexpr ChunkNumber chunk_number_end = 1ull << 44;
+inline constexpr ChunkNumber chunk_number_end = 1ull << chunk_number_bits;  // from here on: damage
+// Of an id in the column remembered.data: six numbers (sqlite_ids.cc).
+inline constexpr std::uint64_t remembered_id_bytes = 48;
 
 // One step of the schema: from user_version i to i + 1 with the i-th entry. Never changed once
 // released.

@@ -81,8 +81,8 @@ struct SqliteStatements {
   Statement add_ids{db,
                     "INSERT INTO remembered(expires_ms, ids, crc, data) VALUES(?1, ?2, ?3, ?4)"};
   Statement scan_ids{db, "SELECT crc, data FROM remembered ORDER BY number"};
-  Statement oldest_ids{
-      db, "SELECT number, expires_ms, length(data) / 48 FROM remembered ORDER BY number"};
+  Statement oldest_ids{db,
+                       "SELECT number, expires_ms, length(data) FROM remembered ORDER BY number"};
   Statement delete_ids{db, "DELETE FROM remembered WHERE number = ?1"};
 };
 

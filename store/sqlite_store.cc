@@ -116,9 +116,9 @@ void SqliteStore::load_counts() {
   retries.step();
   counts_.retries = retries.number(0);
   // Not the column that says how many they are: no checksum covers it.
-  Statement ids(db, "SELECT sum(length(data) / 48) FROM remembered");
+  Statement ids(db, "SELECT sum(length(data)) FROM remembered");
   ids.step();
-  counts_.remembered = ids.number(0);
+  counts_.remembered = ids.number(0) / remembered_id_bytes;
   opened_.durable = true;
   opened_.max_bytes = max_bytes_;
 }

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "store/crc32c.h"
+#include "store/little_endian.h"
 
 namespace postbag {
 namespace {
@@ -20,15 +21,11 @@ constexpr std::size_t numbers = 10;  // in a slot, 8 bytes each, the last a chec
 using Slot = std::array<char, slot_bytes>;
 
 void put(Slot& slot, std::size_t index, std::uint64_t value) {
-  for (std::size_t i = 0; i < 8; ++i) slot[index * 8 + i] = static_cast<char>(value >> (8 * i));
+  put_little_endian(slot.data() + index * 8, value);
 }
 
 std::uint64_t get(std::string_view slot, std::size_t index) {
-  std::uint64_t value = 0;
-  for (std::size_t i = 8; i-- > 0;) {
-    value = value << 8 | static_cast<unsigned char>(slot[index * 8 + i]);
-  }
-  return value;
+  return little_endian_at(slot.data() + index * 8);
 }
 
 std::uint64_t checksum(std::string_view slot) {

@@ -2,8 +2,6 @@
 
 #include <cstring>
 
-#include "postbag/store.h"
-
 namespace postbag {
 namespace {
 
@@ -12,8 +10,6 @@ namespace {
 constexpr std::uint64_t version_bits = 7ULL << 12;
 constexpr std::uint64_t variant_bits = 2ULL << 62;
 constexpr int chunk_low_bits = 32;
-static_assert(hook_id_index_bits == failed_key_index_bits,
-              "a failed row is found by what the id says");
 constexpr int chunk_shift = hook_id_index_bits + hook_id_tag_bits;
 constexpr std::uint64_t mask(int bits) {
   return (1ULL << bits) - 1;

@@ -4,14 +4,15 @@
 #include <cstdint>
 
 #include "postbag/hook.h"
+#include "postbag/store.h"
 #include "postbag/time.h"
 
 namespace postbag {
 
 // How many bits of each field an id keeps; higher bits are cut off.
 inline constexpr int hook_id_time_bits = 48;
-inline constexpr int hook_id_chunk_bits = 44;
-inline constexpr int hook_id_index_bits = 14;
+inline constexpr int hook_id_chunk_bits = chunk_number_bits;
+inline constexpr int hook_id_index_bits = failed_key_index_bits;
 inline constexpr int hook_id_tag_bits = 16;
 
 // Where the hook with an id is: chunk row, place in it, and the store (by its random tag) that made

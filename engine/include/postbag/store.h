@@ -24,8 +24,10 @@ namespace postbag {
 // store does not look into (engine/pure/chunk_codec.h). A *failed row* is one hook whose batch used
 // up its attempts.
 
-// Unique for ever within a store, from a persisted reserved block.
+// Unique for ever within a store, from a persisted reserved block. An id has so many bits for it,
+// so a larger one is damage.
 using ChunkNumber = std::uint64_t;
+inline constexpr unsigned chunk_number_bits = 44;
 using BatchNumber = std::uint64_t;  // the number of the batch's first chunk
 // Where a failed hook lies: the number of its chunk and its index there, in as many bits as the
 // hook's id has for it, so that a row is found by what the id says. Ascending = oldest first.
