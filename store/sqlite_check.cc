@@ -49,10 +49,9 @@ class Check {
   }
 
   void structure() {
-    Statement row(db_, "PRAGMA integrity_check(100)");
-    while (row.step()) {
-      if (row.text(0) != "ok") found("structure: " + std::string(row.text(0)));
-    }
+    check_structure(database_, "PRAGMA integrity_check(100)", [this](std::string_view finding) {
+      found("structure: " + std::string(finding));
+    });
   }
 
   void meta() {

@@ -162,27 +162,41 @@ void judge_existing(const SqliteStoreOptions& options, OpenedStore& opened) {
                             "; they were in the last second before a power loss");
 }
 
-// quick_check reports a failed read like any other finding. An impossible page number is reported
-// in other words, so these words mean the disk.
-bool is_read_error(std::string_view finding) {
-  for (const std::string_view words :
-       {"failed to get page", "Failed to read ptrmap", "unable to get the page"}) {
-    if (finding.find(words) != std::string_view::npos) return true;
+bool has_system_error(SQLite::Database& db) {
+  for (const int which : {SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER}) {
+    sqlite3_file* file = nullptr;
+    int error = 0;
+    sqlite3_file_control(db.getHandle(), "main", which, &file);
+    if (file == nullptr || file->pMethods == nullptr) continue;
+    file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
+    if (error != 0) return true;
   }
   return false;
 }
 
-void check_structure(SQLite::Database& db, const std::string& path) {
+// quick_check reports a failed read like any other finding. An impossible page number is reported
+// in other words, so these words mean the disk; those of the last kind also a damaged page.
+bool is_read_error(SQLite::Database& db, std::string_view finding) {
+  for (const std::string_view words : {"failed to get page", "unable to get the page"}) {
+    if (finding.find(words) != std::string_view::npos) return true;
+  }
+  return finding.find("Failed to read ptrmap") != std::string_view::npos && has_system_error(db);
+}
+
+void refuse_damaged_structure(SQLite::Database& db, const std::string& path) {
   // Not of the files: the log's stays long when it has been long once.
   const std::int64_t bytes =
       pragma_value(db, "PRAGMA page_count") * pragma_value(db, "PRAGMA page_size");
   if (bytes > quick_check_max_bytes) return;
-  Statement row(db.getHandle(), "PRAGMA quick_check(1)");
-  if (!row.step() || row.text(0) == "ok") return;
-  if (is_read_error(row.text(0))) {
+  std::string first;
+  check_structure(db, "PRAGMA quick_check(1)", [&first](std::string_view finding) {
+    if (first.empty()) first = finding;
+  });
+  if (first.empty()) return;
+  if (is_read_error(db, first)) {
     throw StoreError(Errc::store_io, "store " + path + ": cannot be read: input/output error");
   }
-  throw StoreError(Errc::store_corrupt, "store " + path + ": damaged: " + std::string(row.text(0)) +
+  throw StoreError(Errc::store_corrupt, "store " + path + ": damaged: " + first +
                                             "; `postbag store salvage` copies what is readable to "
                                             "a new file");
 }
@@ -282,7 +296,7 @@ OpenedStore open_store_file(const SqliteStoreOptions& options) {
     if (!is_new) {
       refuse_newer_schema(opened.db, path);
       if (!options.upgrade) refuse_older_schema(opened.db, path);
-      if (opened.was_unclean) check_structure(opened.db, path);
+      if (opened.was_unclean) refuse_damaged_structure(opened.db, path);
       if (options.side_files) judge_existing(options, opened);
       prepare_migration(options, opened);
     }
@@ -300,7 +314,7 @@ void backup_sqlite_store(const std::string& from, const std::string& to) {
   options.path = from;
   OpenedStore opened{open_existing(from), {}};
   try {
-    if (size_of(from + "-wal") > 0) check_structure(opened.db, from);
+    if (size_of(from + "-wal") > 0) refuse_damaged_structure(opened.db, from);
     judge_existing(options, opened);
   } catch (const SQLite::Exception& error) {
     throw open_error(error, from);

@@ -5,15 +5,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 
 #include "postbag/error.h"
 #include "store/gathering_vfs.h"
+#include "store/sqlite_open.h"
 #include "store/sqlite_statement.h"
+#include "store/witness.h"
 
 namespace postbag {
 namespace {
@@ -181,6 +185,19 @@ std::int64_t pragma_value(SQLite::Database& db, const char* pragma) {
   return statement.step() ? statement.integer(0) : 0;
 }
 
+// All findings come as one text, under a heading.
+void check_structure(SQLite::Database& db, const char* pragma,
+                     const std::function<void(std::string_view finding)>& found) {
+  Statement row(db.getHandle(), pragma);
+  while (row.step()) {
+    for (std::string_view text = row.text(0); !text.empty();) {
+      const std::string_view line = text.substr(0, text.find('\n'));
+      text.remove_prefix(std::min(text.size(), line.size() + 1));
+      if (!line.empty() && line != "ok" && !line.starts_with("*** in database")) found(line);
+    }
+  }
+}
+
 namespace {
 
 void refuse_newer(std::int64_t version, std::size_t newest, const std::string& path) {
@@ -227,9 +244,68 @@ void check_store_path(const std::string& path) {
   }
 }
 
+namespace {
+
+bool has_bytes(const std::string& path) {
+  struct stat status {};
+  return stat(path.c_str(), &status) == 0 && status.st_size > 0;
+}
+
+// For SQLite: the file as it is, without its log.
+std::string uri_of_file_alone(const std::string& path) {
+  constexpr const char* digits = "0123456789ABCDEF";
+  std::string uri = "file://";
+  for (const char c : std::filesystem::absolute(path).string()) {
+    if (c != '%' && c != '?' && c != '#') {
+      uri += c;
+      continue;
+    }
+    const auto byte = static_cast<unsigned char>(c);
+    uri += '%';
+    uri += digits[byte >> 4];
+    uri += digits[byte & 15];
+  }
+  return uri + "?immutable=1";
+}
+
+// Nothing: the file does not say; it is new, of an older schema, damaged, or a kill or power loss
+// has left a page of it half copied (then the log has all of it).
+std::optional<std::uint64_t> epoch_in_file(const std::string& path) {
+  try {
+    const SQLite::Database db(uri_of_file_alone(path),
+                              SQLite::OPEN_READONLY | SQLITE_OPEN_URI | SQLite::OPEN_NOMUTEX);
+    Statement row(db.getHandle(),
+                  "SELECT epoch FROM meta WHERE id = 1 AND store_tag > 0 AND created_ms > 0");
+    return row.step() ? std::optional(row.number(0)) : std::nullopt;
+  } catch (const SQLite::Exception&) {
+    return std::nullopt;
+  }
+}
+
+// A log knows nothing of the file that it belongs to. Beside a backup or a salvaged store that was
+// put in the place of one that had not been closed it is still that store's, and SQLite would lay
+// its pages over those of the copy. Copies have no epoch. The first start gives them one, in the
+// file and not only in the log, before it takes anything over, and before that a witness of their
+// own. So a copy that was never started has no log, and a kill in a first start leaves a witness of
+// no commit.
+void refuse_foreign_log(const std::string& store_path) {
+  const std::string log = store_path + "-wal";
+  if (!has_bytes(log)) return;
+  const WitnessReading witness = read_witness(witness_path(store_path));
+  if (witness.newest() == nullptr || witness.newest()->sequence == 0) return;
+  if (epoch_in_file(store_path) != 0) return;
+  throw StoreError(Errc::store_corrupt,
+                   "store " + store_path + ": a copy that was put here, but " + log +
+                       " is still the log of the store that was here before; remove it (or bring "
+                       "that store back), then start again");
+}
+
+}  // namespace
+
 SQLite::Database open_database(const std::string& path, OpenFor purpose) {
   const bool reads_only = purpose != OpenFor::writing;
   try {
+    refuse_foreign_log(path);
     // No mutex: one thread at a time is the contract of Store.
     SQLite::Database db(path, SQLite::OPEN_READWRITE | SQLite::OPEN_NOMUTEX, 0, gathering_vfs());
     sqlite3_extended_result_codes(db.getHandle(), 1);

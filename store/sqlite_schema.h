@@ -3,8 +3,10 @@
 #include <SQLiteCpp/Database.h>
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include "postbag/sqlite_store.h"
@@ -52,6 +54,10 @@ void prepare_for_writing(SQLite::Database& db, const std::string& path,
                          std::uint64_t journal_limit_bytes);
 
 std::int64_t pragma_value(SQLite::Database& db, const char* pragma);
+
+// What `PRAGMA integrity_check` or quick_check finds, line by line. Throws SQLite::Exception.
+void check_structure(SQLite::Database& db, const char* pragma,
+                     const std::function<void(std::string_view finding)>& found);
 
 // What an exception at open means to the user, and what helps; for any thrower above.
 StoreError open_error(const SQLite::Exception& error, const std::string& path,

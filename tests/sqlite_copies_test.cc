@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "store/sqlite_schema.h"
 #include "tests/support/sqlite_store_fixture.h"
@@ -15,8 +17,13 @@ using test::damage;
 using test::open_fails;
 using test::read_file;
 using test::write_file;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class SqliteCopiesTest : public test::SqliteStoreFixture {};
 
@@ -136,8 +143,8 @@ TEST_F(SqliteCopiesTest, OfAFileThatIsNoDatabaseSalvageSavesNothingAndSaysSo) {
   std::string what;
   EXPECT_EQ(open_fails([&] { (void)salvage_sqlite_store(path_, directory_.file("s.db")); }, &what),
             Errc::store_corrupt);
-  EXPECT_THAT(what, ::testing::HasSubstr("nothing in it can be read"));
-  EXPECT_THAT(what, ::testing::Not(::testing::HasSubstr("store salvage")));
+  EXPECT_THAT(what, HasSubstr("nothing in it can be read"));
+  EXPECT_THAT(what, Not(HasSubstr("store salvage")));
 }
 
 TEST_F(SqliteCopiesTest, SalvagesWhatCanBeRead) {
@@ -186,6 +193,121 @@ TEST_F(SqliteCopiesTest, SalvagesWhatCanBeRead) {
   EXPECT_EQ(chunks[0].attempts, 3u);
   EXPECT_EQ(store_->find_failed(failed_key(300, 0))->body, "sound body");
   EXPECT_EQ(store_->find_failed(failed_key(300, 0))->response_excerpt, "the excerpt");
+}
+
+// The advice of a start that finds damage, followed by somebody who forgets the log once.
+class SalvageAdviceTest : public SqliteCopiesTest {
+ protected:
+  struct Files {
+    std::string db, log, witness;
+  };
+  Files files() const {
+    return {read_file(path_), read_file(path_ + "-wal"), read_file(path_ + ".witness")};
+  }
+  void put(const Files& files) {
+    store_.reset();
+    write_file(path_, files.db);
+    write_file(path_ + "-wal", files.log);
+    write_file(path_ + ".witness", files.witness);
+  }
+
+  // False: nothing could be saved, and it says so.
+  bool follow_advice(SalvageReport& report) {
+    const std::string to = directory_.file("rescued.db");
+    std::filesystem::remove(to);
+    std::string what;
+    const auto error = open_fails([&] { report = salvage_sqlite_store(path_, to); }, &what);
+    if (error) {
+      EXPECT_EQ(error, Errc::store_corrupt);
+      EXPECT_THAT(what, HasSubstr("backup"));
+      EXPECT_THAT(what, Not(HasSubstr("store salvage")));
+      return false;
+    }
+    std::filesystem::rename(to, path_);
+    const std::string rescued = read_file(path_);
+    EXPECT_EQ(open_error(&what), Errc::store_corrupt);
+    EXPECT_THAT(what, HasSubstr("remove it"));
+    EXPECT_THAT(what, HasSubstr(path_ + "-wal"));
+    EXPECT_EQ(read_file(path_), rescued);
+    std::filesystem::remove(path_ + "-wal");
+    EXPECT_THAT(check_sqlite_store(path_), IsEmpty());
+    open();
+    return true;
+  }
+};
+
+// SQLite laid the pages of the old log over the rescued store, and nobody noticed.
+TEST_F(SalvageAdviceTest, WhatIsRescuedIsNotMixedWithTheLogOfBefore) {
+  open();
+  for (ChunkNumber number = 1; number <= 200; ++number) {
+    append(number, "blob " + std::to_string(number) + std::string(1'000, '.'));
+  }
+  open();
+  const std::uint16_t tag = store_->info().store_tag;
+  append(201, "in the log");
+  StoreGroup settle;
+  settle.settle = {5};
+  commit(settle);
+  Files killed = files();
+  const std::size_t page = killed.db.find("blob 100.") / sqlite_page_bytes * sqlite_page_bytes;
+  killed.db.replace(page, 100, std::string(100, '\x55'));
+  put(killed);
+  std::string what;
+  EXPECT_EQ(open_error(&what), Errc::store_corrupt);
+  EXPECT_THAT(what, HasSubstr("store salvage"));
+
+  SalvageReport report;
+  ASSERT_TRUE(follow_advice(report));
+  EXPECT_GE(report.lost_chunks, 1u);
+  EXPECT_GT(report.chunks, 180u);
+  const std::vector<ChunkNumber> chunks = pending();
+  EXPECT_EQ(chunks.size(), report.chunks);
+  EXPECT_THAT(chunks, Contains(201));
+  EXPECT_THAT(chunks, Not(Contains(5)));
+  EXPECT_EQ(store_->info().store_tag, tag);
+}
+
+// Of each page of a small store in turn.
+TEST_F(SalvageAdviceTest, ItWorksWhateverPageIsDamaged) {
+  open();
+  for (ChunkNumber number = 1; number <= 40; ++number) {
+    append(number, "blob " + std::to_string(number) + std::string(1'000, '.'));
+  }
+  for (ChunkNumber number = 101; number <= 110; ++number) fail(number, std::string(2'000, 'b'));
+  StoreGroup ids;
+  ids.remember = {{{1, 2}, {3, 4}, 55, 4'000'000'000'000}};
+  ids.attempts = {{1, 3, 77}};
+  commit(ids);
+  store_.reset();
+  Files sound = files();
+  sound.log = "what a kill leaves";  // so the structure is checked; SQLite takes it for none
+  const std::size_t pages = sound.db.size() / sqlite_page_bytes;
+  int rescued = 0, hopeless = 0;
+  for (std::size_t page = 0; page < pages; ++page) {
+    SCOPED_TRACE("page " + std::to_string(page + 1));
+    Files damaged = sound;
+    const std::size_t header = page == 0 ? 100 : 0;  // SQLite's own, of the file
+    damaged.db.replace(page * sqlite_page_bytes + header, 200, std::string(200, '\x55'));
+    put(damaged);
+    std::string what;
+    if (!open_error(&what)) continue;  // a page that is not used
+    EXPECT_THAT(what, AllOf(HasSubstr("store salvage"), Not(HasSubstr("\n"))));
+    EXPECT_THAT(check_sqlite_store(path_), AllOf(Not(IsEmpty()), Each(Not(HasSubstr("\n")))));
+    SalvageReport report;
+    if (!follow_advice(report)) {
+      ++hopeless;
+      continue;
+    }
+    ++rescued;
+    EXPECT_EQ(pending().size(), report.chunks);
+    EXPECT_EQ(store_->info().failed_hooks, report.failed);
+    // A page is of one table.
+    EXPECT_TRUE(report.chunks == 40 || report.failed == 10);
+    EXPECT_EQ(report.lost_chunks > 0, report.chunks < 40);
+    EXPECT_EQ(report.lost_failed > 0, report.failed < 10);
+  }
+  EXPECT_EQ(hopeless, 1);  // the first, which says where the tables are
+  EXPECT_GE(rescued, 10);
 }
 
 }  // namespace

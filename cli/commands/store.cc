@@ -83,6 +83,8 @@ int run_store_salvage(const StoreSalvageArguments& arguments, Console& console) 
               counted(report.failed, "failed hook") + " to " + arguments.file + "; lost " +
               lost(report.lost_chunks, report.lost_chunks_exact, "chunk") + " and " +
               lost(report.lost_failed, report.lost_failed_exact, "failed hook"));
+  console.say("to go on with it, put it in the place of " + options.store.path + " and remove " +
+              options.store.path + "-wal");
   return report.lost_chunks + report.lost_failed == 0 ? exit_ok : exit_hooks_failed;
 }
 

@@ -63,6 +63,8 @@ void backup_sqlite_store(const std::string& from, const std::string& to);
 std::vector<std::string> check_sqlite_store(const std::string& path);
 
 // `store salvage`: copies every readable row of a damaged store to a new file. Throws StoreError.
+// Who puts the new file in the place of the old store removes the old one's log (`<path>-wal`); a
+// start refuses a log that is not the file's own. The same holds for a backup that is put back.
 // Chunks: rows of pending hooks. A lost one cannot say how many hooks it held, and a part of the
 // file that cannot be read not how many rows: then so many are lost at least.
 struct SalvageReport {
