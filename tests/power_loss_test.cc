@@ -3,6 +3,7 @@
 // POSTBAG_IMAGES: how many images (default 500). POSTBAG_SEED: of the first workload.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "postbag/error.h"
 #include "postbag/sqlite_store.h"
+#include "store/sqlite_open.h"
 #include "tests/crash/fault_vfs.h"
 #include "tests/crash/hook_names.h"
 #include "tests/crash/store_model.h"
@@ -27,10 +29,12 @@ std::uint64_t number_of_environment(const char* name, std::uint64_t otherwise) {
 }
 
 // Small, so that the log is copied back every few groups and pages are given back.
-SqliteStoreOptions options_of(const std::string& path) {
+constexpr std::uint64_t max_bytes_min = 4 << 20;
+
+SqliteStoreOptions options_of(const std::string& path, std::uint64_t max_bytes = max_bytes_min) {
   SqliteStoreOptions options;
   options.path = path;
-  options.max_bytes = 4 << 20;
+  options.max_bytes = max_bytes;
   options.min_free_bytes = 0;
   options.ballast_bytes = 0;
   return options;
@@ -48,18 +52,29 @@ class Workload {
 
   // `os`: as the store thread with durability "os", a sync now and then; else as with "fsync".
   Workload(std::uint64_t seed, bool os, const std::string& path)
-      : path_(path), os_(os), log_(path + ".witness"), maker_(seed) {
+      : path_(path),
+        os_(os),
+        max_bytes_(seed % 2 == 0 ? max_bytes_min : 4 * max_bytes_min),
+        log_(path + ".witness"),
+        maker_(seed) {
     FaultVfs::record(&log_);
     note(0, true);
     run();
     FaultVfs::record(nullptr);
     end_ = log_.now();
   }
-  ~Workload() { FaultVfs::record(nullptr); }
+  ~Workload() {
+    FaultVfs::on_sync({});
+    FaultVfs::record(nullptr);
+  }
 
   const DiskLog& log() const { return log_; }
   const std::vector<Step>& steps() const { return steps_; }
   std::size_t end() const { return end_; }
+  // Right behind writes to the database: what is in it and not on disk yet is lost in part.
+  const std::vector<std::size_t>& moments_of_copying() const {
+    return log_.moments_of_writes(path_);
+  }
 
  private:
   void note(std::size_t begin, bool synced) {
@@ -67,7 +82,7 @@ class Workload {
   }
 
   void run() {
-    auto store = open_sqlite_store(options_of(path_));
+    auto store = open_sqlite_store(options_of(path_, max_bytes_));
     for (std::uint64_t i = 0; i < steps_a_workload; ++i) {
       const std::size_t begin = log_.now();
       switch (maker_.random(24)) {
@@ -85,7 +100,7 @@ class Workload {
           // Without an end that writes anything: a kill. Or with one.
           store.reset();
           note(begin, true);
-          store = open_sqlite_store(options_of(path_));
+          store = open_sqlite_store(options_of(path_, max_bytes_));
           break;
         default:
           commit(*store, begin);
@@ -120,9 +135,35 @@ class Workload {
     if (!store.syncs_later()) FAIL() << "there is nothing to sync";
     if (later && maker_.random(2) == 0) return;
     if (!later && maker_.random(8) > 0) return;
-    const std::size_t sync_begin = log_.now();
+    sync(store);
+  }
+
+  // As the two threads do it: the next group is committed while the one before is synced, and what
+  // that promises is what was committed when it began.
+  void sync(Store& store) {
+    const std::size_t step = steps_.size();
+    note(log_.now(), true);
+    FaultVfs::on_sync([&, has_committed = false](const std::string& path) mutable {
+      // Not where the group would have to wait for the sync: there is one thread here.
+      const bool is_log_short = log_.end_of_last_write(path) < log_bytes_max(max_bytes_) / 2;
+      if (path != path_ + "-wal" || !is_log_short || has_committed) return false;
+      has_committed = true;
+      commit_meanwhile(store);
+      return false;
+    });
     ASSERT_FALSE(store.sync());
-    note(sync_begin, true);
+    FaultVfs::on_sync({});
+    steps_[step].end = log_.now();
+  }
+
+  void commit_meanwhile(Store& store) {
+    const std::size_t begin = log_.now();
+    bool wants_sync = false;
+    const StoreGroup& group = maker_.make(model_, wants_sync);
+    const bool later = wants_sync && !os_;
+    ASSERT_FALSE(store.commit(group, later ? CommitLevel::sync_later : CommitLevel::no_sync));
+    model_.apply(group);
+    note(begin, false);
   }
 
   void purge(Store& store, std::size_t begin) {
@@ -139,6 +180,7 @@ class Workload {
 
   const std::string path_;
   const bool os_;
+  const std::uint64_t max_bytes_;
   DiskLog log_;
   StoreModel model_;
   GroupMaker maker_;
@@ -217,6 +259,11 @@ class Image {
  public:
   Image(const Workload& workload, std::uint64_t seed) : workload_(workload), random_(seed) {
     moment_ = random_() % (workload.end() + 1);
+    // Every other one while pages are copied into the database, or soon after.
+    const auto& copying = workload.moments_of_copying();
+    if (random_() % 2 == 0 && !copying.empty()) {
+      moment_ = std::min(copying[random_() % copying.size()] + random_() % 4, workload.end());
+    }
     window_ = window_at(workload.steps(), moment_);
   }
 
@@ -312,7 +359,9 @@ TEST_F(LyingDiskTest, WhatItForgotIsNoticed) {
     while (back > 0 && steps[back].next_number == steps[i].next_number) --back;
     if (back == 0 || !steps[back].synced || !steps[i].synced) continue;
     const TempDirectory image;
-    workload.log().make_lying_image(steps[back].end, steps[i].end, image.path());
+    // Without what was committed while it was synced.
+    const std::size_t moment = std::min(steps[back].end, steps[back + 1].begin);
+    workload.log().make_lying_image(moment, steps[i].end, image.path());
     SqliteStoreOptions options = options_of(image.file("store.db"));
     try {
       open_sqlite_store(options);

@@ -75,7 +75,9 @@ void DiskLog::opened(const std::string& path, bool created) {
   if (created) return;
   // There before we looked: as it is, and durable.
   add(Kind::write, file).data = read_whole_file(path);
-  add(Kind::sync, file).at = 1;
+  Op& op = add(Kind::sync, file);
+  op.at = 1;
+  op.began = ops_.size();
 }
 
 void DiskLog::adopt(const std::string& folder) {
@@ -88,15 +90,31 @@ void DiskLog::wrote(const std::string& path, std::uint64_t offset, std::string_v
   Op& op = add(Kind::write, file_of(path));
   op.at = offset;
   op.data = data;
+  Writes& writes = writes_[name_of(path)];
+  writes.moments.push_back(ops_.size());
+  writes.last_end = offset + data.size();
+}
+
+const std::vector<std::size_t>& DiskLog::moments_of_writes(const std::string& path) const {
+  static const std::vector<std::size_t> none;
+  const auto found = writes_.find(name_of(path));
+  return found == writes_.end() ? none : found->second.moments;
+}
+
+std::uint64_t DiskLog::end_of_last_write(const std::string& path) const {
+  const auto found = writes_.find(name_of(path));
+  return found == writes_.end() ? 0 : found->second.last_end;
 }
 
 void DiskLog::truncated(const std::string& path, std::uint64_t size) {
   add(Kind::truncate, file_of(path)).at = size;
 }
 
-void DiskLog::synced(const std::string& path) {
+void DiskLog::synced(const std::string& path, std::size_t began) {
   const std::uint32_t file = file_of(path);
-  add(Kind::sync, file).at = folder_synced_with_[file] ? 0 : 1;
+  Op& op = add(Kind::sync, file);
+  op.at = folder_synced_with_[file] ? 0 : 1;
+  op.began = began;
   folder_synced_with_[file] = true;
 }
 
@@ -112,9 +130,10 @@ void DiskLog::removed(const std::string& path, bool folder_synced) {
 
 // How a power loss treats what was not synced.
 struct DiskLog::Loss {
-  enum Way { drops_all, keeps_all, keeps_first, drops_calls, drops_sectors, ways };
-  static constexpr std::array<const char*, ways> names{"all lost", "all there", "the first there",
-                                                       "calls lost", "sectors lost"};
+  // A file of its own is lost whole where the system had begun to write the others only.
+  enum Way { drops_all, keeps_all, keeps_first, drops_file, drops_calls, drops_sectors, ways };
+  static constexpr std::array<const char*, ways> names{
+      "all lost", "all there", "the first there", "one file lost", "calls lost", "sectors lost"};
 
   explicit Loss(std::uint64_t seed) : random(seed) {
     way = static_cast<Way>(random() % ways);
@@ -142,7 +161,7 @@ struct DiskLog::Loss {
 // The files while the log is gone through.
 class DiskLog::Disk {
  public:
-  explicit Disk(std::uint32_t files) : files_(files) {}
+  Disk(const std::vector<Op>& ops, std::uint32_t files) : ops_(ops), files_(files) {}
 
   void take(const Op& op) {
     switch (op.kind) {
@@ -157,7 +176,7 @@ class DiskLog::Disk {
         break;
       case Kind::sync:
         if (op.at == 1) sync_names();
-        sync_file(op.file);
+        sync_file(op);
         break;
       case Kind::side:
         break;
@@ -171,6 +190,8 @@ class DiskLog::Disk {
     if (loss.way != Loss::keeps_all && names > 0) names = loss.random() % (names + 1);
     names_waiting_.resize(names);
     sync_names();
+    const std::uint32_t lost =
+        waiting_.empty() ? 0 : waiting_[loss.random() % waiting_.size()]->file;
     std::size_t first = waiting_.size();
     if (loss.way == Loss::keeps_first && first > 0) first = loss.random() % (first + 1);
     for (std::size_t i = 0; i < waiting_.size(); ++i) {
@@ -181,6 +202,9 @@ class DiskLog::Disk {
         case Loss::keeps_first:
           if (i < first) apply(*waiting_[i]);
           if (i == first) apply_torn(*waiting_[i], loss);
+          break;
+        case Loss::drops_file:
+          if (waiting_[i]->file != lost) apply(*waiting_[i]);
           break;
         case Loss::drops_calls:
           if (loss.keeps()) apply(*waiting_[i]);
@@ -245,14 +269,18 @@ class DiskLog::Disk {
     names_waiting_.clear();
   }
 
-  void sync_file(std::uint32_t file) {
-    const auto is_of_file = [file](const Op* op) { return op->file == file; };
+  // What was written while the sync was under way may wait for the next.
+  void sync_file(const Op& sync) {
+    const auto is_covered = [&](const Op* op) {
+      return op->file == sync.file && op < ops_.data() + sync.began;
+    };
     for (const Op* op : waiting_) {
-      if (is_of_file(op)) apply(*op);
+      if (is_covered(op)) apply(*op);
     }
-    std::erase_if(waiting_, is_of_file);
+    std::erase_if(waiting_, is_covered);
   }
 
+  const std::vector<Op>& ops_;
   std::vector<std::string> files_;
   std::map<std::string, std::uint32_t> names_;
   std::vector<const Op*> waiting_, names_waiting_;
@@ -281,7 +309,7 @@ void DiskLog::write_side_file(std::size_t moment, std::mt19937_64& random,
 std::string DiskLog::make_image(std::size_t moment, std::uint64_t seed,
                                 const std::string& folder) const {
   Loss loss(mix64(seed));
-  Disk disk(files_);
+  Disk disk(ops_, files_);
   for (std::size_t i = 0; i < moment; ++i) disk.take(ops_[i]);
   disk.lose(loss);
   disk.write_to(folder);
@@ -293,7 +321,7 @@ void DiskLog::make_lying_image(std::size_t moment, std::size_t side_moment,
                                const std::string& folder) const {
   Loss loss(0);
   loss.way = Loss::keeps_all;
-  Disk disk(files_);
+  Disk disk(ops_, files_);
   for (std::size_t i = 0; i < moment; ++i) disk.take(ops_[i]);
   disk.lose(loss);
   disk.write_to(folder);

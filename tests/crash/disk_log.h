@@ -30,7 +30,8 @@ class DiskLog {
   void opened(const std::string& path, bool created);
   void wrote(const std::string& path, std::uint64_t offset, std::string_view data);
   void truncated(const std::string& path, std::uint64_t size);
-  void synced(const std::string& path);
+  // A sync that began at the moment `began` has ended; it covers what was done before.
+  void synced(const std::string& path, std::size_t began);
   void removed(const std::string& path, bool folder_synced);
 
   // Moments lie between operations: 0 is before the first.
@@ -38,6 +39,11 @@ class DiskLog {
     look_at_side_file();
     return ops_.size();
   }
+
+  // The moments right behind each write to a file.
+  const std::vector<std::size_t>& moments_of_writes(const std::string& path) const;
+  // Where the last write to it ended.
+  std::uint64_t end_of_last_write(const std::string& path) const;
 
   // Writes what a power loss at `moment` leaves into `folder` (an empty one), by a way of losing
   // that `seed` chooses. Returns a description for messages.
@@ -54,6 +60,7 @@ class DiskLog {
     std::uint32_t file = 0;  // every creation under a name is another file
     std::uint64_t at = 0;    // offset, size; sync and remove: 1 if the folder is synced, too
     std::string data;        // bytes, or the name
+    std::size_t began = 0;   // of a sync
   };
   struct Loss;
   class Disk;
@@ -73,6 +80,11 @@ class DiskLog {
   std::unordered_map<std::string, std::uint32_t> names_;
   std::uint32_t files_ = 0;
   std::vector<bool> folder_synced_with_;  // by file
+  struct Writes {
+    std::vector<std::size_t> moments;
+    std::uint64_t last_end = 0;
+  };
+  std::unordered_map<std::string, Writes> writes_;  // by name, of whichever file had it
 };
 
 // The bytes of a file; empty if there is none.

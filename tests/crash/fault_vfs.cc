@@ -85,10 +85,11 @@ int truncate_file(sqlite3_file* file, sqlite3_int64 size) {
 
 int sync_file(sqlite3_file* file, int) {
   if (fails(DiskCall::sync)) return SQLITE_IOERR_FSYNC;
+  const std::size_t began = is_recorded(file) ? disk_log->now() : 0;
   if (sync_call && own(file).name != nullptr && sync_call(own(file).name)) {
     return SQLITE_IOERR_FSYNC;
   }
-  if (is_recorded(file)) disk_log->synced(own(file).name);
+  if (is_recorded(file)) disk_log->synced(own(file).name, began);
   return SQLITE_OK;
 }
 

@@ -42,7 +42,8 @@ class FaultVfs {
   static std::uint64_t failures();  // since arm()
 
   // Called at the start of each sync with the file's name, on the thread that syncs; true: it
-  // fails. Empty: no more. Without a fault or a log, two threads may be at work then.
+  // fails. Empty: no more. What it does to files is not covered by that sync. Without a fault or a
+  // log, two threads may be at work then.
   static void on_sync(std::function<bool(const std::string& path)> call);
 
   // Everything done from now on goes to `log`; nullptr ends it.
