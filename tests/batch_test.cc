@@ -149,7 +149,7 @@ TEST(Batch, GivesBackWhatWasPutIn) {
     const std::size_t first_bytes = random.upto(5000);
     for (std::uint64_t count = 1 + random.upto(40); count > 0; --count) {
       model.push_back(random.make());
-      if (random.upto(5) == 0) batch.name_event = true;
+      if (random.upto(5) == 0) batch.names_event = true;
       append(batch, pool, model.back(), first_bytes);
     }
     EXPECT_EQ(hooks_of(batch), model) << "seed " << seed;
@@ -216,7 +216,7 @@ std::vector<std::string> random_chunks(RandomHooks& random, std::vector<TestHook
   std::vector<std::string> blobs;
   for (std::uint64_t chunks = 1 + random.upto(4); chunks > 0; --chunks) {
     const BatchMark from = mark_of(batch);
-    batch.name_event = from.hooks > 0;
+    batch.names_event = from.hooks > 0;
     for (std::uint64_t count = 1 + random.upto(6); count > 0; --count) {
       model.push_back(random.make());
       append(batch, pool, model.back());
@@ -239,7 +239,7 @@ TEST(ChunkCodec, ABatchReadBackHasTheSameBytes) {
     SegmentPool pool;
     Batch batch;
     for (const std::string& blob : random_chunks(random, model)) {
-      batch.name_event = true;
+      batch.names_event = true;
       ASSERT_TRUE(decode_chunk(blob, batch, pool)) << "seed " << seed;
     }
     EXPECT_EQ(hooks_of(batch), model) << "seed " << seed;

@@ -25,9 +25,9 @@ namespace {
 TEST(HookId, PlaceComesBack) {
   std::mt19937_64 random(3);
   for (int i = 0; i < 10'000; ++i) {
-    const HookPlace place{static_cast<WallMs>(random() >> 16), random() >> 20,
-                          static_cast<std::uint32_t>(random() >> 50),
-                          static_cast<std::uint16_t>(random())};
+    const HookLocation place{static_cast<WallMs>(random() >> 16), random() >> 20,
+                             static_cast<std::uint32_t>(random() >> 50),
+                             static_cast<std::uint16_t>(random())};
     const HookId id = make_hook_id(place.wall_ms, place.chunk, place.index, place.tag);
     ASSERT_EQ(locate(id), place);
     const std::string text = to_string(id);
@@ -49,7 +49,7 @@ TEST(HookId, LayoutIsFixed) {
 
 TEST(HookId, CutsOffBitsThatDoNotFit) {
   const HookId id = make_hook_id(-1, ~0ULL, ~0U, 0);
-  EXPECT_EQ(locate(id), (HookPlace{(1LL << 48) - 1, (1ULL << 44) - 1, (1U << 14) - 1, 0}));
+  EXPECT_EQ(locate(id), (HookLocation{(1LL << 48) - 1, (1ULL << 44) - 1, (1U << 14) - 1, 0}));
   EXPECT_TRUE(parse_hook_id(to_string(id)));
 }
 

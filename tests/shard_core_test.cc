@@ -422,7 +422,7 @@ TEST_F(ShardCoreTest, WatchersThatCameLaterTakeNothingElseOver) {
   always(answer(503));
   const auto first = give("1");
   give("2");
-  const HookPlace place = locate(first->ids[0]);
+  const HookLocation place = locate(first->ids[0]);
   const auto listener = std::make_shared<Listener>();
   EXPECT_TRUE(world_->core().watch(place.chunk, 1, 0, listener));
   EXPECT_TRUE(world_->core().watch(place.chunk, 0, 1, listener));
@@ -440,7 +440,7 @@ TEST_F(ShardCoreTest, WatchersThatAreGoneDoNotGather) {
     bool is_gone() override { return true; }
   };
   make(plain(3));
-  const HookPlace place = locate(give("1")->ids[0]);
+  const HookLocation place = locate(give("1")->ids[0]);
   const auto stays = std::make_shared<Listener>();
   std::vector<std::weak_ptr<Listener>> gone;
   for (int repeat = 0; repeat < 1000; ++repeat) {
@@ -626,7 +626,7 @@ TEST_F(ShardCoreTest, FindHookTellsEveryState) {
   make(policy);
   in_turn({answer(500, seconds(1)), answer(200, seconds(1))});
   const auto call = give("1");
-  const HookPlace place = locate(call->ids[0]);
+  const HookLocation place = locate(call->ids[0]);
   const auto state = [&] {
     const auto found = world_->core().find_hook(place.chunk, place.index, std::nullopt);
     return found ? found->state : "none";

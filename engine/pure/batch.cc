@@ -70,8 +70,8 @@ void append_hook(Batch& batch, SegmentPool& pool, const HookFields& hook,
   batch.body_bytes += needed;
   batch.hooks += 1;
 
-  const bool names_event = hook.event != batch.last_event() || batch.name_event;
-  batch.name_event = false;
+  const bool names_event = hook.event != batch.last_event() || batch.names_event;
+  batch.names_event = false;
   const std::size_t event_at = append_meta(batch.meta, hook, names_event);
   if (!names_event) return;
   batch.event_at = static_cast<std::uint32_t>(event_at);

@@ -18,37 +18,6 @@ struct Bag;
 class DiskRun;
 class PackedRun;
 
-// Gathers the answer to a call: a shard reports the id each hook got and, once per shard, that all
-// of the call's hooks on that shard were accepted or refused. Implemented by the shell; called on
-// the shard's thread.
-class CallSink {
- public:
-  virtual ~CallSink() = default;
-  virtual void hook_bagged(std::size_t index, const HookId& id) = 0;
-  virtual void shard_done(Errc error, std::uint32_t shard) = 0;
-  virtual bool wants_ids() const = 0;
-};
-
-// What became of rows that a run of retry-failed-hooks had taken.
-enum class RowsOutcome : std::uint8_t {
-  delivered,  // and deleted
-  failed,     // again: the row says so, or is as it was if the run ended between two attempts
-  untouched,  // the run ended before their attempt did: they are as they were
-};
-
-// Told how the rows of a retry-failed-hooks run fared. Implemented by the shell; called on the
-// shard's thread, once for each row.
-class RetrySink {
- public:
-  // `run`: no other one that lives has it.
-  explicit RetrySink(std::uint64_t run) : number(run) {}
-  virtual ~RetrySink() = default;
-  const std::uint64_t number;
-  // `body_bytes`: of their bodies, a byte for the bracket or comma before each included.
-  virtual void rows_done(std::span<const FailedKey> keys, std::uint64_t body_bytes,
-                         RowsOutcome outcome) = 0;
-};
-
 // One hook of a batch as it is read back from the batch's memory.
 struct BatchedHook {
   std::uint32_t index = 0;  // in the batch
@@ -114,16 +83,16 @@ struct Batch {
   std::int16_t last_status = 0;
   Reason last_reason = Reason::none;
   BatchState state = BatchState::open;
-  bool resident = true;  // false: the hooks are in the store only
-  bool corrupt = false;  // the store could not give them back
-  bool dirty = false;    // its last chunk is not handed to the store yet
-  bool attempted = false;
+  bool is_resident = true;        // false: the hooks are in the store only
+  bool is_corrupt = false;        // the store could not give them back
+  bool is_dirty = false;          // its last chunk is not handed to the store yet
+  bool was_attempted = false;     // counts in Bag::unresolved
   bool is_retry : 1 = false;      // the attempt under way is a retry
-  bool read_back : 1 = false;     // counts as read from the store
+  bool is_read_back : 1 = false;  // counts as read from the store
   bool is_droppable : 1 = false;  // the shard has noted it, see shard_core_room.cc
-  bool cancelled = false;         // by an operator, before its commit
-  bool stored = false;            // its chunks are, or will be, rows of the store
-  bool name_event = false;        // the next hook is the first of a chunk
+  bool is_cancelled = false;      // by an operator, before its commit
+  bool is_stored = false;         // its chunks are, or will be, rows of the store
+  bool names_event = false;       // the next hook is the first of a chunk
   ChunkInfo chunk;                // the first one; the only one of nearly every batch
   std::unique_ptr<std::vector<ChunkInfo>> more_chunks;
   // The meta repeats an event only when it changes, and for the first hook of a chunk, which is

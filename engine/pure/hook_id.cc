@@ -65,14 +65,15 @@ HookId make_hook_id(WallMs wall_ms, std::uint64_t chunk, std::uint32_t index, st
   return id;
 }
 
-HookPlace locate(const HookId& id) {
-  HookPlace place;
-  place.wall_ms = static_cast<WallMs>(id.high >> 16);
-  place.chunk = (id.high & mask(hook_id_chunk_bits - chunk_low_bits)) << chunk_low_bits |
-                (id.low >> chunk_shift & mask(chunk_low_bits));
-  place.index = static_cast<std::uint32_t>(id.low >> hook_id_tag_bits & mask(hook_id_index_bits));
-  place.tag = static_cast<std::uint16_t>(id.low & mask(hook_id_tag_bits));
-  return place;
+HookLocation locate(const HookId& id) {
+  HookLocation location;
+  location.wall_ms = static_cast<WallMs>(id.high >> 16);
+  location.chunk = (id.high & mask(hook_id_chunk_bits - chunk_low_bits)) << chunk_low_bits |
+                   (id.low >> chunk_shift & mask(chunk_low_bits));
+  location.index =
+      static_cast<std::uint32_t>(id.low >> hook_id_tag_bits & mask(hook_id_index_bits));
+  location.tag = static_cast<std::uint16_t>(id.low & mask(hook_id_tag_bits));
+  return location;
 }
 
 void append_to(std::string& out, const HookId& id) {

@@ -15,19 +15,19 @@ inline constexpr int hook_id_chunk_bits = chunk_number_bits;
 inline constexpr int hook_id_index_bits = failed_key_index_bits;
 inline constexpr int hook_id_tag_bits = 16;
 
-// Where the hook with an id is: chunk row, place in it, and the store (by its random tag) that made
+// Where the hook with an id is: chunk row, index in it, and the store (by its random tag) that made
 // it.
-struct HookPlace {
+struct HookLocation {
   WallMs wall_ms = 0;
   std::uint64_t chunk = 0;
   std::uint32_t index = 0;
   std::uint16_t tag = 0;
-  bool operator==(const HookPlace&) const = default;
+  bool operator==(const HookLocation&) const = default;
 };
 
 HookId make_hook_id(WallMs wall_ms, std::uint64_t chunk, std::uint32_t index, std::uint16_t tag);
 // The inverse; meaningful only for ids of this engine, so compare the tag.
-HookPlace locate(const HookId& id);
+HookLocation locate(const HookId& id);
 
 inline constexpr std::size_t hook_id_text_size = 36;
 // The text of to_string() into so many chars at `out`; returns their end.

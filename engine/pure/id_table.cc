@@ -16,8 +16,8 @@ IdTable::Found IdTable::take(const Hash128& id, const Hash128& content, const Ca
   const SteadyMs now_ms = milliseconds_of(now.time_since_epoch());
   forget_old(now_ms);
   const SteadyMs window_ms = milliseconds_of(window_);
-  auto [place, is_new] = entries_.try_emplace(id);
-  Entry& entry = place->second;
+  auto [found, is_new] = entries_.try_emplace(id);
+  Entry& entry = found->second;
   if (!is_new && (entry.call || entry.expires_ms > now_ms)) {
     if (entry.leaving) return {Answer::leaving, nullptr, 0};
     if (entry.content != content) return {Answer::conflict, nullptr, 0};
@@ -29,7 +29,7 @@ IdTable::Found IdTable::take(const Hash128& id, const Hash128& content, const Ca
     sweep_ages();
     by_age_.push_back({now_ms + window_ms, id});
   } catch (...) {
-    entries_.erase(place);  // it would be pending for ever
+    entries_.erase(found);  // it would be pending for ever
     throw;
   }
   entry = {content, 0, now_ms + window_ms, false, false, round_ != sweeps_, call};

@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "engine/pure/batch.h"
+#include "engine/pure/sinks.h"
 #include "postbag/engine.h"
 #include "postbag/hook.h"
 #include "postbag/store.h"

@@ -10,8 +10,8 @@ PolicyTable::PolicyTable(const Options& options, std::uint64_t generation)
   };
   defaults_ = resolve(options.defaults);
   for (const TargetBlock& block : options.targets) {
-    ByUrl& place = block.prefix ? prefixes_[block.url.size()] : exact_;
-    place.emplace(block.url, resolve(block.policy));
+    ByUrl& table = block.prefix ? prefixes_[block.url.size()] : exact_;
+    table.emplace(block.url, resolve(block.policy));
   }
 }
 

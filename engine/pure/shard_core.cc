@@ -45,8 +45,8 @@ std::size_t target_bytes(const TargetState& target) {
 // Only of a bag with a key; the default bag is part of its target.
 std::size_t bag_bytes(const Bag& bag) {
   const BagKey& key = *bag.key;
-  return sizeof(Bag) + sizeof(BagKey) + key.place->size() + key.group.size() + key.headers.size() +
-         entry_overhead_bytes;
+  return sizeof(Bag) + sizeof(BagKey) + key.map_key->size() + key.group.size() +
+         key.headers.size() + entry_overhead_bytes;
 }
 
 }  // namespace
@@ -68,18 +68,6 @@ ShardCore::~ShardCore() {
   }
 }
 
-void ShardCore::give_numbers(ChunkNumber first, std::uint64_t count) {
-  numbers_.push_back({first, first + count});
-  numbers_left_ += count;
-}
-
-ChunkNumber ShardCore::take_number() {
-  check(numbers_left_ > 0);
-  while (numbers_.front().next == numbers_.front().end) numbers_.pop_front();
-  numbers_left_ -= 1;
-  return numbers_.front().next++;
-}
-
 void ShardCore::add(const Parcel& parcel, const Now& now) {
   const HookList& hooks = *parcel.hooks;
   const std::size_t count = parcel.count();
@@ -98,10 +86,10 @@ void ShardCore::add(const Parcel& parcel, const Now& now) {
                    ? target.default_bag
                    : bag_of(target, hook.group, join_headers(hook.headers), parcel);
     const FailedKey row = parcel.rows.empty() ? 0 : parcel.rows[position];
-    const FailedKey place = add_hook(bag, hook, parcel, call_index, row, now);
+    const FailedKey location = add_hook(bag, hook, parcel, call_index, row, now);
     if (remembered < parcel.remember.size() && parcel.remember_indices[remembered] == call_index) {
       RememberedId id = parcel.remember[remembered++];
-      id.location = place;
+      id.location = location;
       if (config_.durable) part().remember.push_back(id);
     }
   }
@@ -189,7 +177,7 @@ TargetState& ShardCore::make_target(const HashedUrl& key) {
   overhead_bytes_ += target_bytes(*made);
   TargetState& target = *made;
   targets_.insert(TargetPtr{key.hash, std::move(made)});
-  list_push(target, TargetState::List::idle);
+  idle_.add(target);
   return target;
 }
 
@@ -205,15 +193,15 @@ Bag& ShardCore::bag_of(TargetState& target, std::string_view group, const std::s
   if (!target.other_bags) {
     target.other_bags = std::make_unique<std::unordered_map<std::string, std::unique_ptr<Bag>>>();
   }
-  auto& [other_key, place] = *target.other_bags->try_emplace(std::move(key)).first;
-  if (!place) {
-    place = std::make_unique<Bag>();
-    place->target = &target;
-    place->key = std::make_unique<BagKey>(
-        BagKey{std::string(group), headers, parcel.retry, parcel.retries, &other_key});
-    overhead_bytes_ += bag_bytes(*place);
+  auto& [map_key, bag] = *target.other_bags->try_emplace(std::move(key)).first;
+  if (!bag) {
+    bag = std::make_unique<Bag>();
+    bag->target = &target;
+    bag->key = std::make_unique<BagKey>(
+        BagKey{std::string(group), headers, parcel.retry, parcel.retries, &map_key});
+    overhead_bytes_ += bag_bytes(*bag);
   }
-  return *place;
+  return *bag;
 }
 
 FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parcel,
@@ -235,7 +223,7 @@ FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parc
   const bool opens = bag.open == nullptr;
   if (opens) open_batch(bag, now);
   Batch& batch = *bag.open;
-  if (is_stored(bag) && !batch.dirty) open_chunk(batch, now);
+  if (is_stored(bag) && !batch.is_dirty) open_chunk(batch, now);
 
   const std::uint32_t index = batch.hooks;
   ChunkInfo& chunk = batch.last_chunk();
@@ -244,7 +232,7 @@ FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parc
   append_hook(batch, pool_, fields, bag.size_hint);
   overhead_bytes_ += batch.meta.capacity() - meta_before;
   chunk.hooks += 1;
-  const FailedKey place = failed_key(chunk.number, index - chunk.first_hook);
+  const FailedKey location = failed_key(chunk.number, index - chunk.first_hook);
   bag.target->hooks_waiting += 1;
   if (!bag.is_retry()) hooks_held_ += 1;
   if (parcel.listener) {
@@ -261,7 +249,7 @@ FailedKey ShardCore::add_hook(Bag& bag, const HookView& hook, const Parcel& parc
   if (opens && bag.open != nullptr && policy.time > Duration::zero()) {
     deadlines_.arm(bag.open->deadline, now.steady, policy.time);
   }
-  return place;
+  return location;
 }
 
 void ShardCore::cut_if_full(Bag& bag) {
@@ -284,7 +272,7 @@ void ShardCore::count_batch(Bag& bag) {
   bag.batches += 1;
   TargetState& target = *bag.target;
   target.batches += 1;
-  if (target.list == TargetState::List::idle) list_remove(target);
+  if (idle_.has(target)) idle_.remove(target);
 }
 
 void ShardCore::uncount_batches(Bag& bag, std::uint64_t count) {
@@ -307,15 +295,15 @@ void ShardCore::enter_batch(Batch& batch) {
 
 void ShardCore::open_batch(Bag& bag, const Now& now) {
   Batch& batch = new_batch(bag);
-  batch.number = take_number();
+  batch.number = numbers_.take();
   batch.chunk.accepted_ms = now.wall_ms;
   batch.chunk.number = batch.number;
   bag.open = &batch;
   open_bags_ += 1;
   if (is_stored(bag)) {
     enter_batch(batch);
-    batch.stored = true;
-    batch.dirty = true;
+    batch.is_stored = true;
+    batch.is_dirty = true;
     batch.uncommitted = 1;
     dirty_.push_back({&batch, mark_of(batch)});
   }
@@ -323,10 +311,10 @@ void ShardCore::open_batch(Bag& bag, const Now& now) {
 
 void ShardCore::open_chunk(Batch& batch, const Now& now) {
   if (!batch.more_chunks) batch.more_chunks = std::make_unique<std::vector<ChunkInfo>>();
-  batch.more_chunks->push_back({take_number(), now.wall_ms, batch.hooks, 0});
+  batch.more_chunks->push_back({numbers_.take(), now.wall_ms, batch.hooks, 0});
   overhead_bytes_ += sizeof(ChunkInfo);
-  batch.name_event = true;
-  batch.dirty = true;
+  batch.names_event = true;
+  batch.is_dirty = true;
   batch.uncommitted += 1;
   dirty_.push_back({&batch, mark_of(batch)});
 }
@@ -347,7 +335,7 @@ void ShardCore::cut(Bag& bag, Cut why) {
   counters_.cut_by_bytes += why == Cut::bytes;
   counters_.cut_by_time += why == Cut::time;
   counters_.cut_by_request += why == Cut::request;
-  if (batch.stored) {
+  if (batch.is_stored) {
     note_sheddable(batch);  // may destroy it
     bag_changed(bag);
   } else {
@@ -366,7 +354,8 @@ void ShardCore::free_batch(Batch& batch) {
 }
 
 void ShardCore::destroy_batch(Batch& batch) {
-  check(batch.uses == 0 && !batch.deadline.armed() && !batch.dirty && !batch.run && !batch.packed);
+  check(batch.uses == 0 && !batch.deadline.armed() && !batch.is_dirty && !batch.run &&
+        !batch.packed);
   if (batch.more_chunks) overhead_bytes_ -= batch.more_chunks->size() * sizeof(ChunkInfo);
   overhead_bytes_ -= sizeof(Batch) + entry_overhead_bytes + batch.meta.capacity();
   end_read(batch);
@@ -392,7 +381,7 @@ void ShardCore::remove_bag_if_unused(Bag& bag) {
   if (bag.batches != 0 || bag.key == nullptr || bag.in_ready) return;
   overhead_bytes_ -= bag_bytes(bag);
   auto& bags = *bag.target->other_bags;
-  bags.erase(bags.find(*bag.key->place));
+  bags.erase(bags.find(*bag.key->map_key));
 }
 
 // A target without batches is kept for a while for its statistics, with none of its caches.
@@ -409,37 +398,13 @@ void ShardCore::touch_idle(TargetState& target) {
   target.destination.reset();
   target.default_bag.head_start.reset();
   target.stored_bytes_max = 0;
-  if (target.list == TargetState::List::none) list_push(target, TargetState::List::idle);
-}
-
-void ShardCore::list_push(TargetState& target, TargetState::List list) {
-  check(target.list == TargetState::List::none);
-  const bool ready = list == TargetState::List::ready;
-  TargetState*& head = ready ? ready_head_ : idle_head_;
-  TargetState*& tail = ready ? ready_tail_ : idle_tail_;
-  target.list = list;
-  target.prev = tail;
-  target.next = nullptr;
-  (tail != nullptr ? tail->next : head) = &target;
-  tail = &target;
-  if (!ready) idle_count_ += 1;
-}
-
-void ShardCore::list_remove(TargetState& target) {
-  if (target.list == TargetState::List::none) return;
-  const bool ready = target.list == TargetState::List::ready;
-  TargetState*& head = ready ? ready_head_ : idle_head_;
-  TargetState*& tail = ready ? ready_tail_ : idle_tail_;
-  (target.prev != nullptr ? target.prev->next : head) = target.next;
-  (target.next != nullptr ? target.next->prev : tail) = target.prev;
-  target.list = TargetState::List::none;
-  if (!ready) idle_count_ -= 1;
+  if (target.list == TargetState::List::none) idle_.add(target);
 }
 
 void ShardCore::evict_idle_targets() {
-  while (idle_count_ > idle_targets_max) {
-    TargetState& oldest = *idle_head_;
-    list_remove(oldest);
+  while (idle_.size() > idle_targets_max) {
+    TargetState& oldest = *idle_.first();
+    idle_.remove(oldest);
     overhead_bytes_ -= target_bytes(oldest);
     recent_.forget(oldest.recent_place);
     targets_.erase(find_target(oldest.url));

@@ -14,16 +14,19 @@
 
 #include "engine/pure/batch.h"
 #include "engine/pure/batch_pool.h"
+#include "engine/pure/chunk_numbers.h"
 #include "engine/pure/content_hash.h"
 #include "engine/pure/deadline_queue.h"
 #include "engine/pure/disk_run.h"
 #include "engine/pure/packed_run.h"
 #include "engine/pure/parcel.h"
 #include "engine/pure/policy_table.h"
+#include "engine/pure/read_ahead.h"
 #include "engine/pure/recent_chunks.h"
 #include "engine/pure/segment.h"
 #include "engine/pure/store_part.h"
 #include "engine/pure/target.h"
+#include "engine/pure/target_list.h"
 
 namespace postbag {
 
@@ -66,8 +69,8 @@ class ShardCore {
 
   // --- Chunk numbers are handed in from outside, in ascending ranges. A parcel uses at most one
   // per hook.
-  std::uint64_t numbers_left() const { return numbers_left_; }
-  void give_numbers(ChunkNumber first, std::uint64_t count);
+  std::uint64_t numbers_left() const { return numbers_.left(); }
+  void give_numbers(ChunkNumber first, std::uint64_t count) { numbers_.give(first, count); }
 
   // --- Events. Parts come back to part_done() in the order they were taken, each as the object it
   // was.
@@ -132,7 +135,7 @@ class ShardCore {
   std::vector<Batch*>& sends() { return sends_; }  // to start now; cleared by the shell
   std::vector<Batch*>& loads() { return loads_; }  // to read from the store now
   // To read beside these, in this order, as far as it costs little.
-  std::vector<ChunkNumber>& loads_ahead() { return loads_ahead_; }
+  std::vector<ChunkNumber>& loads_ahead() { return ahead_.wanted(); }
   // The next part for the store, or null: nothing to do, or two are under way already (so that work
   // gathers while the store is busy).
   std::unique_ptr<StorePart> take_part(const Now& now);
@@ -152,13 +155,15 @@ class ShardCore {
   // --- Looking
   std::uint32_t shard() const { return config_.shard; }
   const CoreCounters& counters() const { return counters_; }
-  std::uint64_t memory_bytes() const { return pool_.live_bytes() + overhead_bytes_; }
+  std::uint64_t memory_bytes() const {
+    return pool_.live_bytes() + overhead_bytes_ + ahead_.bytes();
+  }
   std::uint64_t batches_in_flight() const { return in_flight_; }
   std::uint64_t batches_retrying() const { return retrying_; }
   std::uint64_t open_bags() const { return open_bags_; }
   std::uint64_t batches_held() const { return batches_live_; }  // the open ones included
   std::size_t targets() const { return targets_.size(); }
-  std::uint64_t hooks_held() const { return hooks_held_; }
+  std::uint64_t hooks_held() const { return hooks_held_; }  // for tests
   // Draining, nothing on the wire or startable, nothing on its way to the store.
   bool drained() const;
   bool ending() const { return draining_ || stopped_sending_; }
@@ -245,9 +250,6 @@ class ShardCore {
   void remove_bag_if_unused(Bag& bag);
   void touch_idle(TargetState& target);
   void evict_idle_targets();
-  void list_push(TargetState& target, TargetState::List list);
-  void list_remove(TargetState& target);
-  ChunkNumber take_number();
 
   // shard_core_send.cc: whose turn it is, outcomes
   void bag_changed(Bag& bag);
@@ -300,9 +302,9 @@ class ShardCore {
   bool fold_into(Batch& carrier, const DiskBatch& places);
   std::unique_ptr<DiskRun> take_run(Batch& carrier);
   void give_run(Batch& carrier, std::unique_ptr<DiskRun> run);
-  Batch* unfold_batch(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place);
+  Batch* unfold_batch(ChunkNumber chunk, std::uint32_t index, std::uint32_t& index_in_batch);
   const Bag* find_in_runs(ChunkNumber chunk, std::uint32_t index, bool& is_cancelled) const;
-  Batch* unfold_cancelled(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place);
+  Batch* unfold_cancelled(ChunkNumber chunk, std::uint32_t index, std::uint32_t& index_in_batch);
   Batch& read_cancelled(Bag& bag, const DiskBatch& places);
   std::uint64_t cancel_run(Batch& carrier);
   void cancel_more();
@@ -341,13 +343,6 @@ class ShardCore {
   std::uint64_t abandon_packed(const Now& now);
 
   // shard_core_load.cc
-  struct Ahead {
-    std::string blob;
-    Batch* waiter = nullptr;  // whose turn came while it is being read
-    std::uint64_t planned_at = 0;
-    bool is_read = false;
-  };
-  using AheadTable = boost::unordered_flat_map<ChunkNumber, Ahead>;
   void load(Batch& batch);
   void want_load(Batch& batch);
   void ask_loads();
@@ -363,9 +358,6 @@ class ShardCore {
   void load_failed(Batch& batch, const Now& now);
   bool take_ahead(Batch& batch);
   void plan_ahead(const Bag& bag);
-  bool has_room_ahead();
-  void forget_ahead(AheadTable::iterator place, std::size_t blob_bytes);
-  void drop_ahead(std::uint64_t starts);
 
   // shard_core_admin.cc
   void cancel_batch(Batch& batch, const Now& now);
@@ -375,7 +367,7 @@ class ShardCore {
   void renew_open(Bag& bag, const BatchPolicy& before, const Now& now);
   void remember_delivered(const Batch& batch);
   Batch* batch_with(BatchNumber number, ChunkNumber chunk, std::uint32_t index,
-                    std::uint32_t& place) const;
+                    std::uint32_t& index_in_batch) const;
 
   Config config_;
   std::shared_ptr<const PolicyTable> policies_;
@@ -385,12 +377,9 @@ class ShardCore {
   std::mt19937_64 random_;
   TargetTable targets_;
   boost::unordered_flat_map<BatchNumber, Batch*> by_number_;
-  Batch* coming_ = nullptr;  // made, but not in by_number_ yet
-  TargetState* ready_head_ = nullptr;
-  TargetState* ready_tail_ = nullptr;
-  TargetState* idle_head_ = nullptr;
-  TargetState* idle_tail_ = nullptr;
-  std::size_t idle_count_ = 0;
+  Batch* coming_ = nullptr;                     // made, but not in by_number_ yet
+  TargetList ready_{TargetState::List::ready};  // can send, in turn
+  TargetList idle_{TargetState::List::idle};    // without a batch, idle longest first
 
   struct Notice {
     std::shared_ptr<OutcomeListener> listener;
@@ -405,11 +394,7 @@ class ShardCore {
   bool is_rows_turn_ = true;
   std::uint64_t reads_out_ = 0;   // asked for and not answered
   std::uint64_t read_bytes_ = 0;  // see Config; of those asked for, what they may have
-  std::vector<ChunkNumber> loads_ahead_;
-  AheadTable ahead_;  // read before their turn, or being read
-  std::uint64_t ahead_bytes_ = 0;
-  std::uint64_t ahead_clock_ = 0;  // counts batches whose turn came while they were on disk only
-  std::uint64_t ahead_sweep_at_ = 0, ahead_pause_until_ = 0;
+  ReadAhead ahead_;
   std::vector<Dirty> dirty_;
   std::vector<std::shared_ptr<CallSink>> waiting_calls_;  // for the commit of what is dirty
   bool waiting_sync_ = false;                             // one of them wants it synced
@@ -440,11 +425,7 @@ class ShardCore {
   };
   std::deque<CancelledPacked> cancelled_packed_;  // out of their queues, on their way to `fail`
 
-  struct NumberRange {
-    ChunkNumber next = 0, end = 0;
-  };
-  std::deque<NumberRange> numbers_;
-  std::uint64_t numbers_left_ = 0;
+  ChunkNumbers numbers_;
   std::uint64_t overhead_bytes_ = 0;
   std::uint64_t batches_live_ = 0, open_bags_ = 0, in_flight_ = 0, retrying_ = 0, hooks_held_ = 0;
   bool draining_ = false;

@@ -115,7 +115,7 @@ void ShardCore::note_cancelled(Batch& batch) {
 void ShardCore::cancel_batch(Batch& batch, const Now& now) {
   take_out(batch);
   if (batch.dropped_hooks > 0) drop_resident(batch);
-  if (!batch.resident) {  // failed rows want the hooks: loaded() goes on with it
+  if (!batch.is_resident) {  // failed rows want the hooks: loaded() goes on with it
     set_state(batch, BatchState::failing);
     note_cancelled(batch);
     batch.uses += 1;
@@ -142,7 +142,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
   for (auto& [number, batch] : by_number_) {
     const bool is_waiting =
         batch->state != BatchState::in_flight && batch->state != BatchState::failing;
-    if (!is_waiting || batch->cancelled || batch->bag->is_retry()) continue;
+    if (!is_waiting || batch->is_cancelled || batch->bag->is_retry()) continue;
     if (glob_match(target_glob, batch->bag->target->url)) batches.push_back(batch);
   }
   sort_by_number(batches);
@@ -153,7 +153,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
     if (batch->run) hooks += cancel_run(*batch);
     if (batch->packed) hooks += cancel_packed(*batch, Reason::cancelled, now);
     if (batch->uncommitted > 0) {  // goes as soon as it is committed; what comes later is not meant
-      batch->cancelled = true;
+      batch->is_cancelled = true;
       cancels_open_ += 1;
       if (batch->state == BatchState::open) cut(*batch->bag, Cut::request);
       continue;
@@ -188,7 +188,7 @@ void ShardCore::drain(const Now& now) {
 }
 
 bool ShardCore::drained() const {
-  const bool can_go_on = ready_head_ != nullptr && !store_failed_;
+  const bool can_go_on = ready_.first() != nullptr && !store_failed_;
   return draining_ && in_flight_ == 0 && !can_go_on && parts_out_.empty() && !part_ &&
          dirty_.empty();
 }
@@ -208,7 +208,7 @@ std::pair<std::uint64_t, std::uint64_t> ShardCore::abandon(const Now& now) {
     take_out(*batch);
     if (batch->bag->is_retry()) {
       give_rows_back(*batch);
-    } else if (batch->stored) {
+    } else if (batch->is_stored) {
       left += batch->hooks;
       hooks_held_ -= batch->hooks;
       batch->watchers.reset();
@@ -263,13 +263,13 @@ void ShardCore::remember_delivered(const Batch& batch) {
 }
 
 Batch* ShardCore::batch_with(BatchNumber number, ChunkNumber chunk, std::uint32_t index,
-                             std::uint32_t& place) const {
+                             std::uint32_t& index_in_batch) const {
   const auto found = by_number_.find(number);
   if (found == by_number_.end()) return nullptr;
   Batch* with = nullptr;
   found->second->for_each_chunk([&](const ChunkInfo& info) {
     if (info.number != chunk || index >= info.hooks) return;
-    place = info.first_hook + index;
+    index_in_batch = info.first_hook + index;
     with = found->second;
   });
   return with;
@@ -279,11 +279,11 @@ bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call
                       const std::shared_ptr<OutcomeListener>& listener,
                       std::optional<BatchNumber> number) {
   check(!recovered_);
-  std::uint32_t place = 0;
-  Batch* batch = batch_with(number.value_or(chunk), chunk, index, place);
-  if (batch == nullptr) batch = unfold_batch(chunk, index, place);
-  if (batch == nullptr) batch = unfold_cancelled(chunk, index, place);
-  if (batch == nullptr && (batch = unpack_batch(chunk, index)) != nullptr) place = index;
+  std::uint32_t index_in_batch = 0;
+  Batch* batch = batch_with(number.value_or(chunk), chunk, index, index_in_batch);
+  if (batch == nullptr) batch = unfold_batch(chunk, index, index_in_batch);
+  if (batch == nullptr) batch = unfold_cancelled(chunk, index, index_in_batch);
+  if (batch == nullptr && (batch = unpack_batch(chunk, index)) != nullptr) index_in_batch = index;
   if (batch == nullptr) {
     bool is_cancelled = false;
     if (!find_packed(chunk, index, is_cancelled)) return false;
@@ -292,7 +292,7 @@ bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call
   }
   // The outcome is known, only not stored yet; but a cancelled batch that is still being read may
   // come back, if that fails.
-  if (batch->state == BatchState::failing && batch->resident) {
+  if (batch->state == BatchState::failing && batch->is_resident) {
     listener->hook_done(call_index, {false, batch->last_reason, batch->last_status});
     return true;
   }
@@ -302,7 +302,7 @@ bool ShardCore::watch(ChunkNumber chunk, std::uint32_t index, std::uint32_t call
   if (watchers.size() == watchers.capacity()) {
     std::erase_if(watchers, [](const Batch::Watcher& old) { return old.listener->is_gone(); });
   }
-  watchers.push_back({place, call_index, listener});
+  watchers.push_back({index_in_batch, call_index, listener});
   return true;
 }
 

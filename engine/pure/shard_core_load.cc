@@ -11,15 +11,6 @@
 namespace postbag {
 namespace {
 
-// Of one bag, and of all together. What is read ahead and not wanted for so many other starts may
-// give way: its target takes nothing just now.
-constexpr std::size_t ahead_chunks_per_bag = 64;
-constexpr std::size_t ahead_chunks_max = 4096;
-constexpr std::uint64_t ahead_bytes_max = 2 << 20;
-constexpr std::uint64_t ahead_starts_max = 16'384;
-constexpr std::uint64_t ahead_sweep_starts = 1024;  // how often that is looked for
-// Beside the blob: the entry in the table and its place in the order.
-constexpr std::size_t ahead_overhead_bytes = 96;
 // Given up and not stored as rows yet: with fewer, what was cancelled is read beyond the limit.
 constexpr std::size_t fails_beyond_limit_max = 16;
 
@@ -28,7 +19,7 @@ constexpr std::size_t fails_beyond_limit_max = 16;
 // The batch's turn has come, but its hooks are in the store only.
 void ShardCore::load(Batch& batch) {
   set_state(batch, BatchState::loading);
-  ahead_clock_ += 1;
+  ahead_.started();
   if (!take_ahead(batch)) want_load(batch);
 }
 
@@ -100,8 +91,8 @@ void ShardCore::move_cancelled_loads() {
 // The batch no longer counts as read back: it was sent, is gone, or waits and may be dropped from
 // memory again.
 void ShardCore::end_read(Batch& batch) {
-  if (!batch.read_back) return;
-  batch.read_back = false;
+  if (!batch.is_read_back) return;
+  batch.is_read_back = false;
   read_bytes_ -= batch.body_bytes;
 }
 
@@ -126,8 +117,8 @@ void ShardCore::take_loaded(Batch& batch, std::error_code error, std::span<const
     return;
   }
   const bool sound = !damaged && decode_chunks(batch, blobs);
-  batch.corrupt = !sound;
-  batch.resident = true;
+  batch.is_corrupt = !sound;
+  batch.is_resident = true;
   if (cancelled) {
     unuse(batch);
     TargetState& target = *batch.bag->target;
@@ -162,7 +153,7 @@ bool ShardCore::decode_chunks(Batch& batch, std::span<const std::string> blobs) 
   batch.hooks = 0;
   bool sound = true;
   for (const std::string& blob : blobs) {
-    batch.name_event = true;
+    batch.names_event = true;
     sound = sound && decode_chunk(blob, batch, pool_);
   }
   sound = sound && batch.hooks == expected;
@@ -170,7 +161,7 @@ bool ShardCore::decode_chunks(Batch& batch, std::span<const std::string> blobs) 
     drop_hooks(batch, pool_);
     batch.body_bytes = 0;
   }
-  batch.read_back = sound;
+  batch.is_read_back = sound;
   read_bytes_ += batch.body_bytes;
   batch.hooks = expected;
   overhead_bytes_ += batch.meta.capacity() - meta_before;
@@ -208,17 +199,12 @@ void ShardCore::load_failed(Batch& batch, const Now& now) {
 
 // Uses what was read ahead, or waits for it. False: the batch must be read by itself.
 bool ShardCore::take_ahead(Batch& batch) {
-  const auto found = ahead_.find(batch.chunk.number);
-  if (found == ahead_.end()) return false;
-  if (!found->second.is_read) {
-    found->second.waiter = &batch;
-    return true;
-  }
-  const std::string blob = std::move(found->second.blob);
-  forget_ahead(found, blob.size());
+  std::string blob;
+  const ReadAhead::Found found = ahead_.take(batch.chunk.number, batch, blob);
+  if (found != ReadAhead::Found::blob) return found == ReadAhead::Found::being_read;
   // One that cannot be sent is read once more, which says what is wrong with it.
   if (!make_destination(*batch.bag->target) || !decode_chunks(batch, {&blob, 1})) return false;
-  batch.resident = true;
+  batch.is_resident = true;
   set_state(batch, BatchState::in_flight);
   counters_.attempts += 1;
   sends_.push_back(&batch);
@@ -227,18 +213,14 @@ bool ShardCore::take_ahead(Batch& batch) {
 
 // What the bag will send next, as far as it is on disk only and in one chunk each.
 void ShardCore::plan_ahead(const Bag& bag) {
-  if (!has_room_ahead()) return;
-  std::size_t left = std::min(ahead_chunks_per_bag, ahead_chunks_max - ahead_.size());
+  std::size_t room = ahead_.room();
   const auto plan = [&](ChunkNumber chunk, bool has_more_chunks) {
-    if (left == 0 || has_more_chunks) return false;
-    if (!ahead_.try_emplace(chunk, Ahead{{}, nullptr, ahead_clock_, false}).second) return true;
-    loads_ahead_.push_back(chunk);
-    overhead_bytes_ += ahead_overhead_bytes;
-    left -= 1;
+    if (room == 0 || has_more_chunks) return false;
+    if (ahead_.plan(chunk)) room -= 1;
     return true;
   };
   for (const Batch* batch = bag.queue_head; batch != nullptr; batch = batch->next) {
-    if (batch->resident || !plan(batch->chunk.number, batch->more_chunks != nullptr)) return;
+    if (batch->is_resident || !plan(batch->chunk.number, batch->more_chunks != nullptr)) return;
     bool goes_on = true;
     if (!batch->run) continue;
     batch->run->for_each([&](const DiskBatch& places) {
@@ -248,33 +230,9 @@ void ShardCore::plan_ahead(const Bag& bag) {
   }
 }
 
-bool ShardCore::has_room_ahead() {
-  if (ahead_clock_ < ahead_pause_until_) return false;
-  const auto has_room = [&] {
-    return ahead_.size() < ahead_chunks_max && ahead_bytes_ <= ahead_bytes_max / 2;
-  };
-  if (has_room()) return true;
-  if (ahead_clock_ - ahead_sweep_at_ < ahead_sweep_starts) return false;
-  ahead_sweep_at_ = ahead_clock_;
-  drop_ahead(ahead_starts_max);
-  return has_room();
-}
-
 void ShardCore::read_ahead(std::span<ChunkBlob> found, const Now& now) {
   for (ChunkBlob& read : found) {
-    const auto place = ahead_.find(read.chunk);
-    check(place != ahead_.end() && !place->second.is_read);
-    Batch* const waiter = place->second.waiter;
-    const bool is_kept = waiter == nullptr && !read.blob.empty() && !stopped_sending_ &&
-                         ahead_bytes_ + read.blob.size() <= ahead_bytes_max;
-    if (is_kept) {
-      ahead_bytes_ += read.blob.size();
-      overhead_bytes_ += read.blob.size();
-      place->second.blob = std::move(read.blob);
-      place->second.is_read = true;
-      continue;
-    }
-    forget_ahead(place, 0);
+    Batch* const waiter = ahead_.arrived(read.chunk, read.blob, !stopped_sending_);
     if (waiter == nullptr) continue;
     if (read.blob.empty()) {
       want_load(*waiter);
@@ -283,23 +241,6 @@ void ShardCore::read_ahead(std::span<ChunkBlob> found, const Now& now) {
     }
   }
   ask_loads();
-}
-
-void ShardCore::forget_ahead(AheadTable::iterator place, std::size_t blob_bytes) {
-  ahead_bytes_ -= blob_bytes;
-  overhead_bytes_ -= blob_bytes + ahead_overhead_bytes;
-  ahead_.erase(place);
-}
-
-// What was read and has been waiting for more than so many starts.
-void ShardCore::drop_ahead(std::uint64_t starts) {
-  for (auto at = ahead_.begin(); at != ahead_.end();) {
-    const auto place = at++;
-    const Ahead& one = place->second;
-    if (one.is_read && ahead_clock_ - one.planned_at >= starts) {
-      forget_ahead(place, one.blob.size());
-    }
-  }
 }
 
 }  // namespace postbag

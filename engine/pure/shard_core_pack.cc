@@ -24,11 +24,11 @@ constexpr std::size_t packed_run_overhead_bytes = sizeof(PackedRun) + sizeof(Pac
 
 // Whether a run can represent all that is known of the batch.
 bool ShardCore::can_pack(const Batch& batch) const {
-  return batch.state == BatchState::queued && !batch.stored && batch.resident && batch.uses == 0 &&
-         batch.uncommitted == 0 && !batch.cancelled && !batch.watchers && !batch.taken_over &&
-         !batch.more_chunks && !batch.run && !batch.packed && !batch.bag->is_retry() &&
-         batch.number == batch.chunk.number && batch.body_bytes <= packed_body_bytes_max &&
-         batch.meta.size() <= packed_meta_bytes_max;
+  return batch.state == BatchState::queued && !batch.is_stored && batch.is_resident &&
+         batch.uses == 0 && batch.uncommitted == 0 && !batch.is_cancelled && !batch.watchers &&
+         !batch.taken_over && !batch.more_chunks && !batch.run && !batch.packed &&
+         !batch.bag->is_retry() && batch.number == batch.chunk.number &&
+         batch.body_bytes <= packed_body_bytes_max && batch.meta.size() <= packed_meta_bytes_max;
 }
 
 // `batch` has just been cut and is the last of its queue. May destroy it.
@@ -36,7 +36,7 @@ void ShardCore::pack(Batch& batch) {
   Batch* before = batch.before;
   const std::size_t batches = by_number_.size() + (coming_ != nullptr ? 1 : 0);
   if (batches <= config_.unpacked_batches || before == nullptr) return;
-  if (!before->resident || !can_pack(batch)) return;
+  if (!before->is_resident || !can_pack(batch)) return;
   if (before->packed) {
     if (!before->packed->push_back(batch)) return;  // carries the next run
   } else {
@@ -68,7 +68,7 @@ ChunkNumber ShardCore::add_packed(Bag& bag, const HookFields& hook, const Now& n
     return 0;
   }
   count_batch(bag);
-  const ChunkNumber number = take_number();
+  const ChunkNumber number = numbers_.take();
   before->packed->push_back(number, now.wall_ms, meta_, hook.body);
   bag.size_hint = static_cast<std::uint32_t>(body_bytes);
   bag.target->hooks_waiting += 1;

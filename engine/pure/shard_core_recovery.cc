@@ -30,8 +30,8 @@ void ShardCore::add_recovered_chunk(const PendingChunk& found, const Now& now) {
                  : bag_of(target, found.group, found.headers, Parcel{});
   hooks_held_ += found.hooks;
   counters_.accepted += found.hooks;
-  const auto [place, is_new] = recovered_->try_emplace(&bag);
-  RecoveredBag& known = place->second;
+  const auto [entry, is_new] = recovered_->try_emplace(&bag);
+  RecoveredBag& known = entry->second;
   const ChunkInfo chunk{found.chunk, found.accepted_ms, 0, found.hooks};
   const bool is_same_batch = !is_new && known.number == found.batch;
   known.body_bytes =
@@ -94,7 +94,7 @@ Batch& ShardCore::add_recovered_retry(Bag& bag, const PendingChunk& found, const
   const std::int64_t longest_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(longest).count();
   set_state(batch, BatchState::retrying);
-  batch.attempted = true;
+  batch.was_attempted = true;
   bag.unresolved += 1;
   target.retrying += 1;
   retrying_ += 1;

@@ -30,7 +30,7 @@ std::uint64_t object_bytes(const Batch& batch) {
 
 // True if the store has all hooks of an open batch and is not reading them any more.
 bool ShardCore::can_drop_front(const Batch& batch) {
-  return batch.state == BatchState::open && batch.stored && batch.uses == 0 &&
+  return batch.state == BatchState::open && batch.is_stored && batch.uses == 0 &&
          batch.uncommitted == 0 && batch.hooks > batch.dropped_hooks;
 }
 
@@ -48,7 +48,7 @@ void ShardCore::note_droppable(Batch& batch) {
 
 // Hooks added later begin a new chunk and a new segment.
 void ShardCore::drop_front(Batch& batch) {
-  check(!batch.dirty);
+  check(!batch.is_dirty);
   counters_.shed += batch.hooks - batch.dropped_hooks;
   batch.dropped_hooks = batch.hooks;
   overhead_bytes_ -= batch.meta.capacity();
@@ -82,7 +82,7 @@ std::uint64_t ShardCore::make_room(std::uint64_t bytes, const Now& now) {
     const bool is_open = batch->state == BatchState::open && !batch->bag->is_retry();
     // What is stored can be dropped as soon as it is committed.
     std::uint64_t stays = is_open ? object_bytes(*batch) : 0;
-    if (is_open && !batch->stored) stays += hooks_bytes(*batch);
+    if (is_open && !batch->is_stored) stays += hooks_bytes(*batch);
     leaving += object_bytes(*batch) + hooks_bytes(*batch) - stays;
     if (is_open) open.emplace_back(stays, batch);
   }

@@ -127,17 +127,15 @@ Batch* ShardCore::next_batch(TargetState& target) {
 }
 
 void ShardCore::target_changed(TargetState& target) {
-  if (target.list == TargetState::List::ready || !can_start(target)) return;
-  check(target.list == TargetState::List::none);
-  list_push(target, TargetState::List::ready);
+  if (!ready_.has(target) && can_start(target)) ready_.add(target);
 }
 
 void ShardCore::pump() {
   if (recovered_) return;
-  while (in_flight_ < config_.max_connections && ready_head_ != nullptr && !store_failed_ &&
+  while (in_flight_ < config_.max_connections && ready_.first() != nullptr && !store_failed_ &&
          !stopped_sending_) {
-    TargetState& target = *ready_head_;
-    list_remove(target);
+    TargetState& target = *ready_.first();
+    ready_.remove(target);
     if (Batch* batch = next_batch(target)) {
       start(*batch);
       Bag& bag = *batch->bag;
@@ -156,15 +154,15 @@ void ShardCore::start(Batch& batch) {
     target.retrying -= 1;
     retrying_ -= 1;
   }
-  if (!batch.attempted) {
-    batch.attempted = true;
+  if (!batch.was_attempted) {
+    batch.was_attempted = true;
     batch.bag->unresolved += 1;
   }
   target.in_flight += 1;
   in_flight_ += 1;
   batch.attempts += 1;
   batch.uses += 1;
-  if (batch.resident) {
+  if (batch.is_resident) {
     set_state(batch, BatchState::in_flight);
     counters_.attempts += 1;
     sends_.push_back(&batch);
@@ -174,7 +172,7 @@ void ShardCore::start(Batch& batch) {
 }
 
 bool ShardCore::gives_up(const Batch& batch, const AttemptResult& failed) const {
-  if (!batch.resident) return false;  // its rows want the hooks, which could not be read
+  if (!batch.is_resident) return false;  // its rows want the hooks, which could not be read
   const bool is_last = batch.bag->is_stopped && failed.counted;
   const std::uint32_t attempts = batch.attempts - (failed.counted ? 0 : 1);
   return is_last || failed.final || attempts_used_up(retries_of(batch), attempts);
@@ -233,7 +231,7 @@ void ShardCore::wait_for_retry(Batch& batch, const Now& now, bool counted) {
   } else {
     deadlines_.arm(batch.deadline, now.steady, delay);
   }
-  if (batch.stored) {
+  if (batch.is_stored) {
     const auto delay_ms = std::chrono::ceil<std::chrono::milliseconds>(delay).count();
     part().attempts.push_back({batch.number, batch.attempts, now.wall_ms + delay_ms});
   }
@@ -314,7 +312,7 @@ void ShardCore::tell() {
 
 // A hook that its producer took back may be given again.
 void ShardCore::forget_taken(const Batch& batch) {
-  if (!config_.durable || batch.corrupt) return;
+  if (!config_.durable || batch.is_corrupt) return;
   const std::vector<std::uint32_t>& taken = *batch.taken_over;
   for_each_hook(batch, [&](const BatchedHook& hook) {
     if (hook.id.empty() || !std::binary_search(taken.begin(), taken.end(), hook.index)) return;
@@ -326,8 +324,8 @@ void ShardCore::forget_taken(const Batch& batch) {
 void ShardCore::resolved(Batch& batch) {
   set_state(batch, BatchState::failing);
   Bag& bag = *batch.bag;
-  if (!batch.attempted) return;
-  batch.attempted = false;
+  if (!batch.was_attempted) return;
+  batch.was_attempted = false;
   bag.unresolved -= 1;
   if (!bag.in_ready && front_can_go(bag)) push_ready_bag(bag);
 }

@@ -18,8 +18,6 @@ constexpr std::size_t run_code_bytes_max = 4096;
 // Cancelled batches that are read at a time, and that wait for the store to take their rows.
 constexpr std::uint64_t cancel_loads_max = 1000;
 
-constexpr std::uint64_t ahead_pause_starts = 4096;
-
 std::size_t code_bytes(const Batch& carrier) {
   return carrier.run ? carrier.run->code_bytes() : 0;
 }
@@ -38,7 +36,7 @@ DiskBatch places_of(const Batch& batch) {
 bool ShardCore::can_shed(const Batch& batch) const {
   const bool waits = batch.state == BatchState::queued || batch.state == BatchState::retrying ||
                      batch.state == BatchState::due;
-  return waits && batch.stored && batch.resident && batch.uses == 0 && batch.uncommitted == 0;
+  return waits && batch.is_stored && batch.is_resident && batch.uses == 0 && batch.uncommitted == 0;
 }
 
 // May destroy `batch`: it can become part of the run of the batch before it.
@@ -47,7 +45,7 @@ void ShardCore::note_sheddable(Batch& batch) {
   // Behind hooks on disk only all goes there, until the bag has caught up, so that
   // order holds.
   const bool is_behind_dropped = !recovered_ && batch.state == BatchState::queued &&
-                                 batch.before != nullptr && !batch.before->resident;
+                                 batch.before != nullptr && !batch.before->is_resident;
   if (is_behind_dropped || batch.dropped_hooks > 0) {
     drop_resident(batch);
     fold(batch);
@@ -74,9 +72,9 @@ std::uint64_t ShardCore::shed(std::uint64_t bytes) {
   }
   if (before - memory_bytes() < bytes) shed_open(bytes - (before - memory_bytes()));
   // What was read ahead is needed first. Where even that must go nothing is read ahead for a while.
-  if (before - memory_bytes() < bytes && ahead_bytes_ > 0) {
-    drop_ahead(0);
-    ahead_pause_until_ = ahead_clock_ + ahead_pause_starts;
+  if (before - memory_bytes() < bytes && ahead_.holds_blobs()) {
+    ahead_.drop_all();
+    ahead_.pause();
   }
   if (sheddable_.capacity() > 4 * sheddable_.size() + 4096) sheddable_.shrink_to_fit();
   return before - memory_bytes();
@@ -88,7 +86,7 @@ void ShardCore::drop_resident(Batch& batch) {
   overhead_bytes_ += batch.meta.capacity();
   batch.bag->target->note_stored(batch.body_bytes);
   batch.body_bytes = 0;
-  batch.resident = false;
+  batch.is_resident = false;
   counters_.shed += batch.hooks - batch.dropped_hooks;
   batch.dropped_hooks = 0;
 }
@@ -127,8 +125,8 @@ Batch& ShardCore::batch_on_disk(Bag& bag, const DiskBatch& places, BatchNumber n
   Batch& batch = make_batch(bag);
   batch.number = number;
   batch.hooks = places.hooks;
-  batch.resident = false;
-  batch.stored = true;
+  batch.is_resident = false;
+  batch.is_stored = true;
   batch.state = BatchState::queued;
   batch.chunk = places.chunk;
   if (!places.more_chunks.empty()) {
@@ -141,9 +139,10 @@ Batch& ShardCore::batch_on_disk(Bag& bag, const DiskBatch& places, BatchNumber n
 
 // Nothing is known of it but what a run tells.
 bool ShardCore::can_fold(const Batch& batch) {
-  return batch.state == BatchState::queued && batch.stored && !batch.resident && batch.uses == 0 &&
-         batch.uncommitted == 0 && batch.attempts == 0 && !batch.attempted && !batch.cancelled &&
-         !batch.watchers && !batch.taken_over && batch.number == batch.chunk.number;
+  return batch.state == BatchState::queued && batch.is_stored && !batch.is_resident &&
+         batch.uses == 0 && batch.uncommitted == 0 && batch.attempts == 0 && !batch.was_attempted &&
+         !batch.is_cancelled && !batch.watchers && !batch.taken_over &&
+         batch.number == batch.chunk.number;
 }
 
 // `batch` has just become disk-only: absorbs the batch behind it, and is absorbed by the one before
@@ -168,7 +167,7 @@ void ShardCore::fold(Batch& batch) {
 
 // Appends to the carrier's run. False: the carrier's own hooks are in memory, or its run is full.
 bool ShardCore::fold_into(Batch& carrier, const DiskBatch& places) {
-  if (carrier.resident || code_bytes(carrier) >= run_code_bytes_max) return false;
+  if (carrier.is_resident || code_bytes(carrier) >= run_code_bytes_max) return false;
   std::unique_ptr<DiskRun> run = carrier.run ? take_run(carrier) : std::make_unique<DiskRun>();
   run->push_back(places);
   give_run(carrier, std::move(run));
@@ -199,14 +198,15 @@ void ShardCore::give_run(Batch& carrier, std::unique_ptr<DiskRun> run) {
 
 // Makes the batch of a hook in the middle of a run an object again; it takes the rest of the run
 // behind it. Null: the hook is in no run.
-Batch* ShardCore::unfold_batch(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) {
+Batch* ShardCore::unfold_batch(ChunkNumber chunk, std::uint32_t index,
+                               std::uint32_t& index_in_batch) {
   Batch* carrier = nullptr;
   for (Batch* one : carriers_) {
     const std::optional<DiskBatch> found = one->run->find(chunk);
     if (!found) continue;
     const ChunkInfo* info = found->find_chunk(chunk);
     if (index >= info->hooks) return nullptr;
-    place = info->first_hook + index;
+    index_in_batch = info->first_hook + index;
     carrier = one;
     break;
   }
@@ -280,13 +280,14 @@ Batch& ShardCore::read_cancelled(Bag& bag, const DiskBatch& places) {
 
 // The batch of a hook in a cancelled run, read before its turn because somebody watches it. Null:
 // the hook is in no cancelled run.
-Batch* ShardCore::unfold_cancelled(ChunkNumber chunk, std::uint32_t index, std::uint32_t& place) {
+Batch* ShardCore::unfold_cancelled(ChunkNumber chunk, std::uint32_t index,
+                                   std::uint32_t& index_in_batch) {
   for (auto one = cancelled_runs_.begin(); one != cancelled_runs_.end(); ++one) {
     const std::optional<DiskBatch> found = one->run->find(chunk);
     if (!found) continue;
     const ChunkInfo* info = found->find_chunk(chunk);
     if (index >= info->hooks) return nullptr;
-    place = info->first_hook + index;
+    index_in_batch = info->first_hook + index;
     auto rest = std::make_unique<DiskRun>();
     one->run->for_each([&](const DiskBatch& places) {
       if (places.chunk.number != found->chunk.number) rest->push_back(places);

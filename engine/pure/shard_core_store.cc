@@ -19,12 +19,12 @@ StorePart& ShardCore::part() {
 }
 
 void ShardCore::add_barrier(std::function<void()> barrier) {
-  auto& place = cancels_open_ > 0 ? held_barriers_ : part().barriers;
-  place.push_back(std::move(barrier));
+  auto& waiting = cancels_open_ > 0 ? held_barriers_ : part().barriers;
+  waiting.push_back(std::move(barrier));
 }
 
 void ShardCore::settle(const Batch& batch) {
-  if (!batch.stored) return;
+  if (!batch.is_stored) return;
   batch.for_each_chunk([&](const ChunkInfo& chunk) { part().settle.push_back(chunk.number); });
 }
 
@@ -36,7 +36,7 @@ void ShardCore::close_chunks(StorePart& part) {
     // from.segment is null for the batch's first chunk: it begins with the first segment.
     part.append.push_back(
         {&batch, batch.last_chunk(), dirty.from, to, encode_chunk_head(batch, dirty.from, to)});
-    batch.dirty = false;
+    batch.is_dirty = false;
     batch.uses += 1;
   }
   dirty_.clear();
@@ -89,7 +89,7 @@ void ShardCore::part_done(StorePart& done, const Now& now) {
   cancel_more();
   pump();
   ask_loads();
-  if (batches_live_ == 0 && ahead_bytes_ > 0) drop_ahead(0);  // of what was cancelled
+  if (batches_live_ == 0 && ahead_.holds_blobs()) ahead_.drop_all();  // of what was cancelled
 }
 
 bool ShardCore::waits(const CallSink& call) const {
@@ -155,7 +155,7 @@ void ShardCore::append_refused(StorePart& done, const Now& now) {
 void ShardCore::refuse_dirty(Errc error, const Now& now) {
   for (auto dirty = dirty_.rbegin(); dirty != dirty_.rend(); ++dirty) {
     Batch& batch = *dirty->batch;
-    batch.dirty = false;
+    batch.is_dirty = false;
     batch.uncommitted -= 1;
     cut_back(batch, dirty->from);
     after_cut_back(batch, now);
@@ -197,13 +197,13 @@ void ShardCore::after_cut_back(Batch& batch, const Now& now) {
     if (batch.uncommitted == 0) all_committed(batch, now);
     return;
   }
-  if (batch.uses > 0 || batch.dirty) return;
-  if (batch.cancelled) cancel_ended();
+  if (batch.uses > 0 || batch.is_dirty) return;
+  if (batch.is_cancelled) cancel_ended();
   free_batch(batch);
 }
 
 void ShardCore::all_committed(Batch& batch, const Now& now) {
-  if (!batch.cancelled) {
+  if (!batch.is_cancelled) {
     Bag& bag = *batch.bag;
     note_droppable(batch);
     note_sheddable(batch);  // may destroy it

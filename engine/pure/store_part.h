@@ -9,6 +9,7 @@
 
 #include "engine/pure/batch.h"
 #include "engine/pure/content_hash.h"
+#include "engine/pure/sinks.h"
 #include "engine/pure/transport.h"
 #include "postbag/engine.h"
 #include "postbag/error.h"

@@ -14,6 +14,7 @@
 #include "engine/pure/batch.h"
 #include "engine/pure/policy_table.h"
 #include "engine/pure/recent_chunks.h"
+#include "engine/pure/sinks.h"
 #include "engine/pure/transport.h"
 
 namespace postbag {
@@ -27,7 +28,7 @@ struct BagKey {
   // Set: a bag of retry-failed-hooks; its hooks are rows of the store.
   std::shared_ptr<RetrySink> retry;
   std::optional<std::uint32_t> retries;  // instead of the policy's
-  const std::string* place = nullptr;    // in the target's other_bags
+  const std::string* map_key = nullptr;  // its own in the target's other_bags
 };
 
 // The hooks of one batch key. Batches that are cut and were never attempted stand in its queue,

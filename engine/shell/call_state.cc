@@ -105,7 +105,7 @@ void CallState::finish() {
         ids_.table.release(given.id, this);
         continue;
       }
-      const HookPlace place = locate(result_.ids[given.index]);
+      const HookLocation place = locate(result_.ids[given.index]);
       given.location = failed_key(place.chunk, place.index);
       ids_.table.settle(given.id, this, given.location);
       result_.ids[given.index] = HookId{};  // the producer knows it by its own

@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
-#include "engine/pure/batch.h"
 #include "engine/pure/content_hash.h"
 #include "engine/pure/id_table.h"
+#include "engine/pure/sinks.h"
 #include "engine/shell/inbox_parcel.h"
 #include "postbag/engine.h"
 #include "postbag/logger.h"

@@ -67,7 +67,7 @@ std::optional<HookStatus> Engine::Impl::find_hook(std::string_view id) {
   };
   if (!location) {
     const auto parsed = parse_hook_id(id);
-    const HookPlace place = parsed ? locate(*parsed) : HookPlace();
+    const HookLocation place = parsed ? locate(*parsed) : HookLocation();
     if (!parsed || place.tag != store_info_.store_tag) {
       if (const auto failed = find_failed(id)) show_failed(*failed);
       return status;

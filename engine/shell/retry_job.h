@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "engine/pure/batch.h"
+#include "engine/pure/sinks.h"
 #include "engine/shell/engine_impl.h"
 
 namespace postbag {

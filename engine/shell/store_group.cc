@@ -40,7 +40,7 @@ void each_failed(const Batch& batch, std::uint16_t store_tag,
            std::binary_search(batch.taken_over->begin(), batch.taken_over->end(), index);
   };
   std::string id;
-  if (batch.corrupt) {  // the rows say which hooks were lost; there is nothing else to say
+  if (batch.is_corrupt) {  // the rows say which hooks were lost; there is nothing else to say
     for (std::uint32_t index = 0; index < batch.hooks; ++index) {
       BatchedHook hook;
       hook.index = index;
@@ -68,7 +68,7 @@ void add_fail(const StorePart::Fail& fail, std::uint16_t store_tag, StoreGroup& 
     each_failed(batch, store_tag, each);
   };
   group.fail.push_back(std::move(row));
-  if (batch.stored) {  // in memory mode, too: an earlier life may have had another
+  if (batch.is_stored) {  // in memory mode, too: an earlier life may have had another
     batch.for_each_chunk([&](const ChunkInfo& chunk) { group.settle.push_back(chunk.number); });
   }
 }
@@ -105,7 +105,7 @@ std::uint64_t failed_rows(const StorePart& part) {
   for (const StorePart::Fail& fail : part.fail) {
     const Batch& batch = *fail.batch;
     if (batch.bag->is_retry()) continue;  // each has its row
-    rows += batch.hooks - (batch.taken_over && !batch.corrupt ? batch.taken_over->size() : 0);
+    rows += batch.hooks - (batch.taken_over && !batch.is_corrupt ? batch.taken_over->size() : 0);
   }
   return rows;
 }
