@@ -431,9 +431,4 @@ std::optional<Url> parse_url(std::string_view text, std::string& error) {
   return url;
 }
 
-bool is_canonical_url(std::string_view text) {
-  Scan scan;
-  return scan_url(text, scan) && scan.canonical;
-}
-
 }  // namespace postbag

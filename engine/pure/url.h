@@ -36,8 +36,4 @@ struct Url {
 // nothing and sets `error` to what is wrong, for people.
 std::optional<Url> parse_url(std::string_view text, std::string& error);
 
-// True if `text` is valid and equal to its canonical form: one pass, no allocation, for the hot
-// path.
-bool is_canonical_url(std::string_view text);
-
 }  // namespace postbag
