@@ -53,6 +53,18 @@ std::string log_json_string(std::string_view message) {
   return out + "\"";
 }
 
+std::string log_json_members(std::string_view message, std::span<const LogField> fields) {
+  std::string out = "\"message\":" + log_json_string(message);
+  for (const LogField& field : fields) {
+    const auto* text = std::get_if<std::string_view>(&field.value);
+    if (text != nullptr && text->empty()) continue;
+    out.append(",\"").append(field.name).append("\":");
+    out += text != nullptr ? log_json_string(*text)
+                           : std::to_string(std::get<std::uint64_t>(field.value));
+  }
+  return out;
+}
+
 namespace {
 
 // Standard error may be a pipe that nobody reads. A line waits for a moment; then lines are dropped
@@ -66,7 +78,8 @@ class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
     if (dropped_ > 0 && can_write()) {
       const std::string text =
           std::to_string(dropped_) + " lines of the log were dropped: nobody read them";
-      const std::string written = json_ ? log_json_string(text) : text;
+      const LogField fields[] = {{"event", "lines_dropped"}, {"lines", dropped_}};
+      const std::string written = json_ ? log_json_members(text, fields) : text;
       if (write(spdlog::details::log_msg("", spdlog::level::warn, written))) dropped_ = 0;
     }
     if (!write(message)) ++dropped_;
@@ -121,7 +134,7 @@ class Log::Impl {
                                                      spdlog::async_overflow_policy::overrun_oldest);
     logger_->set_level(spdlog::level::trace);
     logger_->flush_on(spdlog::level::trace);
-    const char* pattern = json_ ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l","message":%v})"
+    const char* pattern = json_ ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})"
                                 : "%Y-%m-%dT%H:%M:%S.%eZ %l %v";
     logger_->set_formatter(
         std::make_unique<spdlog::pattern_formatter>(pattern, spdlog::pattern_time_type::utc));
@@ -132,7 +145,7 @@ class Log::Impl {
     logger_->flush();
   }
 
-  void write(LogLevel level, std::string_view message) {
+  void write(LogLevel level, std::string_view message, std::span<const LogField> fields) {
     if (!enabled(level)) return;
     std::vector<LogLimiter::Suppressed> suppressed;
     bool pass = false;
@@ -141,9 +154,10 @@ class Log::Impl {
       pass = limiter_.admit(message, std::chrono::steady_clock::now(), suppressed);
     }
     for (const auto& held : suppressed) say_suppressed(held);
-    if (pass) put(level, message);
+    if (pass) put(level, message, fields);
   }
 
+  const std::atomic<LogLevel>& level() const { return level_; }
   void set_level(LogLevel level) { level_.store(level, std::memory_order_relaxed); }
   bool enabled(LogLevel at) const {
     const LogLevel least = level_.load(std::memory_order_relaxed);
@@ -151,13 +165,15 @@ class Log::Impl {
   }
 
  private:
-  void put(LogLevel level, std::string_view message) {
-    const std::string text = json_ ? log_json_string(message) : printable(message);
+  void put(LogLevel level, std::string_view message, std::span<const LogField> fields) {
+    const std::string text = json_ ? log_json_members(message, fields) : printable(message);
     logger_->log(spdlog_level(level), spdlog::string_view_t(text.data(), text.size()));
   }
   void say_suppressed(const LogLimiter::Suppressed& held) {
+    const LogField fields[] = {
+        {"event", "lines_suppressed"}, {"lines", held.lines}, {"like", held.kind}};
     put(LogLevel::warning,
-        "suppressed " + counted(held.lines, "more line") + " like \"" + held.kind + "\"");
+        "suppressed " + counted(held.lines, "more line") + " like \"" + held.kind + "\"", fields);
   }
 
   std::atomic<LogLevel> level_;
@@ -181,8 +197,11 @@ bool Log::enabled(LogLevel at) const {
 Logger Log::logger() const {
   Impl* impl = impl_.get();
   Logger logger;
-  logger.level = LogLevel::debug;
-  logger.write = [impl](LogLevel level, std::string_view message) { impl->write(level, message); };
+  logger.level_now = &impl->level();
+  logger.write_fields = [impl](LogLevel level, std::string_view message,
+                               std::span<const LogField> fields) {
+    impl->write(level, message, fields);
+  };
   return logger;
 }
 

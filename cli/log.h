@@ -1,6 +1,8 @@
 #pragma once
 
+#include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -23,13 +25,18 @@ class Log {
   // From now on what is below it is not written. Any thread.
   void set_level(LogLevel level);
   bool enabled(LogLevel at) const;
-  // A value that may be copied; must not be called once the Log is gone. Its level is the lowest
-  // one, as that of the Log may change.
+  // A value that may be copied; must not be used once the Log is gone.
   Logger logger() const;
 
-  void info(std::string_view message) const { logger().log(LogLevel::info, message); }
-  void warning(std::string_view message) const { logger().log(LogLevel::warning, message); }
-  void error(std::string_view message) const { logger().log(LogLevel::error, message); }
+  void info(std::string_view message, std::initializer_list<LogField> fields = {}) const {
+    logger().log(LogLevel::info, message, fields);
+  }
+  void warning(std::string_view message, std::initializer_list<LogField> fields = {}) const {
+    logger().log(LogLevel::warning, message, fields);
+  }
+  void error(std::string_view message, std::initializer_list<LogField> fields = {}) const {
+    logger().log(LogLevel::error, message, fields);
+  }
 
  private:
   class Impl;
@@ -38,5 +45,7 @@ class Log {
 
 // The message as a JSON string with its quotes; bytes that are not UTF-8 are shown as \xNN. Pure.
 std::string log_json_string(std::string_view message);
+// What a line says, as members of a JSON object: the message, then the fields. Pure.
+std::string log_json_members(std::string_view message, std::span<const LogField> fields);
 
 }  // namespace postbag

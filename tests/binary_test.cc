@@ -571,12 +571,15 @@ TEST_F(BinaryTest, LogLinesAreJsonOnRequest) {
   write_config("[log]\nformat = \"json\"\n");
   const auto daemon = serve();
   daemon->signal(SIGTERM);
-  std::istringstream lines(daemon->wait().err);
+  const std::string err = daemon->wait().err;
+  std::istringstream lines(err);
   std::size_t count = 0;
   for (std::string line; std::getline(lines, line); ++count) {
     EXPECT_EQ(check_json(line, false), std::nullopt) << line;
   }
   EXPECT_GE(count, 2u);
+  EXPECT_THAT(err, HasSubstr("\"event\":\"ready\",\"version\":\"" + std::string(version()) + "\""));
+  EXPECT_THAT(err, HasSubstr("\"event\":\"stopped\",\"left\":0,"));
 }
 
 // --- Tools ---

@@ -349,6 +349,20 @@ TEST(LogTest, JsonStringsAreAlwaysJson) {
   EXPECT_EQ(log_json_string("a\"b\nc"), R"("a\"b\\x0ac")");
 }
 
+// Who reads the log by program had to parse English.
+TEST(LogTest, JsonLinesHaveTheirFieldsAsMembers) {
+  const LogField fields[] = {{"event", "given_up"},
+                             {"target", "https://a/#1"},
+                             {"hooks", std::uint64_t{18446744073709551615u}},
+                             {"detail", ""},
+                             {"reason", "a\"b\n"}};
+  const std::string members = log_json_members("given up: \"x\"", fields);
+  EXPECT_EQ(members, R"("message":"given up: \"x\"","event":"given_up","target":"https://a/#1",)"
+                     R"("hooks":18446744073709551615,"reason":"a\"b\\x0a")");
+  EXPECT_EQ(check_json("{" + members + "}", false), std::nullopt);
+  EXPECT_EQ(log_json_members("plain", {}), R"("message":"plain")");
+}
+
 // --- Others ---
 
 TEST(ExitCodes, OfErrors) {

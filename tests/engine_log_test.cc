@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <mutex>
+
 #include "tests/support/engine_support.h"
 
 namespace postbag::test {
@@ -47,6 +49,43 @@ TEST_F(EngineLog, EachAttemptIsSaidAtDebugAndWhatIsGivenUpAsAWarning) {
   ASSERT_TRUE(engine.wait_idle(patience));
   EXPECT_THAT(lines.all(), ElementsAre(StartsWith("fails: "), StartsWith("attempt failed: "),
                                        StartsWith("given up: ")));
+}
+
+// What programs look for need not be found in the words.
+TEST_F(EngineLog, LinesAboutATargetHaveFields) {
+  options.defaults.retry.retries = 1;
+  FaultReceiver receiver(replying([](const FaultRequest& request) {
+    return FaultReply::status(request.index < 2 ? 503 : 200);
+  }));
+  std::mutex mutex;
+  std::vector<std::string> lines;
+  logger.level = LogLevel::info;
+  logger.write_fields = [&](LogLevel, std::string_view, std::span<const LogField> fields) {
+    std::string line;
+    for (const LogField& field : fields) {
+      const auto* text = std::get_if<std::string_view>(&field.value);
+      line.append(field.name).append("=");
+      line.append(text != nullptr ? *text : std::to_string(std::get<std::uint64_t>(field.value)));
+      line += ' ';
+    }
+    const std::lock_guard lock(mutex);
+    lines.push_back(std::move(line));
+  };
+  {
+    Engine engine(options, make_memory_store(), logger);
+    for (const char* payload : {"1", "2"}) {
+      ASSERT_TRUE(engine.submit(receiver.url(), payload).ok());
+      ASSERT_TRUE(engine.wait_idle(patience));
+    }
+  }
+  const std::string url = receiver.url();
+  const std::string batch = "target=" + url + " reason=status_503 batch_id=[0-9a-f-]+ hooks=1 ";
+  EXPECT_THAT(
+      lines,
+      ElementsAre(
+          MatchesRegex("event=fails " + batch + "attempt=1 attempts_max=2 detail=.*status=503 "),
+          MatchesRegex("event=given_up " + batch + "attempt=2 attempts_max=2 detail=.*status=503 "),
+          MatchesRegex("event=works_again target=" + url + " failed_attempts=2 seconds=[0-9]+ ")));
 }
 
 // It was called an attempt that failed, with more to come.

@@ -141,7 +141,8 @@ class Daemon {
       if (event.kind == DaemonEvents::Kind::fatal) {
         const bool no_memory = event.error == std::errc::not_enough_memory;
         const int code = no_memory ? exit_bug : exit_io;
-        log_.error("stopping at once, exit code " + std::to_string(code));
+        log_.error("stopping at once, exit code " + std::to_string(code),
+                   {{"event", "stopping"}, {"cause", event.error.message()}});
         server_.stop();
         report_end(engine_.drain(Duration::zero()));
         return code;
@@ -214,11 +215,16 @@ class Daemon {
     const std::string address = format_listen(listen_);
     const EngineStatus status = engine_.status();
     log_.info("postbag " + std::string(version()) + " is ready: listening on " + address +
-              ", store " + options_.store.path + " (" +
-              std::string(durability_name(options_.store.durability)) + "), " +
-              counted(status.shards, "shard") + ", " + counted(waiting_, "hook") + " waiting, " +
-              std::to_string(status.failed) + " failed, " +
-              config_file_of(arguments_).value_or("no configuration file"));
+                  ", store " + options_.store.path + " (" +
+                  std::string(durability_name(options_.store.durability)) + "), " +
+                  counted(status.shards, "shard") + ", " + counted(waiting_, "hook") +
+                  " waiting, " + std::to_string(status.failed) + " failed, " +
+                  config_file_of(arguments_).value_or("no configuration file"),
+              {{"event", "ready"},
+               {"version", version()},
+               {"listening", address},
+               {"waiting", waiting_},
+               {"failed", status.failed}});
     if (!arguments_.json) return;
     print_document(console_, [&](JsonWriter& json) {
       json.member("listening", address);
@@ -250,14 +256,16 @@ class Daemon {
         if (key == "intake.token_file" || key == "log.level") continue;
         log_.warning("reload: " + key + " changes only with a restart");
       }
-      log_.info("reloaded: targets, policies, tokens and log.level are those of the file now");
+      log_.info("reloaded: targets, policies, tokens and log.level are those of the file now",
+                {{"event", "reloaded"}});
     } catch (const std::exception& error) {
-      log_.error(std::string("not reloaded, the old configuration stays: ") + error.what());
+      log_.error(std::string("not reloaded, the old configuration stays: ") + error.what(),
+                 {{"event", "not_reloaded"}, {"cause", error.what()}});
     }
   }
 
   int drain() {
-    log_.info("stopping: intake is closed, delivering what waits");
+    log_.info("stopping: intake is closed, delivering what waits", {{"event", "stopping"}});
     server_.stop_accepting();
     const DrainReport report = engine_.drain(options_.engine.drain_timeout);
     server_.stop();
@@ -280,7 +288,10 @@ class Daemon {
     if (report.lost > 0) {
       said += "; " + counted(report.lost, "hook") + (report.lost == 1 ? " is lost" : " are lost");
     }
-    log_.info(said);
+    log_.info(said, {{"event", "stopped"},
+                     {"left", report.left},
+                     {"stored_failed", report.stored_failed},
+                     {"lost", report.lost}});
     if (report.error == std::errc::not_enough_memory) return exit_bug;
     return report.error || report.lost > 0 ? exit_io : exit_ok;
   }

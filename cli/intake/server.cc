@@ -292,7 +292,8 @@ void IntakeServer::Impl::note_idle_closed() noexcept {
   try {
     logger_.log(
         LogLevel::warning,
-        "intake has all the connections that it may have: idle ones are closed for new ones");
+        "intake has all the connections that it may have: idle ones are closed for new ones",
+        {{"event", "idle_closed"}});
   } catch (const std::exception&) {
     return;
   }
@@ -301,7 +302,7 @@ void IntakeServer::Impl::note_idle_closed() noexcept {
 void IntakeServer::Impl::note_full(TimePoint now) noexcept {
   try {
     const auto line = full_watch_.look(now, router_.errors("full"), router_.full_answer());
-    if (line) logger_.log(LogLevel::warning, *line);
+    if (line) logger_.log(LogLevel::warning, *line, {{"event", "intake_full"}});
   } catch (const std::exception&) {
     return;  // no memory for the line
   }
@@ -318,7 +319,9 @@ void IntakeServer::Impl::on_accept_failed(std::error_code error) noexcept {
   if (error == std::errc::too_many_files_open) close_longest_idle(false);
   if (!may_log(next_accept_log_)) return;
   try {
-    logger_.log(LogLevel::warning, "intake cannot accept connections: " + error.message());
+    const std::string cause = error.message();
+    logger_.log(LogLevel::warning, "intake cannot accept connections: " + cause,
+                {{"event", "accept_failed"}, {"cause", cause}});
   } catch (const std::exception&) {
     return;  // no memory for the line
   }
@@ -329,7 +332,8 @@ void IntakeServer::Impl::on_gave_up(const char* what) noexcept {
   router_.count_dropped();
   if (!may_log(next_trouble_log_)) return;
   try {
-    logger_.log(LogLevel::error, std::string("intake dropped a request: ") + what);
+    logger_.log(LogLevel::error, std::string("intake dropped a request: ") + what,
+                {{"event", "intake_dropped"}, {"cause", what}});
   } catch (const std::exception&) {
     return;
   }

@@ -115,7 +115,8 @@ void Engine::Impl::warn_of_waiting() const {
   call_guarded(logger_, [this] {
     logger_.log(LogLevel::warning,
                 "hooks of an earlier run wait in the store for recover(), or `postbag serve`: " +
-                    std::to_string(store_info_.pending_hooks));
+                    std::to_string(store_info_.pending_hooks),
+                {{"event", "hooks_wait"}, {"hooks", store_info_.pending_hooks}});
   });
 }
 

@@ -114,8 +114,10 @@ void Engine::Impl::count_lost() {
   }
   if (drain_report_.lost == 0) return;
   call_guarded(logger_, [this] {
-    logger_.log(LogLevel::error, std::to_string(drain_report_.lost) +
-                                     " hooks are lost: they could not be stored as failed");
+    logger_.log(
+        LogLevel::error,
+        std::to_string(drain_report_.lost) + " hooks are lost: they could not be stored as failed",
+        {{"event", "hooks_lost"}, {"hooks", drain_report_.lost}});
   });
 }
 

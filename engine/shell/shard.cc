@@ -334,24 +334,46 @@ void Shard::log_outcome(const Batch& batch, const AttemptResult& result, TimePoi
       1 + std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count());
   if (result.delivered()) {
     std::uint32_t failures = 0, for_s = 0;
-    if (!target.health.worked(now_s, failures, for_s)) return;
-    return logger_.log(LogLevel::info, "works again: " + log_url(target.url) + " after " +
-                                           std::to_string(failures) + " failed attempt" +
-                                           (failures == 1 ? ", in " : "s, in ") +
-                                           std::to_string(for_s) + " s");
+    if (target.health.worked(now_s, failures, for_s)) log_works_again(target, failures, for_s);
+    return;
   }
   const bool is_new = result.reason != Reason::shutdown && target.health.failed(now_s);
-  const std::uint32_t retries = core_.retries_of(batch);
   const bool gives_up = core_.gives_up(batch, result);
   const LogLevel level = gives_up || is_new ? LogLevel::warning : LogLevel::debug;
   if (!logger_.enabled(level)) return;
+  const std::string name = log_url(target.url);
+  const std::string reason = reason_token(result.reason, result.status);
+  const std::string id = to_string(core_.batch_id(batch));
+  const std::string detail = log_escape(result.detail);
+  const std::uint64_t attempts_max = std::uint64_t{core_.retries_of(batch)} + 1;
   std::string line = gives_up ? "given up: " : is_new ? "fails: " : "attempt failed: ";
-  line += log_url(target.url) + " " + reason_token(result.reason, result.status);
-  line += ", batch " + to_string(core_.batch_id(batch)) + " of " + std::to_string(batch.hooks);
-  line += ", attempt " + std::to_string(batch.attempts) + " of " +
-          std::to_string(std::uint64_t{retries} + 1);
-  if (!result.detail.empty()) line += ": " + log_escape(result.detail);
-  logger_.log(level, line);
+  line += name + " " + reason + ", batch " + id + " of " + std::to_string(batch.hooks);
+  line += ", attempt " + std::to_string(batch.attempts) + " of " + std::to_string(attempts_max);
+  if (!detail.empty()) line += ": " + detail;
+  std::vector<LogField> fields = {{"event", gives_up ? "given_up"
+                                            : is_new ? "fails"
+                                                     : "attempt_failed"},
+                                  {"target", name},
+                                  {"reason", reason},
+                                  {"batch_id", id},
+                                  {"hooks", batch.hooks},
+                                  {"attempt", batch.attempts},
+                                  {"attempts_max", attempts_max},
+                                  {"detail", detail}};
+  if (result.status > 0) fields.push_back({"status", static_cast<std::uint64_t>(result.status)});
+  logger_.log(level, line, fields);
+}
+
+void Shard::log_works_again(const TargetState& target, std::uint32_t failures,
+                            std::uint32_t for_s) {
+  const std::string name = log_url(target.url);
+  logger_.log(LogLevel::info,
+              "works again: " + name + " after " + std::to_string(failures) + " failed attempt" +
+                  (failures == 1 ? ", in " : "s, in ") + std::to_string(for_s) + " s",
+              {{"event", "works_again"},
+               {"target", name},
+               {"failed_attempts", failures},
+               {"seconds", for_s}});
 }
 
 void Shard::arm_timer() {
@@ -393,9 +415,11 @@ void Shard::publish(const Now& now) {
   if (lock) lock.unlock();
   if (unsendable == 0) return;
   call_guarded(logger_, [&] {
-    logger_.log(LogLevel::warning, std::to_string(unsendable) +
-                                       " hooks of the store cannot be sent, as they are damaged or "
-                                       "their target is no URL: given up");
+    logger_.log(LogLevel::warning,
+                std::to_string(unsendable) +
+                    " hooks of the store cannot be sent, as they are damaged or their target is no "
+                    "URL: given up",
+                {{"event", "unsendable"}, {"hooks", unsendable}});
   });
 }
 

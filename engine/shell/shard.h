@@ -132,6 +132,7 @@ class Shard : public AttemptSink, public Wakeable {
   void publish(const Now& now);
   void tell();
   void log_outcome(const Batch& batch, const AttemptResult& result, TimePoint now);
+  void log_works_again(const TargetState& target, std::uint32_t failures, std::uint32_t for_s);
 
   ShardHost& host_;
   Logger logger_;

@@ -26,7 +26,8 @@ void Shard::halt(const char* what) {
     }
     core_.forsake_calls(Errc::store_failed);
     try {
-      logger_.log(LogLevel::error, std::string("the engine halts: ") + what);
+      logger_.log(LogLevel::error, std::string("the engine halts: ") + what,
+                  {{"event", "engine_failed"}, {"cause", what}});
     } catch (const std::exception&) {
       // No memory for the line either.
     }

@@ -419,7 +419,8 @@ void StoreThread::run_retention() {
   }
   if (!slice.done || retention_.purged_in_run() == 0) return;
   logger_.log(LogLevel::info,
-              "retention: " + std::to_string(retention_.purged_in_run()) + " failed hooks deleted");
+              "retention: " + std::to_string(retention_.purged_in_run()) + " failed hooks deleted",
+              {{"event", "retention"}, {"hooks", retention_.purged_in_run()}});
 }
 
 void StoreThread::check_place(TimePoint now) {
@@ -440,13 +441,15 @@ void StoreThread::note_room(bool is_low, bool short_of_memory) {
   room_is_low_ = is_low;
   room_is_back_ = false;
   last_room_line_ = now;
-  if (!is_low) return logger_.log(LogLevel::info, "there is room again");
+  if (!is_low) {
+    return logger_.log(LogLevel::info, "there is room again", {{"event", "room"}});
+  }
   try {
     const std::string cause =
         short_of_memory ? "the system has no memory left" : store_.why_no_room();
     std::string line = "no room, nothing new is accepted until there is some, deliveries go on";
     if (!cause.empty()) line += ": " + cause;
-    logger_.log(LogLevel::warning, line);
+    logger_.log(LogLevel::warning, line, {{"event", "no_room"}, {"cause", cause}});
   } catch (const std::bad_alloc&) {
     // Nor for the line.
   }
@@ -465,7 +468,7 @@ void StoreThread::note_error(std::error_code error) noexcept {
     std::string line = "the store failed, nothing is accepted any more";
     const std::string cause = error == Errc::store_failed ? store_.failure() : error.message();
     if (!cause.empty()) line += ": " + cause;
-    logger_.log(LogLevel::error, line);
+    logger_.log(LogLevel::error, line, {{"event", "store_failed"}, {"cause", cause}});
   } catch (const std::bad_alloc&) {
     // No memory for the line either.
   }

@@ -174,7 +174,8 @@ void Engine::Impl::note_cut_early(std::uint64_t bags) {
     logger_.log(LogLevel::warning,
                 "max_memory is reached and what is cut makes too little room: the fullest open "
                 "bags are cut early, " +
-                    std::to_string(cut_early_.load(std::memory_order_relaxed)) + " by now");
+                    std::to_string(cut_early_.load(std::memory_order_relaxed)) + " by now",
+                {{"event", "cut_early"}, {"bags", cut_early_.load(std::memory_order_relaxed)}});
   });
 }
 
