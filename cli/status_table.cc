@@ -16,6 +16,10 @@ constexpr std::array table = {
                  &S::failed},
     StatusMember{"delivered", "delivered_total", counter, "Hooks delivered since the start.",
                  "delivered", count, &S::delivered},
+    StatusMember{"oldest_pending_seconds", "oldest_pending_seconds", gauge,
+                 "How long the oldest hook that has no outcome yet has waited since it was "
+                 "accepted; 0 if there is none.",
+                 "oldest", seconds, &S::oldest_pending_seconds},
     StatusMember{"given_up", "given_up_total", counter,
                  "Hooks whose batch used up its attempts, since the start.", "given up", count,
                  &S::given_up},
@@ -104,8 +108,8 @@ constexpr std::array table = {
 // Does not compile once EngineStatus has a member more: it belongs into the table.
 constexpr std::size_t member_count() {
   [[maybe_unused]] const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w,
-                                x, y, z, a1, b1, c1, d1, e1, f1, g1, h1, i1] = EngineStatus();
-  return 35;
+                                x, y, z, a1, b1, c1, d1, e1, f1, g1, h1, i1, j1] = EngineStatus();
+  return 36;
 }
 static_assert(table.size() == member_count());
 

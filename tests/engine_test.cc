@@ -465,6 +465,18 @@ TEST(EngineBags, KeepGroupsAndHeadersApart) {
 
 // --- Numbers
 
+// The alarm for hooks that are not delivered: how many wait says nothing of it.
+TEST(EngineNumbers, SayHowLongTheOldestHookHasWaited) {
+  FaultReceiver receiver;
+  const auto engine = make_engine();
+  EXPECT_EQ(engine->status().oldest_pending_seconds, 0);
+  ASSERT_TRUE(engine->submit(receiver.url(), "1").ok());  // in a bag that nothing cuts
+  EXPECT_TRUE(eventually([&] { return engine->status().oldest_pending_seconds > 0; }));
+  engine->flush();
+  ASSERT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(engine->status().oldest_pending_seconds, 0);
+}
+
 TEST(EngineNumbers, AddUp) {
   FaultReceiver good;
   FaultReceiver bad(always(500));

@@ -262,12 +262,8 @@ void ShardCore::cut_if_full(Bag& bag) {
   }
 }
 
-Batch& ShardCore::new_batch(Bag& bag) {
-  count_batch(bag);
-  return make_batch(bag);
-}
-
-void ShardCore::count_batch(Bag& bag) {
+void ShardCore::count_batch(Bag& bag, WallMs opened_ms) {
+  if (!bag.is_retry()) opened_.add(opened_ms);
   batches_live_ += 1;
   bag.batches += 1;
   TargetState& target = *bag.target;
@@ -275,10 +271,18 @@ void ShardCore::count_batch(Bag& bag) {
   if (idle_.has(target)) idle_.remove(target);
 }
 
-void ShardCore::uncount_batches(Bag& bag, std::uint64_t count) {
-  batches_live_ -= count;
-  bag.batches -= static_cast<std::uint32_t>(count);
-  bag.target->batches -= static_cast<std::uint32_t>(count);
+void ShardCore::uncount_batch(Bag& bag, WallMs opened_ms) {
+  if (!bag.is_retry()) opened_.remove(opened_ms);
+  batches_live_ -= 1;
+  bag.batches -= 1;
+  bag.target->batches -= 1;
+}
+
+void ShardCore::uncount_run(Bag& bag, const DiskRun& run) {
+  run.for_each([&](const DiskBatch& places) {
+    uncount_batch(bag, places.chunk.accepted_ms);
+    return true;
+  });
 }
 
 Batch& ShardCore::make_batch(Bag& bag) {
@@ -294,7 +298,8 @@ void ShardCore::enter_batch(Batch& batch) {
 }
 
 void ShardCore::open_batch(Bag& bag, const Now& now) {
-  Batch& batch = new_batch(bag);
+  count_batch(bag, now.wall_ms);
+  Batch& batch = make_batch(bag);
   batch.number = numbers_.take();
   batch.chunk.accepted_ms = now.wall_ms;
   batch.chunk.number = batch.number;
@@ -347,8 +352,9 @@ void ShardCore::cut(Bag& bag, Cut why) {
 void ShardCore::free_batch(Batch& batch) {
   Bag& bag = *batch.bag;
   TargetState& target = *bag.target;
+  const WallMs opened_ms = batch.opened_ms();
   destroy_batch(batch);
-  uncount_batches(bag, 1);
+  uncount_batch(bag, opened_ms);
   remove_bag_if_unused(bag);
   touch_idle(target);
 }

@@ -18,6 +18,7 @@
 #include "engine/pure/content_hash.h"
 #include "engine/pure/deadline_queue.h"
 #include "engine/pure/disk_run.h"
+#include "engine/pure/opened_times.h"
 #include "engine/pure/packed_run.h"
 #include "engine/pure/parcel.h"
 #include "engine/pure/policy_table.h"
@@ -162,6 +163,9 @@ class ShardCore {
   std::uint64_t batches_retrying() const { return retrying_; }
   std::uint64_t open_bags() const { return open_bags_; }
   std::uint64_t batches_held() const { return batches_live_; }  // the open ones included
+  // When the oldest hook without an outcome was accepted (OpenedTimes says how precisely); empty:
+  // there is none. Hooks of retry-failed-hooks do not count.
+  std::optional<WallMs> oldest_ms() const { return opened_.oldest_ms(); }
   std::size_t targets() const { return targets_.size(); }
   std::uint64_t hooks_held() const { return hooks_held_; }  // for tests
   // Draining, nothing on the wire or startable, nothing on its way to the store.
@@ -235,7 +239,6 @@ class ShardCore {
   void cut(Bag& bag, Cut why);
   void cut_if_full(Bag& bag);
   std::uint64_t cut_all(TargetState& target, Cut why);
-  Batch& new_batch(Bag& bag);
   void free_batch(Batch& batch);
   // Makes the object only. The counts of bag and target also include batches in runs, so they are
   // kept by count_batch().
@@ -244,8 +247,9 @@ class ShardCore {
   // memory, the batch is still freed with the core (coming_).
   void enter_batch(Batch& batch);
   void destroy_batch(Batch& batch);
-  void count_batch(Bag& bag);
-  void uncount_batches(Bag& bag, std::uint64_t count);
+  void count_batch(Bag& bag, WallMs opened_ms);
+  void uncount_batch(Bag& bag, WallMs opened_ms);
+  void uncount_run(Bag& bag, const DiskRun& run);
   void unuse(Batch& batch);
   void remove_bag_if_unused(Bag& bag);
   void touch_idle(TargetState& target);
@@ -427,6 +431,7 @@ class ShardCore {
 
   ChunkNumbers numbers_;
   std::uint64_t overhead_bytes_ = 0;
+  OpenedTimes opened_;  // of all batches but those of retry-failed-hooks
   std::uint64_t batches_live_ = 0, open_bags_ = 0, in_flight_ = 0, retrying_ = 0, hooks_held_ = 0;
   bool draining_ = false;
   bool stopped_sending_ = false;

@@ -67,7 +67,7 @@ ChunkNumber ShardCore::add_packed(Bag& bag, const HookFields& hook, const Now& n
       !before->packed->has_room(meta_.size() + body_bytes)) {
     return 0;
   }
-  count_batch(bag);
+  count_batch(bag, now.wall_ms);
   const ChunkNumber number = numbers_.take();
   before->packed->push_back(number, now.wall_ms, meta_, hook.body);
   bag.size_hint = static_cast<std::uint32_t>(body_bytes);

@@ -38,7 +38,7 @@ void ShardCore::add_recovered_chunk(const PendingChunk& found, const Now& now) {
       (is_same_batch ? known.body_bytes : 0) + chunk_body_bytes_max(found.bytes, found.hooks);
   target.note_stored(known.body_bytes);
   if (is_same_batch) return extend_recovered(known, chunk);
-  count_batch(bag);
+  count_batch(bag, found.accepted_ms);
   target.hooks_waiting += found.hooks;
   known.number = found.batch;
   known.batch = nullptr;

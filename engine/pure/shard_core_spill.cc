@@ -314,13 +314,13 @@ std::uint64_t ShardCore::leave_runs() {
     const std::unique_ptr<DiskRun> run = take_run(carrier);
     left += run->hooks();
     carrier.bag->target->hooks_waiting -= run->hooks();
-    uncount_batches(*carrier.bag, run->batches());
+    uncount_run(*carrier.bag, *run);
   }
   for (auto& [bag, run] : std::exchange(cancelled_runs_, {})) {
     TargetState& target = *bag->target;
     overhead_bytes_ -= run->memory_bytes();
     left += run->hooks();
-    uncount_batches(*bag, run->batches());
+    uncount_run(*bag, *run);
     cancel_ended(run->batches());
     remove_bag_if_unused(*bag);
     touch_idle(target);

@@ -147,6 +147,7 @@ EngineStatus Engine::Impl::status() const {
   const TimePoint now = steady_now();
   std::uint64_t accepted = 0;
   std::uint64_t delivered = 0;
+  WallMs oldest_ms = ShardStats::none_waits;
   std::unique_lock lock(outcomes_mutex_);
   for (const auto& shard : shards_) {
     const ShardStats& stats = shard->stats();
@@ -159,6 +160,7 @@ EngineStatus Engine::Impl::status() const {
     status.batches_held += stats.batches_held;
     status.targets += stats.targets;
     status.connections += stats.connections;
+    oldest_ms = std::min(oldest_ms, stats.oldest_ms.load(std::memory_order_relaxed));
     shard->rates().read(now, accepted, delivered);
   }
   const auto uptime = std::chrono::duration<double>(now - started_).count();
@@ -168,6 +170,9 @@ EngineStatus Engine::Impl::status() const {
   status.pending = pending_.load();
   const std::uint64_t rows_told = rows_told_;
   lock.unlock();
+  // Of the wall clock, as they may be of an earlier run: it may have been set back.
+  const WallMs age_ms = oldest_ms == ShardStats::none_waits ? 0 : wall_now_ms() - oldest_ms;
+  status.oldest_pending_seconds = static_cast<double>(std::max<WallMs>(age_ms, 0)) / 1000;
   const auto [store, rows_added] = store_thread_->stats_and_rows();
   status.failed = store.failed_hooks - std::min(store.failed_hooks, rows_added - rows_told);
   status.retention_purged = store_thread_->retention_purged();

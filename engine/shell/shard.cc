@@ -403,6 +403,8 @@ void Shard::publish(const Now& now) {
   show(stats_.batches_held, core_.batches_held());
   show(stats_.targets, core_.targets());
   show(stats_.connections, transport_->stats().connections_open);
+  stats_.oldest_ms.store(core_.oldest_ms().value_or(ShardStats::none_waits),
+                         std::memory_order_relaxed);
   rates_.add(now.steady, counters.accepted - published_.accepted,
              counters.delivered - published_.delivered);
   const std::uint64_t unsendable = counters.unsendable - published_.unsendable;

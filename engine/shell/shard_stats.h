@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <limits>
 
 #include "engine/pure/shard_core.h"
 #include "postbag/engine.h"
@@ -18,6 +19,8 @@ struct ShardStats {
   std::atomic<std::uint64_t> memory_bytes{0}, in_flight{0}, retrying{0}, bags{0}, targets{0};
   std::atomic<std::uint64_t> batches_held{0};
   std::atomic<std::uint64_t> connections{0};
+  static constexpr WallMs none_waits = std::numeric_limits<WallMs>::max();
+  std::atomic<WallMs> oldest_ms{none_waits};  // ShardCore::oldest_ms()
   std::atomic<bool> drained{false}, idle{true};
   std::atomic<bool> telling{false};  // hooks are counted as ended, their listeners still hear of it
 };

@@ -199,6 +199,10 @@ void CoreWorld::touch(std::uint32_t shard) {
   while (auto part = core.take_part(now())) store_queue_.push_back(std::move(part));
   if (!commit_ && !store_queue_.empty()) start_commit();
   core.tell();
+  // Of the fixture's every core, after its every event.
+  if (core.batches_held() == 0 && core.oldest_ms())
+    violations.push_back("the oldest of no batches");
+  if (core.hooks_held() > 0 && !core.oldest_ms()) violations.push_back("no hook is the oldest");
 }
 
 void CoreWorld::start_attempt(std::uint32_t shard, Batch& batch) {

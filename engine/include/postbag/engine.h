@@ -79,6 +79,7 @@ using SubmitHandler = std::function<void(SubmitResult)>;
 
 struct EngineStatus {
   std::uint64_t pending = 0;           // accepted, no outcome yet
+  double oldest_pending_seconds = 0;   // how long the oldest of them has waited; 0: there is none
   std::uint64_t failed = 0;            // rows in the store
   std::uint64_t delivered = 0;         // since the start
   std::uint64_t given_up = 0;          // hooks whose batch used up its attempts, since the start
