@@ -441,15 +441,16 @@ TEST(Wire, GoldenHead) {
             "Host: example.com\r\n"
             "Authorization: Bearer x\r\n"
             "X-Tenant: 7\r\n"
-            "User-Agent: postbag/" POSTBAG_VERSION
-            "\r\n"
-            "Accept-Encoding: identity\r\n"
-            "Content-Type: application/json\r\n"
-            "Postbag-Batch-Id: 0190a6f2-0000-7000-8000-000000000000\r\n"
-            "Postbag-Batch-Size: 3\r\n"
-            "Postbag-Attempt: 2\r\n"
-            "Content-Length: 1234\r\n"
-            "\r\n");
+            "User-Agent: postbag/" +
+                std::string(version()) +
+                "\r\n"
+                "Accept-Encoding: identity\r\n"
+                "Content-Type: application/json\r\n"
+                "Postbag-Batch-Id: 0190a6f2-0000-7000-8000-000000000000\r\n"
+                "Postbag-Batch-Size: 3\r\n"
+                "Postbag-Attempt: 2\r\n"
+                "Content-Length: 1234\r\n"
+                "\r\n");
 }
 
 TEST(Wire, HostHasThePortOnlyWhereItIsNotTheDefault) {

@@ -42,6 +42,12 @@ def subdirectory(folder):
         f"-DEXAMPLE={example}")
     if cached(tree, "CMAKE_BUILD_TYPE"):
         sys.exit("the build type of the parent project was set")
+    if cached(tree, "CCACHE_PROGRAM"):
+        sys.exit("how the parent project compiles was changed")
+    prefix = os.path.join(folder, "parent")
+    run("cmake", "--install", tree, "--prefix", prefix)
+    if os.path.exists(prefix):
+        sys.exit(f"a parent project that installs itself installs Postbag too: {os.listdir(prefix)}")
     commands = run("ninja", "-C", tree, "-t", "targets", "all")
     for unwanted in ("postbag_cli", "_test", "_bench"):
         if unwanted in commands:

@@ -9,6 +9,7 @@
 #include "engine/pure/ascii.h"
 #include "engine/pure/header_rules.h"
 #include "engine/pure/hook_id.h"
+#include "postbag/engine.h"
 
 namespace postbag {
 namespace {
@@ -93,7 +94,7 @@ std::string request_head_start(const Url& url, const DeliveryPolicy& delivery,
     if (!names_header(key_headers, name)) head += name + ": " + value + "\r\n";
   }
   head += key_headers;
-  head += "User-Agent: postbag/" POSTBAG_VERSION "\r\n";
+  head.append("User-Agent: postbag/").append(version()).append("\r\n");
   head += "Accept-Encoding: identity\r\nContent-Type: application/json\r\n";
   return head;
 }

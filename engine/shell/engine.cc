@@ -48,10 +48,6 @@ std::unique_ptr<Store> checked(std::unique_ptr<Store> store) {
 
 }  // namespace
 
-std::string_view version() {
-  return POSTBAG_VERSION;
-}
-
 Engine::Impl::Impl(Options options, std::unique_ptr<Store> store, Logger logger)
     : options_(checked(std::move(options))),
       logger_(std::move(logger)),
