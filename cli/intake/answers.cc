@@ -13,31 +13,9 @@
 namespace postbag {
 namespace {
 
-// The members that every answer to accepted hooks begins with.
-void write_accepted(JsonWriter& json, std::string& out, const SubmitResult& result,
-                    std::span<const std::string_view> own_ids, Durability durability) {
-  json.member("accepted", result.accepted);
-  json.member("duplicates", result.duplicates);
-  json.key("ids");
-  json.begin_array();
-  const std::size_t count = std::max(result.ids.size(), own_ids.size());
-  out.reserve(out.size() + count * 40 + 128);
-  for (std::size_t i = 0; i < count; ++i) {
-    if (i < own_ids.size() && !own_ids[i].empty()) {
-      json.value(own_ids[i]);
-    } else if (i < result.ids.size()) {
-      json.raw("\"");
-      append_to(out, result.ids[i]);
-      out += '"';
-    }
-  }
-  json.end_array();
-  json.member("durability", durability_name(durability));
-}
-
+// The id of the call's hook `i`: its producer's own, or the one that the engine gave it.
 void write_id(JsonWriter& json, std::string& out, const SubmitResult& result,
               std::span<const std::string_view> own_ids, std::size_t i) {
-  json.key("id");
   if (i < own_ids.size() && !own_ids[i].empty()) {
     json.value(own_ids[i]);
   } else if (i < result.ids.size()) {
@@ -47,6 +25,20 @@ void write_id(JsonWriter& json, std::string& out, const SubmitResult& result,
   } else {
     json.null();
   }
+}
+
+// The members that every answer to accepted hooks begins with.
+void write_accepted(JsonWriter& json, std::string& out, const SubmitResult& result,
+                    std::span<const std::string_view> own_ids, Durability durability) {
+  json.member("accepted", result.accepted);
+  json.member("duplicates", result.duplicates);
+  json.key("ids");
+  json.begin_array();
+  const std::size_t count = std::max(result.ids.size(), own_ids.size());
+  out.reserve(out.size() + count * 40 + 128);
+  for (std::size_t i = 0; i < count; ++i) write_id(json, out, result, own_ids, i);
+  json.end_array();
+  json.member("durability", durability_name(durability));
 }
 
 // "Name: value\r\n"... as an object; a name that stands twice keeps its place twice, as JSON
@@ -289,6 +281,7 @@ Answer waited_answer(const SubmitResult& result, std::span<const std::string_vie
     if (!hooks[i].known) continue;
     const HookOutcome& outcome = hooks[i].outcome;
     json.begin_object();
+    json.key("id");
     write_id(json, out, result, own_ids, i);
     json.member("state", outcome.delivered ? "delivered" : "failed");
     json.member("reason",

@@ -1,10 +1,10 @@
-// POST /v1/failed/retry: a run of retry-failed-hooks, with its progress as a stream if asked for.
-#include <atomic>
+#include "cli/intake/retry_call.h"
+
 #include <stop_token>
 #include <utility>
 
+#include "cli/intake/answers.h"
 #include "cli/intake/blocking_call.h"
-#include "cli/intake/router.h"
 
 namespace postbag {
 namespace {
@@ -89,21 +89,21 @@ Answer answer_to(const RetryProgress& progress, bool is_ending) {
 
 }  // namespace
 
-void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, WorkerPool& pool,
-               const std::shared_ptr<Exchange>& exchange, RetryOptions options,
-               const std::shared_ptr<int>& runs, const std::shared_ptr<std::atomic<bool>>& stop) {
-  const auto run = std::make_shared<RetryRun>(runs, accepts_ndjson(exchange->request()));
+void run_retry(const RetryRoute& route, const std::shared_ptr<Exchange>& exchange,
+               RetryOptions options) {
+  const auto run = std::make_shared<RetryRun>(route.runs, accepts_ndjson(exchange->request()));
   try {
-    options.progress = [loop, exchange, run, stop](const RetryProgress& progress) {
+    options.progress = [loop = route.loop, exchange, run,
+                        stop = route.stop](const RetryProgress& progress) {
       if (run->stream) post_line(*loop, exchange, progress);
       return !stop->load();
     };
     options.leave = run->gone.get_token();
-    auto call = std::make_shared<RetryCall>(exchange, run,
-                                            [&backend, run, stop, asked = std::move(options)] {
-                                              run->progress = backend.retry_failed(asked);
-                                              return answer_to(run->progress, stop->load());
-                                            });
+    auto job = [&backend = route.backend, run, stop = route.stop, asked = std::move(options)] {
+      run->progress = backend.retry_failed(asked);
+      return answer_to(run->progress, stop->load());
+    };
+    auto call = std::make_shared<RetryCall>(exchange, run, std::move(job));
     // Before the start: behind it nothing may fail, as this request is refused then, and the run
     // would answer a later one of the connection.
     exchange->on_peer_gone(
@@ -112,9 +112,9 @@ void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, 
           run->end();  // it is as good as over, and must not keep another one out
         },
         [] {});  // who has finished sending waits for the answer
-    if (!BlockingCall::start(pool, loop, std::move(call))) {
+    if (!BlockingCall::start(route.pool, route.loop, std::move(call))) {
       run->end();
-      return exchange->answer(error_answer(why_not_started(pool)));
+      return exchange->answer(error_answer(why_not_started(route.pool)));
     }
   } catch (...) {
     run->end();

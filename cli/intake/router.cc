@@ -9,6 +9,7 @@
 #include "cli/intake/metrics.h"
 #include "cli/intake/origin_check.h"
 #include "cli/intake/routes.h"
+#include "cli/intake/submit_call.h"
 #include "cli/status_table.h"
 #include "cli/target_pattern.h"
 #include "engine/pure/ascii.h"
@@ -183,8 +184,8 @@ Router::Router(IntakeBackend& backend, RouterOptions options, std::shared_ptr<In
       options_(std::move(options)),
       loop_(std::move(loop)),
       pool_(pool),
-      stop_runs_(std::make_shared<std::atomic<bool>>(false)),
-      retry_runs_(std::make_shared<int>(0)) {
+      stopping_long_calls_(std::make_shared<std::atomic<bool>>(false)),
+      retry_route_{backend_, loop_, pool_, stopping_long_calls_} {
   constexpr std::size_t full_answer_bytes = 1024;
   full_answer_.reserve(full_answer_bytes);
 }
@@ -439,7 +440,7 @@ void Router::list_failed(const SharedExchange& exchange, Query& query) {
       }
       all.next = page.next;
     } while (all.next && all.rows.size() < rows_max && bytes < failed_answer_bytes &&
-             !stop_runs_->load());
+             !stopping_long_calls_->load());
     return failed_answer(all, parts);
   });
 }
@@ -490,11 +491,11 @@ void Router::retry_failed(const SharedExchange& exchange, Query& query) {
   RetryOptions options;
   const auto error = take_retry_options(query, options);
   if (error) return exchange->answer(error_answer(*error));
-  if (*retry_runs_ >= runs_max) {
+  if (*retry_route_.runs >= runs_max) {
     return exchange->answer(error_answer(
         {503, "full", "two runs of retry-failed-hooks are under way, the most at a time", {}}));
   }
-  run_retry(backend_, loop_, pool_, exchange, std::move(options), retry_runs_, stop_runs_);
+  run_retry(retry_route_, exchange, std::move(options));
 }
 
 void Router::backup(const SharedExchange& exchange, Query& query) {

@@ -14,6 +14,7 @@
 #include "cli/intake/loop.h"
 #include "cli/intake/metrics.h"
 #include "cli/intake/query.h"
+#include "cli/intake/retry_call.h"
 #include "cli/intake/tokens.h"
 #include "cli/intake/worker_pool.h"
 
@@ -61,8 +62,8 @@ class Router {
   }
   // The body of the last answer `full` that was not longer than there is room for.
   std::string_view full_answer() const { return full_answer_; }
-  // Ends runs of retry-failed-hooks after what is in flight. Any thread.
-  void stop() { stop_runs_->store(true); }
+  // Ends runs of retry-failed-hooks after what is in flight, and lists where they are. Any thread.
+  void stop() { stopping_long_calls_->store(true); }
 
  private:
   using Job = std::function<Answer()>;
@@ -95,22 +96,8 @@ class Router {
   std::atomic<std::uint64_t> dropped_{0}, turned_away_{0};
   std::array<std::atomic<std::uint64_t>, error_codes.size()> errors_{};
   std::string full_answer_;
-  const std::shared_ptr<std::atomic<bool>> stop_runs_;
-  const std::shared_ptr<int> retry_runs_;  // under way; intake's thread only
+  const std::shared_ptr<std::atomic<bool>> stopping_long_calls_;
+  const RetryRoute retry_route_;
 };
-
-// POST /v1/hooks once its body was parsed (submit_call.cc).
-struct SubmitCall {
-  HookList hooks;
-  std::vector<std::string_view> ids;
-  std::optional<Duration> wait;  // ?wait=delivered: the timeout
-};
-void run_submit(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop,
-                const std::shared_ptr<Exchange>& exchange, Durability durability, SubmitCall call);
-
-// POST /v1/failed/retry (retry_call.cc). `runs`: how many are under way.
-void run_retry(IntakeBackend& backend, const std::shared_ptr<IntakeLoop>& loop, WorkerPool& pool,
-               const std::shared_ptr<Exchange>& exchange, RetryOptions options,
-               const std::shared_ptr<int>& runs, const std::shared_ptr<std::atomic<bool>>& stop);
 
 }  // namespace postbag

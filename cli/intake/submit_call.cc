@@ -1,7 +1,9 @@
+#include "cli/intake/submit_call.h"
+
 #include <mutex>
 #include <utility>
 
-#include "cli/intake/router.h"
+#include "cli/intake/answers.h"
 
 namespace postbag {
 namespace {
