@@ -50,7 +50,7 @@ class ControlClient {
 
   // When it becomes readable, send() waits `stop_grace_ms` more for its answer.
   void stop_on(int stop_fd) { stop_fd_ = stop_fd; }
-  // Without a byte for so long the daemon counts as unreachable.
+  // For tests: without a byte for so long the daemon counts as unreachable.
   void give_up_after(std::chrono::milliseconds patience) { patience_ = patience; }
   // The whole answer, at most `answer_bytes_max` of it. Throws UnansweredError, too.
   ControlAnswer send(const ControlRequest& request);

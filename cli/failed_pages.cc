@@ -53,10 +53,9 @@ bool FailedPages::next_of_daemon(std::vector<FailedHook>& rows) {
   request.may_take_long = true;  // few of very many rows may match
   const ControlAnswer answer = holder_.daemon->send(request);
   expect_success(answer);
-  auto page = parse_failed_page(answer.body);
-  if (!page) throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
-  rows = std::move(page->rows);
-  cursor_ = std::move(page->next);
+  FailedAnswer page = expect_parsed(parse_failed_page(answer.body));
+  rows = std::move(page.rows);
+  cursor_ = std::move(page.next);
   return !cursor_.empty();
 }
 

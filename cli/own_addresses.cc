@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <system_error>
 
 #include "engine/pure/url.h"
@@ -15,22 +14,11 @@
 namespace postbag {
 
 std::optional<ListenAddress> parse_listen(std::string_view text) {
-  const std::size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos || colon + 1 == text.size()) return std::nullopt;
-  std::string_view host = text.substr(0, colon);
-  const std::string_view digits = text.substr(colon + 1);
-  ListenAddress address;
-  const auto [end, error] =
-      std::from_chars(digits.data(), digits.data() + digits.size(), address.port);
-  if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
-  if (host.starts_with('[') && host.ends_with(']')) {
-    host = host.substr(1, host.size() - 2);
-    if (!parse_ipv6(host)) return std::nullopt;
-  } else if (!parse_ipv4(host)) {
-    return std::nullopt;
-  }
-  address.host = host;
-  return address;
+  const auto parsed = parse_address_port(text);
+  if (!parsed) return std::nullopt;
+  std::string_view host = text.substr(0, text.rfind(':'));
+  if (!parsed->address.is_v4) host = host.substr(1, host.size() - 2);
+  return ListenAddress{std::string(host), parsed->port};
 }
 
 std::string format_listen(const ListenAddress& address) {

@@ -67,14 +67,12 @@ std::optional<SendError> SendThroughDaemon::hand_over(SendGroup& group) {
     return SendError{group.line_numbers.front(), error.message};
   }
   expect_success(answer);
-  const auto accepted = parse_accepted(answer.body);
-  if (!accepted)
-    throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
+  const AcceptedAnswer accepted = expect_parsed(parse_accepted(answer.body));
   group.accepted = true;
-  counts_.accepted += accepted->accepted;
-  counts_.duplicates += accepted->duplicates;
-  for (std::size_t i = 0; i < accepted->ids.size(); ++i) {
-    waiting_.emplace(accepted->ids[i], i < group.hooks.size() && !group.hooks[i].id.empty());
+  counts_.accepted += accepted.accepted;
+  counts_.duplicates += accepted.duplicates;
+  for (std::size_t i = 0; i < accepted.ids.size(); ++i) {
+    waiting_.emplace(accepted.ids[i], i < group.hooks.size() && !group.hooks[i].id.empty());
   }
   for (std::size_t i = 0; i < group.hooks.size() && targets_.size() <= targets_max; ++i) {
     targets_.emplace(group.hooks[i].target);

@@ -77,8 +77,8 @@ LoadedOptions load_command_options(const CommonArguments& arguments) {
 std::string located(const std::string& path) {
   std::error_code error;
   if (path.starts_with('/')) return path;
-  const std::filesystem::path folder = std::filesystem::current_path(error);
-  return error ? path : path + " (in " + folder.string() + ")";
+  const std::filesystem::path directory = std::filesystem::current_path(error);
+  return error ? path : path + " (in " + directory.string() + ")";
 }
 
 CommandError no_such_store(const std::string& path) {
@@ -163,6 +163,14 @@ void expect_success(const ControlAnswer& answer) {
                      "the daemon answered " + std::to_string(answer.status) +
                          (error.code.empty() ? "" : " " + error.code) +
                          (error.message.empty() ? "" : ": " + printable(error.message)));
+}
+
+std::string ask_status(ControlClient& daemon) {
+  ControlRequest request;
+  request.path = "/v1/status";
+  ControlAnswer answer = daemon.send(request);
+  expect_success(answer);
+  return std::move(answer.body);
 }
 
 void say_waiting_hooks(Console& console, const Store& store) {

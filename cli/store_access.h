@@ -24,7 +24,7 @@ std::optional<std::string> config_file_of(const CommonArguments& arguments);
 // Throws ConfigError for what is in the file.
 LoadedOptions load_command_options(const CommonArguments& arguments);
 
-// A path for people: where it is relative, with the folder that it is looked for in.
+// A path for people: where it is relative, with the directory that it is looked for in.
 std::string located(const std::string& path);
 // 66: there is no store at `path`.
 CommandError no_such_store(const std::string& path);
@@ -63,6 +63,14 @@ int exit_code_of_daemon(std::string_view code, int status);
 // The answer of the daemon if it is a success, else CommandError with its message and the code that
 // fits.
 void expect_success(const ControlAnswer& answer);
+// What a reader of daemon_answers.h found in such an answer. Throws CommandError if it is nothing.
+template <typename Parsed>
+Parsed expect_parsed(std::optional<Parsed> parsed) {
+  if (parsed) return std::move(*parsed);
+  throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
+}
+// The daemon's answer to GET /v1/status. Throws as expect_success().
+std::string ask_status(ControlClient& daemon);
 
 // Tells the user how many hooks of an earlier run wait in the store: only `serve` delivers them.
 void say_waiting_hooks(Console& console, const Store& store);

@@ -43,9 +43,7 @@ std::string format_number(double number) {
   char buffer[32];
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, number).ptr;
   std::string text(buffer, end);
-  if (text.find_first_of(".e") == std::string::npos) {
-    text += ".0";
-  }
+  if (text.find_first_of(".e") == std::string::npos) text += ".0";
   return text;
 }
 
@@ -78,9 +76,8 @@ class Formatter {
   }
   std::string operator()(const ListField<Root>& field) const {
     std::string out;
-    for (const std::string& item : field.at(root_)) {
+    for (const std::string& item : field.at(root_))
       out.append(out.empty() ? "[" : ", ").append(quote_toml(item));
-    }
     return out.empty() ? "[]" : out + "]";
   }
   std::string operator()(const HeadersField<Root>& field) const {
@@ -100,12 +97,8 @@ template <typename Root>
 void append_section(std::string& out, std::string_view section, std::span<const Key<Root>> keys,
                     Root& root, bool with_comments) {
   for (const auto& key : keys) {
-    if (key.section != section) {
-      continue;
-    }
-    if (with_comments) {
-      append_comment(out, key.comment);
-    }
+    if (key.section != section) continue;
+    if (with_comments) append_comment(out, key.comment);
     out.append(key.name).append(" = ");
     out.append(std::visit(Formatter<Root>(root), key.field)).append("\n");
   }
@@ -116,12 +109,8 @@ void append_section(std::string& out, std::string_view section, std::span<const 
 std::string write_sections(Options options, bool with_comments) {
   std::string out;
   for (const Section& section : config_sections()) {
-    if (!out.empty()) {
-      out += "\n";
-    }
-    if (with_comments) {
-      append_comment(out, section.comment);
-    }
+    if (!out.empty()) out += "\n";
+    if (with_comments) append_comment(out, section.comment);
     out.append("[").append(section.name).append("]\n");
     append_section(out, section.name, option_keys(), options, with_comments);
     append_section(out, section.name, policy_keys(), options.defaults, with_comments);
@@ -170,9 +159,7 @@ std::string default_config_text() {
 
 std::string effective_config_text(const Options& options) {
   std::string out = write_sections(options, false);
-  for (const TargetBlock& block : options.targets) {
-    append_target(out, block, options.defaults);
-  }
+  for (const TargetBlock& block : options.targets) append_target(out, block, options.defaults);
   return out;
 }
 

@@ -30,9 +30,7 @@ inline std::string show(std::string_view text) {
 }
 
 inline std::string show_number(const TomlNode& node) {
-  if (const auto* integer = std::get_if<std::int64_t>(&node.value)) {
-    return std::to_string(*integer);
-  }
+  if (const auto* integer = std::get_if<std::int64_t>(&node.value)) return std::to_string(*integer);
   char text[32];  // as it may have been written, and not 300 digits
   std::snprintf(text, sizeof text, "%.15g", std::get<double>(node.value));
   return text;
@@ -99,9 +97,8 @@ class FieldReader {
     const std::string allowed = "an integer from " + std::to_string(field.range.min) + " to " +
                                 std::to_string(field.range.max);
     const std::int64_t value = expect<std::int64_t>(allowed);
-    if (value < std::int64_t{field.range.min} || value > std::int64_t{field.range.max}) {
+    if (value < std::int64_t{field.range.min} || value > std::int64_t{field.range.max})
       refuse(std::to_string(value) + " is out of range", allowed);
-    }
     field.at(root_) = static_cast<std::uint32_t>(value);
   }
 
@@ -114,17 +111,13 @@ class FieldReader {
     if (const auto* text = std::get_if<std::string>(&node_.value)) {
       bytes = parse_size(*text);
       shown = show(*text);
-      if (!bytes) {
-        refuse(shown + " is not a size", allowed);
-      }
+      if (!bytes) refuse(shown + " is not a size", allowed);
     } else {
       const std::int64_t value = expect<std::int64_t>(allowed);
       bytes = value < 0 ? std::nullopt : std::optional(static_cast<std::uint64_t>(value));
       shown = std::to_string(value);
     }
-    if (!bytes || !field.range.contains(*bytes)) {
-      refuse(shown + " is out of range", allowed);
-    }
+    if (!bytes || !field.range.contains(*bytes)) refuse(shown + " is out of range", allowed);
     field.at(root_) = *bytes;
   }
 
@@ -138,16 +131,13 @@ class FieldReader {
       duration = parse_duration(*text);
       shown = show(*text);
       const bool has_unit = !text->empty() && (text->back() < '0' || text->back() > '9');
-      if (!duration || !has_unit) {
+      if (!duration || !has_unit)
         refuse(shown + (duration ? " has no unit" : " is not a duration"), allowed);
-      }
     } else {
       duration = seconds(allowed);
       shown = show_number(node_);
     }
-    if (!duration || !field.range.contains(*duration)) {
-      refuse(shown + " is out of range", allowed);
-    }
+    if (!duration || !field.range.contains(*duration)) refuse(shown + " is out of range", allowed);
     field.at(root_) = *duration;
   }
 
@@ -155,30 +145,24 @@ class FieldReader {
     const std::string allowed = "a number from 0 to 1";
     const auto* integer = std::get_if<std::int64_t>(&node_.value);
     const double value = integer ? static_cast<double>(*integer) : expect<double>(allowed);
-    if (!field.range.contains(value)) {
-      refuse(show_number(node_) + " is out of range", allowed);
-    }
+    if (!field.range.contains(value)) refuse(show_number(node_) + " is out of range", allowed);
     field.at(root_) = value;
   }
 
   void operator()(const TextField<Root>& field) const {
     const auto& text = expect<std::string>("a string");
-    if (const auto problem = check_text(field.rule, text)) {
+    if (const auto problem = check_text(field.rule, text))
       source_.fail(node_.position, path_, show(text) + " " + *problem);
-    }
     field.at(root_) = text;
   }
 
   void operator()(const ChoiceField<Root>& field) const {
     std::string allowed;
-    for (const std::string_view word : field.words) {
+    for (const std::string_view word : field.words)
       allowed.append(allowed.empty() ? "" : ", ").append(quote_toml(word));
-    }
     const auto& text = expect<std::string>(allowed);
     const auto found = std::find(field.words.begin(), field.words.end(), text);
-    if (found == field.words.end()) {
-      refuse(show(text) + " is not known", allowed);
-    }
+    if (found == field.words.end()) refuse(show(text) + " is not known", allowed);
     field.set(root_, static_cast<std::size_t>(found - field.words.begin()));
   }
 
@@ -218,9 +202,7 @@ class FieldReader {
   template <typename Value>
   const Value& expect(std::string_view allowed) const {
     const Value* value = std::get_if<Value>(&node_.value);
-    if (value == nullptr) {
-      refuse("is " + std::string(type_name(node_)), allowed);
-    }
+    if (value == nullptr) refuse("is " + std::string(type_name(node_)), allowed);
     return *value;
   }
 
@@ -235,9 +217,7 @@ class FieldReader {
                  : std::optional<Duration>(std::chrono::seconds(*integer));
     }
     const double value = expect<double>(allowed);
-    if (!(value >= 0 && value <= static_cast<double>(seconds_max))) {
-      return std::nullopt;
-    }
+    if (!(value >= 0 && value <= static_cast<double>(seconds_max))) return std::nullopt;
     const Duration duration(std::llround(value * nanoseconds));
     return value > 0 && duration == Duration::zero() ? std::nullopt : std::optional(duration);
   }
@@ -246,12 +226,10 @@ class FieldReader {
     switch (rule) {
       case TextRule::store_path:
         // SQLite would take these two for something else than a file of that name.
-        if (text.starts_with("file:") || text == ":memory:") {
+        if (text.starts_with("file:") || text == ":memory:")
           return "is not the path of a file; allowed is a plain path, as \"postbag.db\"";
-        }
-        if (text.empty() || text.size() > path_bytes_max || text.find('\0') != std::string::npos) {
+        if (text.empty() || text.size() > path_bytes_max || text.find('\0') != std::string::npos)
           return "is not a path; allowed are 1 to 4096 bytes without NUL";
-        }
         return std::nullopt;
       case TextRule::listen:
         return std::nullopt;  // validate_options() knows addresses
@@ -267,9 +245,7 @@ class FieldReader {
       const std::string& path, std::optional<std::string> (*check)(const std::string&),
       std::string_view allowed) {
     auto problem = path.empty() ? std::nullopt : check(path);
-    if (problem) {
-      problem->append("; allowed is ").append(allowed);
-    }
+    if (problem) problem->append("; allowed is ").append(allowed);
     return problem;
   }
 

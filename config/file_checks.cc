@@ -37,9 +37,7 @@ std::optional<std::string> read_regular_file(const std::string& path, std::strin
     return std::nullopt;
   }
   auto text = read_small_file(path, named_file_bytes_max, error);
-  if (!text) {
-    error = "cannot be read: " + error;
-  }
+  if (!text) error = "cannot be read: " + error;
   return text;
 }
 
@@ -69,7 +67,7 @@ std::optional<std::string> read_small_file(const std::string& path, std::size_t 
       return std::nullopt;
     }
   }
-  if (std::ferror(file.get()) != 0) {  // a folder, for one
+  if (std::ferror(file.get()) != 0) {  // a directory, for one
     error = error_text(errno);
     return std::nullopt;
   }
@@ -79,17 +77,12 @@ std::optional<std::string> read_small_file(const std::string& path, std::size_t 
 std::optional<std::string> check_ca_file(const std::string& path) {
   std::string error;
   const auto text = read_regular_file(path, error);
-  if (!text) {
-    return error;
-  }
-  if (text->empty()) {
-    return "is empty";
-  }
+  if (!text) return error;
+  if (text->empty()) return "is empty";
   // PEM, as OpenSSL reads it: "CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE".
   for (const std::string_view label : {"CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE"}) {
-    if (text->find("-----BEGIN " + std::string(label) + "-----") != std::string::npos) {
+    if (text->find("-----BEGIN " + std::string(label) + "-----") != std::string::npos)
       return std::nullopt;
-    }
   }
   return "has no PEM certificate";
 }
@@ -97,9 +90,7 @@ std::optional<std::string> check_ca_file(const std::string& path) {
 std::optional<std::vector<std::string>> read_token_file(const std::string& path,
                                                         std::string& problem) {
   const auto text = read_regular_file(path, problem);
-  if (!text) {
-    return std::nullopt;
-  }
+  if (!text) return std::nullopt;
   std::vector<std::string> tokens;
   std::size_t number = 0;
   for (std::string_view rest = *text; !rest.empty();) {
@@ -111,9 +102,7 @@ std::optional<std::vector<std::string>> read_token_file(const std::string& path,
       return std::nullopt;
     }
     const std::size_t begin = line.find_first_not_of(" \t\r");
-    if (begin == std::string_view::npos) {
-      continue;
-    }
+    if (begin == std::string_view::npos) continue;
     line = line.substr(begin, line.find_last_not_of(" \t\r") - begin + 1);
     if (!is_token(line)) {
       problem = "line " + std::to_string(number) +

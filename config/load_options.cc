@@ -37,9 +37,8 @@ std::string unknown_key(std::string_view section, std::string_view name) {
   std::string elsewhere;
   auto visit = [&](const auto& keys, bool in_blocks) {
     for (const auto& key : keys) {
-      if (section.empty() ? in_blocks : key.section == section) {
+      if (section.empty() ? in_blocks : key.section == section)
         allowed.append(allowed.empty() ? "" : ", ").append(key.name);
-      }
       if (key.name == name) {
         elsewhere.append(elsewhere.empty() ? "; it is a key of [" : ", [");
         elsewhere.append(key.section).append("]");
@@ -68,12 +67,8 @@ class Reader {
     }
     check_backoff(loaded_.options.defaults.retry, "retry");
     note_pair("batch", loaded_.options.defaults.batch);
-    if (targets != nullptr) {
-      read_targets(targets->node);
-    }
-    if (const auto problem = validate_options(loaded_.options)) {
-      source_.fail_at_path(*problem);
-    }
+    if (targets != nullptr) read_targets(targets->node);
+    if (const auto problem = validate_options(loaded_.options)) source_.fail_at_path(*problem);
     note_process();
     return std::move(loaded_);
   }
@@ -81,9 +76,8 @@ class Reader {
  private:
   void read_section(const TomlMember& member) {
     std::string allowed;
-    for (const Section& section : config_sections()) {
+    for (const Section& section : config_sections())
       allowed.append("[").append(section.name).append("], ");
-    }
     const std::string path = show_key(member.key);
     const auto known = [&](const Section& section) { return section.name == member.key; };
     if (std::none_of(config_sections().begin(), config_sections().end(), known)) {
@@ -173,9 +167,7 @@ class Reader {
     source_.remember(path, node.position);
     std::string error;
     std::string canonical = canonical_target(*text, error);
-    if (canonical.empty()) {
-      source_.fail(node.position, path, error);
-    }
+    if (canonical.empty()) source_.fail(node.position, path, error);
     const auto [first, is_new] = lines.emplace(canonical, node.position.line);
     if (!is_new) {
       source_.fail(node.position, path,
@@ -183,18 +175,14 @@ class Reader {
                        "; a url may have one block");
     }
     block.prefix = canonical.ends_with('*');
-    if (block.prefix) {
-      canonical.pop_back();
-    }
+    if (block.prefix) canonical.pop_back();
     block.url = std::move(canonical);
   }
 
   // size and time are one setting of two keys: where one is named, what was there before does not
   // count.
   static bool start_pair(const TomlTable& table, BatchPolicy& batch, bool has_pair) {
-    if (!has_pair || find_pair(table) == nullptr) {
-      return false;
-    }
+    if (!has_pair || find_pair(table) == nullptr) return false;
     batch.size = 0;
     batch.time = Duration::zero();
     return true;
@@ -219,9 +207,7 @@ class Reader {
 
   // validate_options() knows the values, and not which of them the file names.
   void check_backoff(const RetryPolicy& retry, const std::string& path) const {
-    if (retry.backoff != Backoff::exponential || retry.max_interval >= retry.retry_interval) {
-      return;
-    }
+    if (retry.backoff != Backoff::exponential || retry.max_interval >= retry.retry_interval) return;
     const std::string cap_path = path + ".max_interval";
     const std::string interval = format_duration(retry.retry_interval);
     const std::string cap = format_duration(retry.max_interval);
@@ -269,9 +255,8 @@ class Reader {
       notes.push_back(
           "store.durability: \"memory\": accepted hooks are lost when the process is killed");
     }
-    if (!options.store.keep_failed) {
+    if (!options.store.keep_failed)
       notes.push_back("store.keep_failed: false: hooks that used up their attempts are discarded");
-    }
     const std::string& listen = options.intake.listen;
     if (options.intake.token_file.empty() && !listen.starts_with("127.") &&
         !listen.starts_with("[::1]:")) {
@@ -279,9 +264,8 @@ class Reader {
           "intake.listen: " + listen +
           " is not loopback and no token_file is set: whoever reaches it may use it");
     }
-    if (!options.intake.token_file.empty() && is_readable_by_others(options.intake.token_file)) {
+    if (!options.intake.token_file.empty() && is_readable_by_others(options.intake.token_file))
       loaded_.warnings.push_back("intake.token_file: others may read the file; chmod 600");
-    }
     note_sizes();
   }
 
@@ -327,9 +311,7 @@ LoadedOptions parse_options(std::string_view toml, const std::string& file_name)
 LoadedOptions load_options(const std::string& path) {
   std::string error;
   const auto text = read_small_file(path, config_file_bytes_max, error);
-  if (!text) {
-    throw ConfigFileError(path + ": cannot be read: " + error);
-  }
+  if (!text) throw ConfigFileError(path + ": cannot be read: " + error);
   LoadedOptions loaded = parse_options(*text, path);
   if (has_headers(loaded.options) && is_readable_by_others(path)) {
     loaded.warnings.push_back("delivery.headers: others may read the values in " + path +

@@ -48,9 +48,7 @@ TomlNode convert(const toml::node& node, TomlPosition otherwise) {
   } else if (const auto* array = node.as_array()) {
     TomlArray items;
     items.reserve(array->size());
-    for (const auto& item : *array) {
-      items.push_back(convert(item, out.position));
-    }
+    for (const auto& item : *array) items.push_back(convert(item, out.position));
     out.value = std::move(items);
   } else if (const auto* table = node.as_table()) {
     out.value = convert_table(*table);

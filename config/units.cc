@@ -57,16 +57,13 @@ std::optional<Quantity> split_quantity(std::string_view text) {
   Quantity quantity;
   quantity.whole = text.substr(0, digits(text));
   text.remove_prefix(quantity.whole.size());
-  if (quantity.whole.empty()) {
-    return std::nullopt;
-  }
+  if (quantity.whole.empty()) return std::nullopt;
   if (!text.empty() && text.front() == '.') {
     text.remove_prefix(1);
     quantity.fraction = text.substr(0, digits(text));
     text.remove_prefix(quantity.fraction.size());
-    if (quantity.fraction.empty() || quantity.fraction.size() > fraction_digits_max) {
+    if (quantity.fraction.empty() || quantity.fraction.size() > fraction_digits_max)
       return std::nullopt;
-    }
   }
   quantity.unit = text;
   return quantity;
@@ -97,17 +94,13 @@ std::optional<std::uint64_t> multiply(const Quantity& quantity, std::uint64_t fa
     return std::nullopt;
   }
   // 0 often means "off": what was written as more than 0 must not become it.
-  if (some && result == 0) {
-    return std::nullopt;
-  }
+  if (some && result == 0) return std::nullopt;
   return result;
 }
 
 std::optional<std::string> format_exact(std::uint64_t value, std::span<const Unit> units) {
   for (const Unit& unit : units) {
-    if (value % unit.factor == 0) {
-      return std::to_string(value / unit.factor).append(unit.name);
-    }
+    if (value % unit.factor == 0) return std::to_string(value / unit.factor).append(unit.name);
   }
   return std::nullopt;
 }
@@ -116,13 +109,9 @@ std::optional<std::string> format_exact(std::uint64_t value, std::span<const Uni
 
 std::optional<Duration> parse_duration(std::string_view text) {
   const auto quantity = split_quantity(text);
-  if (!quantity) {
-    return std::nullopt;
-  }
+  if (!quantity) return std::nullopt;
   const Unit* unit = find_unit(duration_units, quantity->unit.empty() ? "s" : quantity->unit);
-  if (unit == nullptr) {
-    return std::nullopt;
-  }
+  if (unit == nullptr) return std::nullopt;
   const auto nanoseconds = multiply(*quantity, unit->factor);
   if (!nanoseconds ||
       *nanoseconds > static_cast<std::uint64_t>(std::numeric_limits<Duration::rep>::max())) {
@@ -133,40 +122,26 @@ std::optional<Duration> parse_duration(std::string_view text) {
 
 std::optional<std::uint64_t> parse_size(std::string_view text) {
   const auto quantity = split_quantity(text);
-  if (!quantity) {
-    return std::nullopt;
-  }
+  if (!quantity) return std::nullopt;
   std::string_view name = quantity->unit.empty() ? "B" : quantity->unit;
   if (name == "kB") {  // the spelling of the SI
     name = "KB";
   }
   const Unit* unit = find_unit(binary_units, name);
-  if (unit == nullptr) {
-    unit = find_unit(decimal_units, name);
-  }
-  if (unit == nullptr) {
-    return std::nullopt;
-  }
+  if (unit == nullptr) unit = find_unit(decimal_units, name);
+  if (unit == nullptr) return std::nullopt;
   return multiply(*quantity, unit->factor);
 }
 
 std::string format_duration(Duration duration) {
-  if (duration <= Duration::zero()) {
-    return "0s";
-  }
+  if (duration <= Duration::zero()) return "0s";
   return *format_exact(static_cast<std::uint64_t>(duration.count()), duration_units);
 }
 
 std::string format_size(std::uint64_t bytes) {
-  if (bytes == 0) {
-    return "0";
-  }
-  if (auto binary = format_exact(bytes, binary_units)) {
-    return *binary;
-  }
-  if (bytes % 1000 != 0) {
-    return std::to_string(bytes);
-  }
+  if (bytes == 0) return "0";
+  if (auto binary = format_exact(bytes, binary_units)) return *binary;
+  if (bytes % 1000 != 0) return std::to_string(bytes);
   return *format_exact(bytes, decimal_units);
 }
 

@@ -38,9 +38,7 @@ class Checker {
   const Problem& problem() const { return problem_; }
 
   void fail(std::string key, std::string_view what) {
-    if (!problem_) {
-      problem_ = std::move(key.append(": ").append(what));
-    }
+    if (!problem_) problem_ = std::move(key.append(": ").append(what));
   }
 
   template <typename Value>
@@ -110,14 +108,11 @@ void check_delivery(Checker& checker, const PolicyKeys& key, const DeliveryPolic
   const std::string headers_key = key("delivery", "headers");
   std::vector<HeaderView> views;
   for (const auto& [name, value] : delivery.headers) {
-    if (const Problem problem = check_header(name, value)) {
+    if (const Problem problem = check_header(name, value))
       checker.fail(is_harmless(name) ? headers_key + "." + name : headers_key, *problem);
-    }
     views.push_back({name, value});
   }
-  if (const Problem problem = check_headers(views)) {
-    checker.fail(headers_key, *problem);
-  }
+  if (const Problem problem = check_headers(views)) checker.fail(headers_key, *problem);
 }
 
 void check_network(Checker& checker, const PolicyKeys& key, const NetworkPolicy& network) {
@@ -169,9 +164,7 @@ void check_target_url(Checker& checker, const std::string& key, const TargetBloc
   }
   try {
     const auto verdict = NetworkRules(block.policy.network, own_addresses).judge_url(*url);
-    if (!verdict.allowed) {
-      checker.fail(key, verdict.why);
-    }
+    if (!verdict.allowed) checker.fail(key, verdict.why);
   } catch (const std::exception& bad_entry) {
     checker.fail("own_addresses", bad_entry.what());
   }
@@ -198,34 +191,13 @@ void check_targets(Checker& checker, const Options& options) {
   }
 }
 
-// "127.0.0.1:8420" or "[::1]:8420".
-bool is_listen_address(std::string_view text) {
-  const std::size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos) {
-    return false;
-  }
-  const std::string_view port = text.substr(colon + 1);
-  std::string_view host = text.substr(0, colon);
-  if (host.starts_with('[') && host.ends_with(']')) {
-    host = host.substr(1, host.size() - 2);
-    if (!parse_ipv6(host)) {
-      return false;
-    }
-  } else if (!parse_ipv4(host)) {
-    return false;
-  }
-  const bool digits =
-      std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; });
-  return digits && !port.empty() && port.size() <= 5 && std::stoi(std::string(port)) <= 65535;
-}
-
 void check_process(Checker& checker, const Options& options) {
   const StoreOptions& store = options.store;
   checker.range("store.max_bytes", store.max_bytes, Limits::store_max_bytes);
   checker.range("store.failed_max_age", store.failed_max_age, Limits::store_failed_max_age);
   checker.range("store.failed_max_bytes", store.failed_max_bytes, Limits::store_failed_max_bytes);
   const IntakeOptions& intake = options.intake;
-  if (!is_listen_address(intake.listen)) {
+  if (!parse_address_port(intake.listen)) {
     checker.fail("intake.listen",
                  "is not an address with a port; allowed is as 127.0.0.1:8420 or [::1]:8420");
   }
@@ -278,9 +250,7 @@ std::string canonical_target(std::string_view url, std::string& error) {
     }
   }
   const auto parsed = parse_url(text, error);
-  if (!parsed) {
-    return {};
-  }
+  if (!parsed) return {};
   return prefix ? parsed->canonical + "*" : parsed->canonical;
 }
 

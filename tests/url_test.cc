@@ -25,6 +25,43 @@ bool is_refused(std::string_view text) {
   return refused;
 }
 
+// There were four parsers of it, and each took something that the others did not.
+TEST(AddressPort, IsParsedStrictly) {
+  const auto v4 = parse_address_port("127.0.0.1:8420");
+  ASSERT_TRUE(v4);
+  EXPECT_EQ(to_string(v4->address), "127.0.0.1");
+  EXPECT_EQ(v4->port, 8420);
+  const auto v6 = parse_address_port("[2001:DB8::1]:0");
+  ASSERT_TRUE(v6);
+  EXPECT_EQ(to_string(v6->address), "2001:db8::1");
+  EXPECT_EQ(v6->port, 0);
+  EXPECT_EQ(parse_address_port("0.0.0.0:65535")->port, 65535);
+  for (const char* bad : {"",
+                          ":",
+                          ":1",
+                          "127.0.0.1",
+                          "127.0.0.1:",
+                          "127.0.0.1:65536",
+                          "127.0.0.1:000080",
+                          "127.0.0.1:80x",
+                          "127.0.0.1:-1",
+                          "127.0.0.1:+1",
+                          "127.0.0.1: 1",
+                          "127.0.0.01:1",
+                          "localhost:1",
+                          "::1:80",
+                          "[::1]",
+                          "[::1]80",
+                          "[]:80",
+                          "[:80",
+                          "]:80",
+                          "[127.0.0.1]:80",
+                          "[::1%lo]:80",
+                          "example.com:80"}) {
+    EXPECT_FALSE(parse_address_port(bad)) << bad;
+  }
+}
+
 TEST(Url, ACredentialIsCalledOneWhereverItStands) {
   for (const std::string text : {"https://user@example.com/", "https://user:pw@example.com/",
                                  "https://user:80@example.com/"}) {

@@ -33,20 +33,20 @@ using std::chrono::seconds;
 
 constexpr Duration patience = seconds(15);  // for something that should come within three
 
-class TempFolder {
+class DemoDirectory {
  public:
-  TempFolder() {
+  DemoDirectory() {
     path_ = (std::filesystem::temp_directory_path() / "postbag-demo-XXXXXX").string();
     if (mkdtemp(path_.data()) == nullptr) {
       throw std::system_error(errno, std::generic_category(), "cannot make " + path_);
     }
   }
-  ~TempFolder() {
+  ~DemoDirectory() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
+  DemoDirectory(const DemoDirectory&) = delete;
+  DemoDirectory& operator=(const DemoDirectory&) = delete;
   const std::string& path() const { return path_; }
 
  private:
@@ -150,7 +150,7 @@ class Demo {
     tracker_ = receivers_.add("tracker", 100);
     mirror_ = receivers_.add("mirror", 4);
     SqliteStoreOptions store;
-    store.path = folder_.path() + "/postbag.db";
+    store.path = directory_.path() + "/postbag.db";
     engine_ = std::make_unique<Engine>(options(), open_sqlite_store(store));
   }
 
@@ -172,7 +172,7 @@ class Demo {
  private:
   Options options() const {
     Options options;
-    options.store.path = folder_.path() + "/postbag.db";
+    options.store.path = directory_.path() + "/postbag.db";
     options.engine.threads = 1;
     options.defaults.network.allow_http = true;
     options.defaults.network.allow = {"127.0.0.1"};
@@ -337,7 +337,7 @@ class Demo {
   Console& console_;
   bool as_json_;
   SignalWatch& signals_;
-  TempFolder folder_;
+  DemoDirectory directory_;
   Narrator narrator_;
   DemoLedger ledger_;
   DemoReceivers receivers_{ledger_, narrator_};

@@ -162,9 +162,7 @@ int dry_run(StoreHolder& holder, Options options, const RetryOptions& retry, boo
   request.may_take_long = true;
   const ControlAnswer answer = holder.daemon->send(request);
   expect_success(answer);
-  const auto plan = parse_retry_plan(answer.body);
-  if (!plan) throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
-  return report_plan(*plan, as_json, console);
+  return report_plan(expect_parsed(parse_retry_plan(answer.body)), as_json, console);
 }
 
 }  // namespace

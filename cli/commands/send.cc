@@ -145,13 +145,8 @@ int send_by(SendWay& way, SendInput& input, const SignalWatch& signals, bool as_
 
 // A daemon that stores nothing before it is sent cannot be told to.
 void require_stored(ControlClient& daemon) {
-  ControlRequest request;
-  request.path = "/v1/status";
-  const ControlAnswer answer = daemon.send(request);
-  expect_success(answer);
-  const auto status = parse_engine_status(answer.body);
-  if (!status) throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
-  if (status->durability != Durability::memory) return;
+  const EngineStatus status = expect_parsed(parse_engine_status(ask_status(daemon)));
+  if (status.durability != Durability::memory) return;
   throw CommandError(exit_config,
                      "--durable: the daemon that holds the store has [store] durability = "
                      "\"memory\" and would not store the hooks before they are sent; nothing was "

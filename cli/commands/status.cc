@@ -82,18 +82,15 @@ void print_targets(const std::vector<TargetStatus>& targets, Console& console) {
 }
 
 int status_of_daemon(ControlClient& daemon, bool as_json, Console& console) {
-  ControlRequest request;
-  request.path = "/v1/status";
-  const ControlAnswer answer = daemon.send(request);
-  expect_success(answer);
-  const auto status = parse_engine_status(answer.body);
-  if (!status) throw CommandError(exit_unavailable, "the daemon's answer is not what was expected");
+  const std::string json = ask_status(daemon);
+  const EngineStatus status = expect_parsed(parse_engine_status(json));
   if (as_json) {
     // {"daemon":true, ...} before the daemon's own members.
-    console.print_line("{\"daemon\":true," + answer.body.substr(answer.body.find('{') + 1));
+    console.print_line("{\"daemon\":true," + json.substr(json.find('{') + 1));
     return exit_ok;
   }
-  print_daemon(*status, console);
+  print_daemon(status, console);
+  ControlRequest request;
   request.path = "/v1/targets";
   const ControlAnswer targets = daemon.send(request);
   if (targets.ok()) {

@@ -6,9 +6,10 @@
 #include <unistd.h>
 
 #include <boost/asio/ip/address.hpp>
-#include <charconv>
 #include <stdexcept>
 #include <system_error>
+
+#include "cli/own_addresses.h"
 
 namespace postbag {
 
@@ -21,11 +22,6 @@ namespace {
 
 [[noreturn]] void fail(const error_code& error, const std::string& what) {
   throw std::system_error(std::error_code(error.value(), std::generic_category()), what);
-}
-
-[[noreturn]] void fail_listen(const std::string& listen) {
-  throw std::invalid_argument("intake.listen: '" + listen +
-                              "' is not an address and a port, like 127.0.0.1:8420 or [::1]:8420");
 }
 
 // Somebody accepts connections there.
@@ -56,26 +52,14 @@ void remove_stale_socket(asio::io_context& context, const std::string& path) {
 
 }  // namespace
 
-tcp::endpoint parse_listen_address(const std::string& listen) {
-  const std::size_t colon = listen.rfind(':');
-  if (colon == std::string::npos) fail_listen(listen);
-  std::string host = listen.substr(0, colon);
-  if (host == "localhost") host = "127.0.0.1";
-  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-  if (bracketed) host = host.substr(1, host.size() - 2);
-  std::uint16_t port = 0;
-  const char* const end = listen.data() + listen.size();
-  const auto [stop, problem] = std::from_chars(listen.data() + colon + 1, end, port);
-  error_code error;
-  const auto address = asio::ip::make_address(host, error);
-  if (error || problem != std::errc() || stop != end || address.is_v6() != bracketed) {
-    fail_listen(listen);
-  }
-  return {address, port};
-}
-
 TcpAcceptor listen_on_tcp(asio::io_context& context, const std::string& listen) {
-  const tcp::endpoint endpoint = parse_listen_address(listen);
+  const auto address = parse_listen(listen);
+  if (!address) {
+    throw std::invalid_argument(
+        "intake.listen: '" + listen +
+        "' is not an address and a port, like 127.0.0.1:8420 or [::1]:8420");
+  }
+  const tcp::endpoint endpoint(asio::ip::make_address(address->host), address->port);
   TcpAcceptor acceptor(context);
   error_code error;
   acceptor.open(endpoint.protocol(), error);

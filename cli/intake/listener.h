@@ -13,11 +13,9 @@ using TcpAcceptor = boost::asio::basic_socket_acceptor<boost::asio::ip::tcp, Int
 using UnixAcceptor =
     boost::asio::basic_socket_acceptor<boost::asio::local::stream_protocol, IntakeExecutor>;
 
-// "127.0.0.1:8420", "[::1]:0", "localhost:80" (the IPv4 loopback). Throws std::invalid_argument.
-boost::asio::ip::tcp::endpoint parse_listen_address(const std::string& listen);
-
 // Bound and listening. Both throw std::system_error with a message that says what was to be bound
-// and why it could not.
+// and why it could not. `listen`: "127.0.0.1:8420", "[::1]:0"; std::invalid_argument if it is
+// neither.
 TcpAcceptor listen_on_tcp(boost::asio::io_context& context, const std::string& listen);
 // The file has mode 0600 from its first moment. One left behind by a dead process is removed; one
 // that answers is not.

@@ -67,7 +67,8 @@ class IntakeLoop : public Wakeable, public std::enable_shared_from_this<IntakeLo
   boost::asio::io_context& context() { return *context_; }
   // Runs until close() was called and nothing is left to do.
   void run();
-  // What is ready now and what comes of it, without waiting. Returns how many handlers ran.
+  // For tests: what is ready now and what comes of it, without waiting. Returns how many handlers
+  // ran.
   std::size_t run_ready();
   void wake_now() override;
 

@@ -77,20 +77,16 @@ constexpr std::string_view own_problem =
     "this is an address of Postbag itself, which is never a target";
 
 void parse_own(std::string_view text, OwnAddresses& out) {
-  const std::size_t colon = std::min(text.rfind(':'), text.size());
-  const std::string_view host = text.substr(0, colon);
-  const std::optional<unsigned> port =
-      parse_number(text.substr(std::min(colon + 1, text.size())), 65535);
-  std::optional<IpAddress> address = parse_ipv4(host);
-  if (host.starts_with('[') && host.ends_with(']'))
-    address = parse_ipv6(host.substr(1, host.size() - 2));
-  if (host == "localhost") address = loopback_v4;
-  if (!address || !port) {
+  constexpr std::string_view localhost = "localhost:";
+  const bool is_localhost = text.starts_with(localhost);
+  const auto own = parse_address_port(
+      is_localhost ? "127.0.0.1:" + std::string(text.substr(localhost.size())) : std::string(text));
+  if (!own) {
     throw std::invalid_argument("own address \"" + std::string(text) +
                                 "\": want ADDRESS:PORT, IPv6 in brackets");
   }
-  out.emplace_back(unmapped(*address), static_cast<std::uint16_t>(*port));
-  if (host == "localhost") out.emplace_back(loopback_v6, static_cast<std::uint16_t>(*port));
+  out.emplace_back(unmapped(own->address), own->port);
+  if (is_localhost) out.emplace_back(loopback_v6, own->port);
 }
 
 // Linux connects 0.0.0.0 and :: to loopback, and a listener on 0.0.0.0 or :: is reached through

@@ -1,6 +1,7 @@
 #include "engine/pure/url.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <span>
 
@@ -429,6 +430,22 @@ std::optional<Url> parse_url(std::string_view text, std::string& error) {
     return std::nullopt;
   }
   return url;
+}
+
+std::optional<AddressPort> parse_address_port(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  const std::string_view host = text.substr(0, colon);
+  const std::string_view digits = text.substr(colon + 1);
+  const bool is_bracketed = host.starts_with('[') && host.ends_with(']');
+  const auto address =
+      is_bracketed ? parse_ipv6(host.substr(1, host.size() - 2)) : parse_ipv4(host);
+  AddressPort found;
+  const char* const end = digits.data() + digits.size();
+  const auto [stop, failure] = std::from_chars(digits.data(), end, found.port);
+  if (!address || failure != std::errc() || stop != end || digits.size() > 5) return std::nullopt;
+  found.address = *address;
+  return found;
 }
 
 }  // namespace postbag

@@ -20,6 +20,14 @@ std::optional<IpAddress> parse_ipv4(std::string_view text);
 std::optional<IpAddress> parse_ipv6(std::string_view text);
 std::string to_string(const IpAddress& address);
 
+// "127.0.0.1:8420", "[::1]:0": an address as above, IPv6 in brackets, and a port of at most five
+// digits.
+struct AddressPort {
+  IpAddress address;
+  std::uint16_t port = 0;
+};
+std::optional<AddressPort> parse_address_port(std::string_view text);
+
 // A target in the parts that the wire needs.
 struct Url {
   std::string scheme;  // "http" or "https"

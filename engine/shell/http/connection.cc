@@ -20,9 +20,6 @@ namespace {
 // Up to here a copy is cheaper than the pieces of a gathered write.
 constexpr std::size_t copied_request_bytes_max = 2048;
 constexpr std::size_t tls_output_bytes_max = 64 * 1024;  // encrypted ahead of the socket
-// More at a time the C library copies with `rep movsb` where the processor says that it is fast;
-// some are not (Zen 3 and 4, glibc bug 30994: up to 20 times slower where addresses lie badly).
-constexpr std::size_t copied_at_once_bytes = 2048;
 
 iovec to_piece(std::string_view bytes) {
   return {const_cast<char*>(bytes.data()), bytes.size()};

@@ -31,6 +31,9 @@ struct AttemptDeadline {
 // Many deadlines, few different durations: one list per duration, each in order by itself because
 // time goes forward. Adding and removing are a handful of pointer writes, so a request that ends in
 // time costs no timer.
+// Not the DeadlineQueue of the core: what ends here may take others with it while they are due, so
+// a node unlinks itself and those that are due stand in a list of their own; odd moments (jitter)
+// do not occur.
 class Deadlines {
  public:
   Deadlines();

@@ -32,8 +32,6 @@ struct TlsBio {
   static int write(BIO* bio, const char* from, std::size_t bytes, std::size_t* count) {
     BIO_clear_retry_flags(bio);
     try {
-      // In pieces: Connection::copy_request() says why.
-      constexpr std::size_t copied_at_once_bytes = 2048;
       for (std::string_view left(from, bytes); !left.empty();) {
         const std::string_view part = left.substr(0, copied_at_once_bytes);
         session(bio).output_.append(part);

@@ -17,6 +17,11 @@ struct ssl_st;
 
 namespace postbag {
 
+// More at a time the C library copies with `rep movsb` where the processor says that it is fast;
+// some are not (Zen 3 and 4, glibc bug 30994: up to 20 times slower where addresses lie badly).
+// What is to be encrypted, and what was, is copied in such pieces.
+inline constexpr std::size_t copied_at_once_bytes = 2048;
+
 // What an earlier connection left for the next one to the same origin. Empty or one session.
 struct TlsResumption {
   struct Free {
