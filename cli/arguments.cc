@@ -102,7 +102,8 @@ class ArgumentTree {
     const auto text = [&](const char* name, auto& value, const char* what, const char* type) {
       return sub->add_option(name, value, what)->type_name(type)->group(part);
     };
-    text("--target", filter.target, "Target URL; * and ? stand for anything", "GLOB")
+    text("--target", filter.target, "Target URL; * and ? stand for anything; or #HASH of the log",
+         "GLOB")
         ->check(not_empty());
     text("--group", filter.group, "Group, exactly", "TEXT");
     text("--event", filter.event, "Event, exactly", "TEXT");
@@ -240,7 +241,8 @@ With --json one line a request is printed, as it comes.)",
   sub =
       command(app_, "cancel", "Move a daemon's waiting hooks to the failed ones (reason cancelled)",
               R"(  postbag cancel --target 'https://gone.example.com/*')", cancel);
-  sub->add_option("--target", cancel->target, "Target URL; * and ? stand for anything")
+  sub->add_option("--target", cancel->target,
+                  "Target URL; * and ? stand for anything; or #HASH of the log")
       ->required()
       ->check(not_empty())
       ->type_name("GLOB");

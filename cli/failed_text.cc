@@ -9,8 +9,8 @@
 #include "cli/text/json_writer.h"
 #include "cli/text/rfc3339.h"
 #include "engine/pure/header_rules.h"
-#include "engine/shell/log_text.h"
 #include "postbag/json.h"
+#include "postbag/target_match.h"
 
 namespace postbag {
 
@@ -71,7 +71,7 @@ std::string failed_details(const FailedHook& row) {
   };
   add("id", printable(row.id));
   add("target", printable(row.target));
-  add("in log", printable(log_url(row.target)));
+  add("in log", printable(target_log_name(row.target)));
   add("event", printable(row.event));
   add("group", printable(row.group));
   add("content type", row.content_type.empty() ? "application/json" : printable(row.content_type));

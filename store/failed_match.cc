@@ -1,6 +1,6 @@
 #include "store/failed_match.h"
 
-#include "postbag/glob.h"
+#include "postbag/target_match.h"
 
 namespace postbag {
 
@@ -17,7 +17,7 @@ bool FailedMatcher::matches(const FailedFields& row) const {
   if (f.group && row.group != *f.group) return false;
   if (f.event && row.event != *f.event) return false;
   if (!ids_.empty() && !ids_.contains(row.id)) return false;
-  return glob_match(f.target, row.target);
+  return f.target.empty() || target_matches(f.target, row.target);
 }
 
 }  // namespace postbag

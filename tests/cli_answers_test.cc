@@ -18,9 +18,9 @@
 #include "cli/masked_headers.h"
 #include "cli/send_input.h"
 #include "cli/status_table.h"
-#include "engine/shell/log_text.h"
 #include "postbag/error.h"
 #include "postbag/json.h"
+#include "postbag/target_match.h"
 
 namespace postbag {
 namespace {
@@ -74,7 +74,7 @@ TEST(FailedText, DetailsShowTheBodyButNoSecretAndNoEscape) {
   EXPECT_THAT(text, HasSubstr("status_503"));
   EXPECT_THAT(text, HasSubstr("{\"a\":\\x0a 1}"));
   EXPECT_THAT(text, HasSubstr("X-Key: ***"));
-  EXPECT_THAT(text, HasSubstr(log_url("https://example.com/h")));
+  EXPECT_THAT(text, HasSubstr(target_log_name("https://example.com/h")));
   EXPECT_THAT(text, HasSubstr("Server: x"));
   EXPECT_THAT(text, HasSubstr("set-cookie: ***"));
   EXPECT_THAT(text, HasSubstr("X-KEY: ***"));

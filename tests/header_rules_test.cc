@@ -8,6 +8,7 @@
 
 #include "engine/pure/ascii.h"
 #include "postbag/glob.h"
+#include "postbag/target_match.h"
 
 namespace postbag {
 namespace {
@@ -219,6 +220,25 @@ TEST(Glob, ManyStarsEnd) {
   std::string pattern;
   for (int i = 0; i < 200; ++i) pattern += "a*";
   EXPECT_FALSE(glob_match(pattern + "b", std::string(2'000, 'a')));
+}
+
+// The names that log lines have for targets could be looked up nowhere, and no filter took them.
+TEST(TargetMatch, APatternWithAHashMeansTheNameInTheLog) {
+  const std::string url = "https://hooks.example.com/T0/secret";
+  const std::string name = target_log_name(url);
+  EXPECT_THAT(name, ::testing::MatchesRegex("https://hooks.example.com/#[0-9a-f]{8}"));
+  EXPECT_EQ(target_log_name("https://a.example/"), "https://a.example/");
+  const std::string hash = name.substr(name.find('#'));
+  for (const std::string& pattern :
+       {std::string(), std::string("*"), url, std::string("https://hooks.*"), name, hash,
+        hash.substr(0, 5) + "*", "https://*/" + hash, "*" + hash}) {
+    EXPECT_TRUE(target_matches(pattern, url)) << pattern;
+  }
+  for (const std::string& pattern :
+       {"https://other.example.com/" + hash, std::string("#00000000"), hash.substr(0, 5),
+        hash.substr(1), std::string("#"), url + "#", std::string("https://hooks.example.com/")}) {
+    EXPECT_FALSE(target_matches(pattern, url)) << pattern;
+  }
 }
 
 TEST(HeaderRules, HeaderLinesComeBackAsTheyWere) {

@@ -8,6 +8,7 @@
 #include "postbag/error.h"
 #include "postbag/memory_store.h"
 #include "postbag/sqlite_store.h"
+#include "postbag/target_match.h"
 #include "tests/support/store_groups.h"
 #include "tests/support/temp_directory.h"
 
@@ -294,6 +295,7 @@ TYPED_TEST(StoreContract, EveryFilter) {
   EXPECT_THAT(this->listed({.target = "https://?.example/*k?"}), ElementsAre(a, b));
   EXPECT_THAT(this->listed({.target = "*[x]"}), ElementsAre(c, d));  // brackets are themselves
   EXPECT_THAT(this->listed({.target = "a.example"}), IsEmpty());     // all of it, not a part
+  EXPECT_THAT(this->listed({.target = target_log_name("https://b.example/hooks")}), ElementsAre(b));
   EXPECT_THAT(this->listed({.group = "g1"}), ElementsAre(a, c, d));
   EXPECT_THAT(this->listed({.group = ""}), ElementsAre(b));
   EXPECT_THAT(this->listed({.event = "push"}), ElementsAre(a, c));

@@ -5,7 +5,7 @@
 #include "engine/pure/check.h"
 #include "engine/pure/hook_id.h"
 #include "engine/pure/shard_core.h"
-#include "postbag/glob.h"
+#include "postbag/target_match.h"
 
 namespace postbag {
 namespace {
@@ -143,7 +143,7 @@ std::uint64_t ShardCore::cancel(std::string_view target_glob, const Now& now) {
     const bool is_waiting =
         batch->state != BatchState::in_flight && batch->state != BatchState::failing;
     if (!is_waiting || batch->is_cancelled || batch->bag->is_retry()) continue;
-    if (glob_match(target_glob, batch->bag->target->url)) batches.push_back(batch);
+    if (target_matches(target_glob, batch->bag->target->url)) batches.push_back(batch);
   }
   sort_by_number(batches);
   std::uint64_t hooks = 0;

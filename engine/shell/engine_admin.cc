@@ -4,8 +4,8 @@
 
 #include "engine/pure/url.h"
 #include "engine/shell/engine_impl.h"
-#include "engine/shell/log_text.h"
 #include "postbag/store.h"
+#include "postbag/target_match.h"
 
 namespace postbag {
 namespace {
@@ -209,7 +209,7 @@ std::vector<TargetStatus> Engine::Impl::targets(std::size_t limit) {
     return held(a) != held(b) ? held(a) > held(b) : a.url < b.url;
   });
   if (all.size() > limit) all.resize(limit);
-  for (TargetStatus& target : all) target.log_name = log_url(target.url);
+  for (TargetStatus& target : all) target.log_name = target_log_name(target.url);
   return all;
 }
 

@@ -17,6 +17,7 @@
 #include "engine/shell/guarded.h"
 #include "engine/shell/log_text.h"
 #include "engine/shell/store_group.h"
+#include "postbag/target_match.h"
 
 namespace postbag {
 namespace {
@@ -341,7 +342,7 @@ void Shard::log_outcome(const Batch& batch, const AttemptResult& result, TimePoi
   const bool gives_up = core_.gives_up(batch, result);
   const LogLevel level = gives_up || is_new ? LogLevel::warning : LogLevel::debug;
   if (!logger_.enabled(level)) return;
-  const std::string name = log_url(target.url);
+  const std::string name = target_log_name(target.url);
   const std::string reason = reason_token(result.reason, result.status);
   const std::string id = to_string(core_.batch_id(batch));
   const std::string detail = log_escape(result.detail);
@@ -366,7 +367,7 @@ void Shard::log_outcome(const Batch& batch, const AttemptResult& result, TimePoi
 
 void Shard::log_works_again(const TargetState& target, std::uint32_t failures,
                             std::uint32_t for_s) {
-  const std::string name = log_url(target.url);
+  const std::string name = target_log_name(target.url);
   logger_.log(LogLevel::info,
               "works again: " + name + " after " + std::to_string(failures) + " failed attempt" +
                   (failures == 1 ? ", in " : "s, in ") + std::to_string(for_s) + " s",

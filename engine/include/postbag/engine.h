@@ -217,8 +217,8 @@ class Engine {
   // Cuts every bag, or the bags of one target (canonical or not). Returns how many were cut.
   // *Blocks.*
   std::uint64_t flush(std::optional<std::string_view> target = {});
-  // Moves the hooks that are not on the wire, of targets that match the glob, to failed(cancelled).
-  // *Blocks* until stored.
+  // Moves the hooks that are not on the wire, of targets that the pattern means (target_matches()),
+  // to failed(cancelled). *Blocks* until stored.
   CancelResult cancel(std::string_view target_glob);
   // *Blocks* until every accepted hook has its outcome, or the deadline. True: none is left.
   bool wait_idle(std::optional<Duration> timeout = {});

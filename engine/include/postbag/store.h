@@ -153,7 +153,7 @@ struct FailedHook {
 
 // Which failed rows. Empty members match everything; several must all hold.
 struct FailedFilter {
-  std::string target;  // glob: * and ?
+  std::string target;  // a pattern of target_matches()
   std::optional<std::string> group, event;
   std::optional<int> status;
   std::string reason;                  // a token, "status_503" too
