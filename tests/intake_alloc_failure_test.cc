@@ -170,7 +170,7 @@ class IntakeAllocFailureTest : public testing::Test {
     IntakeServerOptions options;
     options.listen = "127.0.0.1:0";
     options.sweep_interval = std::chrono::milliseconds(5);
-    options.idle_timeout = std::chrono::milliseconds(200);
+    options.limits.idle_timeout = std::chrono::milliseconds(200);
     server_ = std::make_unique<IntakeServer>(backend_, options);
     server_->start();
     address_.sin_family = AF_INET;

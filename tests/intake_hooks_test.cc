@@ -320,7 +320,7 @@ TEST_F(IntakeTest, AnEarlyAnswerWaitsForTheEndOfASlowBody) {
   const auto clock = std::make_shared<Clock>();
   const test::TempDirectory directory;
   options_.max_body = 1000;
-  options_.linger_timeout = std::chrono::seconds(2);
+  options_.limits.linger_timeout = std::chrono::seconds(2);
   options_.sweep_interval = std::chrono::milliseconds(1);
   options_.unix_socket = directory.file("sock");
   options_.clock = [clock] {
@@ -346,7 +346,7 @@ TEST_F(IntakeTest, AnEarlyAnswerWaitsForTheEndOfASlowBody) {
     ASSERT_FALSE(client.is_closed()) << part;
   }
   EXPECT_EQ(client.read_response().status, 413);
-  pass(options_.linger_timeout);
+  pass(options_.limits.linger_timeout);
   EXPECT_TRUE(test::eventually([&] { return client.is_closed(); }));
 }
 

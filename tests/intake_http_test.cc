@@ -105,7 +105,7 @@ TEST_F(IntakeTest, Http10) {
 }
 
 TEST_F(IntakeTest, SlowClients) {
-  options_.head_timeout = options_.body_timeout = std::chrono::milliseconds(20);
+  options_.limits.head_timeout = options_.limits.body_timeout = std::chrono::milliseconds(20);
   options_.sweep_interval = std::chrono::milliseconds(5);
   start();
   const Response slow = ask("GET /v1/st");
@@ -120,7 +120,7 @@ TEST_F(IntakeTest, SlowClients) {
 }
 
 TEST_F(IntakeTest, IdleConnectionsAreClosedWithoutAWord) {
-  options_.idle_timeout = std::chrono::milliseconds(20);
+  options_.limits.idle_timeout = std::chrono::milliseconds(20);
   options_.sweep_interval = std::chrono::milliseconds(5);
   start();
   IntakeClient client = connect();

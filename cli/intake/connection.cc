@@ -1,17 +1,13 @@
 #include "cli/intake/connection.h"
 
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
-#include <cerrno>
 #include <cstring>
 #include <utility>
-
-#include "cli/intake/http_text.h"
 
 namespace postbag {
 namespace {
@@ -21,8 +17,6 @@ using boost::system::error_code;
 
 constexpr std::size_t input_bytes_min = 4 * 1024;
 constexpr std::size_t input_bytes_max = 2 * head_bytes_max;
-// Memory that a connection keeps between its requests.
-constexpr std::size_t output_kept_max = 64 * 1024;
 constexpr std::size_t discard_max = 64 << 20;
 
 }  // namespace
@@ -36,15 +30,6 @@ IntakeConnection::IntakeConnection(std::shared_ptr<IntakeLoop> loop, Socket sock
 
 void IntakeConnection::start() {
   guard([this] { next_request(); });
-}
-
-template <typename Step>
-void IntakeConnection::guard(Step step) noexcept {
-  try {
-    step();
-  } catch (const std::exception& error) {
-    give_up(error.what());
-  }
 }
 
 void IntakeConnection::give_up(const char* what) noexcept {
@@ -272,143 +257,6 @@ void IntakeConnection::release_chunked() {
   chunked_.reset();
 }
 
-// Answering
-
-void IntakeConnection::handle() {
-  enter(State::handling);
-  try {
-    shared_->router.handle(shared_from_this());
-  } catch (const std::exception&) {  // no memory, in the main
-    answer_now(error_answer(out_of_memory()));
-  }
-}
-
-void IntakeConnection::refuse(ApiError error) {
-  enter(State::handling);
-  Answer refusal = error_answer(error);
-  refusal.close = true;
-  answer_now(refusal);
-}
-
-void IntakeConnection::answer(Answer answer) {
-  guard([&] { answer_now(answer); });
-}
-
-void IntakeConnection::answer_now(const Answer& answer) {
-  if (state_ != State::handling) return;
-  if (answer.error) shared_->router.note_error(answer);
-  if (std::exchange(watching_, false)) {
-    error_code ignored;
-    socket_.cancel(ignored);
-  }
-  forget_peer_handlers();
-  request_.body.reset();
-  close_after_ =
-      close_after_ || answer.close || !request_.head.keep_alive || shared_->router.stopping();
-  write_answer(answer);
-}
-
-void IntakeConnection::write_answer(const Answer& answer) {
-  out_.clear();
-  append_answer_head(out_, answer,
-                     {shared_->date_line, close_after_, request_.head.minor_version == 0});
-  if (request_.head.method != "HEAD") out_ += answer.body;
-  enter(State::writing, shared_->limits.write_timeout);
-  write_out();
-}
-
-void IntakeConnection::write_out() {
-  std::size_t written = 0;
-  // Most answers fit into the socket's buffer: written here they cost no turn of the loop. With a
-  // next request in hand the loop keeps the stack flat.
-  if (state_ == State::writing && input().empty()) {
-    const ssize_t bytes =
-        ::send(socket_.native_handle(), out_.data(), out_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (bytes > 0) written = static_cast<std::size_t>(bytes);
-    if (written == out_.size()) return on_written({});
-  }
-  writing_ = true;
-  asio::async_write(
-      socket_, asio::buffer(out_) + written,
-      HandlerIn(write_memory_, [self = shared_from_this()](error_code error, std::size_t) {
-        self->guard([&] { self->on_written(error); });
-      }));
-}
-
-void IntakeConnection::on_written(error_code error) {
-  writing_ = false;
-  if (state_ == State::closed) return;
-  if (error) return close();
-  if (state_ == State::streaming) {
-    if (!pending_.empty()) {
-      out_.swap(pending_);
-      pending_.clear();
-      enter(State::streaming, shared_->limits.write_timeout);
-      return write_out();
-    }
-    if (!stream_ended_) return enter(State::streaming);
-  }
-  if (close_after_) return linger();
-  next_request();
-}
-
-void IntakeConnection::next_request() {
-  forget_request();
-  enter(State::reading_head, shared_->limits.idle_timeout);
-  if (input().empty()) return read_later();
-  process_input();
-}
-
-void IntakeConnection::forget_request() {
-  release_chunked();
-  const bool local = request_.local;
-  request_.body.reset();
-  request_.head.method = {};
-  request_.head.minor_version = 1;
-  request_.head.keep_alive = true;
-  request_.local = local;
-  stream_ended_ = false;
-  if (out_.capacity() > output_kept_max) out_ = std::string();
-}
-
-void IntakeConnection::begin_stream(std::string_view content_type) {
-  if (state_ != State::handling) return;
-  guard([&] { write_stream_head(content_type); });
-}
-
-void IntakeConnection::write_stream_head(std::string_view content_type) {
-  stream_chunked_ = request_.head.minor_version == 1;
-  close_after_ =
-      close_after_ || !request_.head.keep_alive || !stream_chunked_ || shared_->router.stopping();
-  out_.clear();
-  append_stream_head(out_, content_type, stream_chunked_, {shared_->date_line, close_after_});
-  enter(State::streaming, shared_->limits.write_timeout);
-  write_out();
-}
-
-void IntakeConnection::write_piece(std::string_view piece) {
-  if (state_ != State::streaming || stream_ended_ || piece.empty()) return;
-  guard([&] {
-    if (stream_chunked_) append_chunk(pending_, piece);
-    if (!stream_chunked_) pending_ += piece;
-    if (!writing_) on_written({});
-  });
-}
-
-void IntakeConnection::end_stream() {
-  if (state_ != State::streaming || stream_ended_) return;
-  stream_ended_ = true;
-  if (std::exchange(watching_, false)) {
-    forget_peer_handlers();  // nothing is left to be stopped
-    error_code ignored;
-    if (!writing_) socket_.cancel(ignored);
-  }
-  guard([&] {
-    if (stream_chunked_) pending_ += "0\r\n\r\n";
-    if (!writing_) on_written({});
-  });
-}
-
 // Closing
 
 void IntakeConnection::linger() {
@@ -436,73 +284,6 @@ void IntakeConnection::read_to_discard() {
                                    self->linger_end_);
         self->guard([&] { self->read_to_discard(); });
       }));
-}
-
-void IntakeConnection::on_peer_gone(std::function<void()> gone,
-                                    std::function<void()> has_finished) {
-  if (state_ == State::closed) return gone();
-  if (state_ != State::handling && state_ != State::streaming) return;
-  peer_gone_ = std::move(gone);
-  peer_finished_ = std::move(has_finished);
-  if (input().empty())
-    guard([this] { watch_peer(); });  // else there is a next request, and somebody who sent it
-}
-
-void IntakeConnection::forget_peer_handlers() noexcept {
-  peer_gone_ = nullptr;
-  peer_finished_ = nullptr;
-}
-
-void IntakeConnection::watch_peer() {
-  watching_ = true;
-  socket_.async_wait(Socket::wait_read,
-                     HandlerIn(read_memory_, [self = shared_from_this()](error_code error) {
-                       self->guard([&] { self->on_peer_readable(error); });
-                     }));
-}
-
-void IntakeConnection::on_peer_readable(error_code error) {
-  if (error || !watching_) return;
-  watching_ = false;
-  if (state_ != State::handling && state_ != State::streaming) return;
-  char byte;
-  const ssize_t bytes = ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  if (bytes > 0) return;
-  if (bytes < 0 && (errno == EAGAIN || errno == EINTR)) return watch_peer();
-  const bool may_listen =
-      bytes == 0 && state_ == State::handling && request_.head.minor_version == 1;
-  if (may_listen && peer_finished_) return on_peer_finished();
-  close();
-}
-
-// A FIN comes from a client that has sent all and waits, and from one that is gone. Where nobody
-// is, an interim answer is answered with a reset; whoever waits passes over it (RFC 9110 15.2).
-void IntakeConnection::on_peer_finished() {
-  static constexpr std::string_view interim = "HTTP/1.1 100 Continue\r\n\r\n";
-  // First: whoever has the interim answer may rely on it.
-  std::exchange(peer_finished_, nullptr)();
-  if (state_ != State::handling) return;
-  const ssize_t sent =
-      ::send(socket_.native_handle(), interim.data(), interim.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (sent != static_cast<ssize_t>(interim.size())) return close();
-  watch_reset();
-}
-
-void IntakeConnection::watch_reset() {
-  watching_ = true;
-  socket_.async_wait(Socket::wait_error,
-                     HandlerIn(read_memory_, [self = shared_from_this()](error_code error) {
-                       if (error || !self->watching_) return;
-                       self->watching_ = false;
-                       if (self->state_ != State::handling) return;
-                       pollfd look{self->socket_.native_handle(), 0, 0};
-                       if (::poll(&look, 1, 0) > 0) return self->close();
-                       // Urgent data, which means nothing here; unread it would wake this again at
-                       // once.
-                       char urgent;
-                       ::recv(self->socket_.native_handle(), &urgent, 1, MSG_OOB | MSG_DONTWAIT);
-                       self->guard([&] { self->watch_reset(); });
-                     }));
 }
 
 }  // namespace postbag

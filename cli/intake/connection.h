@@ -10,18 +10,10 @@
 
 #include "cli/intake/chunked_body.h"
 #include "cli/intake/exchange.h"
+#include "cli/intake/limits.h"
 #include "cli/intake/router.h"
 
 namespace postbag {
-
-struct ConnectionLimits {
-  Duration head_timeout = std::chrono::seconds(10);   // from its first byte to its last
-  Duration body_timeout = std::chrono::seconds(30);   // for the whole body
-  Duration write_timeout = std::chrono::seconds(30);  // for an answer, or a piece of one
-  Duration idle_timeout = std::chrono::seconds(75);   // between requests
-  // For the peer to read the last answer, from its last byte on; as long as a body at most.
-  Duration linger_timeout = std::chrono::seconds(2);
-};
 
 // One connection of a client: reads a request, has it answered, writes the answer, and only then
 // looks at the next one. Lives on intake's thread alone. Whoever has an answer to give holds a
@@ -72,7 +64,13 @@ class IntakeConnection : public Exchange, public std::enable_shared_from_this<In
 
   // What it does is all or nothing: an exception ends the connection.
   template <typename Step>
-  void guard(Step step) noexcept;
+  void guard(Step step) noexcept {
+    try {
+      step();
+    } catch (const std::exception& error) {
+      give_up(error.what());
+    }
+  }
   void give_up(const char* what) noexcept;
   void answer_now(const Answer& answer);
   void enter(State state, Duration timeout);

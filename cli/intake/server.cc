@@ -83,13 +83,11 @@ class IntakeServer::Impl {
   Impl(IntakeBackend& backend, IntakeServerOptions options, Logger logger)
       : options_(std::move(options)),
         logger_(std::move(logger)),
-        limits_{options_.head_timeout, options_.body_timeout, options_.write_timeout,
-                options_.idle_timeout, options_.linger_timeout},
         loop_(std::make_shared<IntakeLoop>()),
         pool_(worker_threads, worker_queue_max),
         router_(backend, router_options(options_), loop_, pool_),
         shared_{router_,
-                limits_,
+                options_.limits,
                 options_.clock,
                 std::make_shared<ByteBudget>(
                     std::max(options_.bodies_bytes_max, 2 * options_.max_body)),
@@ -142,7 +140,6 @@ class IntakeServer::Impl {
 
   const IntakeServerOptions options_;
   const Logger logger_;
-  const ConnectionLimits limits_;
   const std::shared_ptr<IntakeLoop> loop_;
   WorkerPool pool_;
   Router router_;

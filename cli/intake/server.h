@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli/intake/backend.h"
+#include "cli/intake/limits.h"
 #include "engine/shell/clock.h"
 #include "postbag/logger.h"
 #include "postbag/options.h"
@@ -26,11 +27,7 @@ struct IntakeServerOptions {
   std::uint64_t bodies_bytes_max = 64 << 20;
   std::uint32_t connections_max = 1024;  // over TCP; the Unix socket has 64 of its own
 
-  Duration head_timeout = std::chrono::seconds(10);
-  Duration body_timeout = std::chrono::seconds(30);
-  Duration write_timeout = std::chrono::seconds(30);
-  Duration idle_timeout = std::chrono::seconds(75);
-  Duration linger_timeout = std::chrono::seconds(2);
+  ConnectionLimits limits;
   Duration sweep_interval = std::chrono::milliseconds(500);  // how exactly the timeouts are kept
   // What they are measured by; steady, called on intake's thread. Tests have one of their own.
   std::function<TimePoint()> clock = steady_now;
