@@ -192,6 +192,7 @@ std::optional<RetryProgress> parse_retry_progress(std::string_view json) {
   progress.failed = number_of(*root, "failed");
   progress.skipped = number_of(*root, "skipped");
   progress.total = number_of(*root, "total");
+  progress.claimed = number_of(*root, "claimed");
   return progress;
 }
 

@@ -14,21 +14,41 @@ constexpr std::array table = {
                  "pending", count, &S::pending},
     StatusMember{"failed", "failed_hooks", gauge, "Failed hooks in the store.", "failed", count,
                  &S::failed},
-    StatusMember{"delivered", "delivered_total", counter, "Hooks delivered since the start.",
+    StatusMember{"delivered", "delivered_total", counter,
+                 "Hooks delivered since the start, whichever run of Postbag accepted them; with "
+                 "those of postbag_retry_delivered_total.",
                  "delivered", count, &S::delivered},
     StatusMember{"oldest_pending_seconds", "oldest_pending_seconds", gauge,
                  "How long the oldest hook that has no outcome yet has waited since it was "
                  "accepted; 0 if there is none.",
                  "oldest", seconds, &S::oldest_pending_seconds},
+    StatusMember{"retry_delivered", "retry_delivered_total", counter,
+                 "Failed hooks delivered by retry-failed-hooks since the start.", "", count,
+                 &S::retry_delivered},
+    StatusMember{"retry_failed", "retry_failed_total", counter,
+                 "Failed hooks that failed again in retry-failed-hooks since the start; not in "
+                 "postbag_given_up_total.",
+                 "", count, &S::retry_failed},
     StatusMember{"given_up", "given_up_total", counter,
-                 "Hooks whose batch used up its attempts, since the start.", "given up", count,
-                 &S::given_up},
+                 "Accepted hooks that left undelivered since the start: attempts used up, "
+                 "cancelled, or given up at the end.",
+                 "given up", count, &S::given_up},
+    StatusMember{"cancelled", "cancelled_total", counter,
+                 "Hooks cancelled by an operator since the start; postbag_given_up_total has them.",
+                 "cancelled", count, &S::cancelled},
+    StatusMember{"purged", "purged_total", counter,
+                 "Failed hooks deleted by an operator's purge since the start.", "purged", count,
+                 &S::purged},
     StatusMember{"retention_purged", "retention_purged_total", counter,
                  "Failed hooks deleted by age or bytes since the start.", "", count,
                  &S::retention_purged},
     StatusMember{"discarded", "discarded_total", counter,
                  "Hooks given up and not kept (keep_failed = false) since the start.", "", count,
                  &S::discarded},
+    StatusMember{"handed_back", "handed_back_total", counter,
+                 "Hooks given up and not kept since the start, as the call that brought them "
+                 "waited and was told.",
+                 "", count, &S::handed_back},
     StatusMember{"accepted", "accepted_total", counter, "Hooks accepted since the start.",
                  "accepted", count, &S::accepted},
     StatusMember{"duplicates", "duplicates_total", counter,
@@ -103,13 +123,18 @@ constexpr std::array table = {
     StatusMember{"healthy", "healthy", gauge,
                  "0 after the store or the engine failed for good, else 1.", "", count,
                  &S::healthy},
+    StatusMember{"disk_low", "disk_low", gauge,
+                 "1 while the store takes nothing in for want of room (calls are answered 507), "
+                 "else 0.",
+                 "", count, &S::disk_low},
 };
 
 // Does not compile once EngineStatus has a member more: it belongs into the table.
 constexpr std::size_t member_count() {
   [[maybe_unused]] const auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w,
-                                x, y, z, a1, b1, c1, d1, e1, f1, g1, h1, i1, j1] = EngineStatus();
-  return 36;
+                                x, y, z, a1, b1, c1, d1, e1, f1, g1, h1, i1, j1, k1, l1, m1, n1, o1,
+                                p1] = EngineStatus();
+  return 42;
 }
 static_assert(table.size() == member_count());
 
@@ -122,7 +147,8 @@ std::span<const StatusMember> status_table() {
 std::string_view state_name(const EngineStatus& status) {
   if (!status.healthy) return "failed";
   if (status.draining) return "draining";
-  return status.recovering ? "recovering" : "running";
+  if (status.recovering) return "recovering";
+  return status.disk_low ? "disk_low" : "running";
 }
 
 }  // namespace postbag

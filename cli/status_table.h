@@ -32,7 +32,7 @@ struct StatusMember {
 // Every member of EngineStatus, in the order in which it is shown.
 std::span<const StatusMember> status_table();
 
-// "running", or why it is not ready: "recovering", "draining", "failed".
+// "running", or why it is not ready: "recovering", "draining", "disk_low", "failed".
 std::string_view state_name(const EngineStatus& status);
 
 }  // namespace postbag

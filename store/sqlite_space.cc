@@ -109,6 +109,12 @@ bool SqliteStore::has_room(const StoreGroup& group) {
   return false;
 }
 
+bool SqliteStore::has_room() {
+  std::uint64_t used = 0;
+  if (failed_ || reading([&] { used = used_bytes(); })) return true;  // the next commit will say
+  return !disk_room_.is_low(0) && used + page_bytes_ <= max_bytes_ - max_bytes_ / 10;
+}
+
 // Everybody waits for a checkpoint: for the log's sync, the copying, the file's sync and that of
 // the head of the new log. So there are few, and when one begins most of the log is in the file and
 // on its way to the disk, copied in parts that wait for no sync.

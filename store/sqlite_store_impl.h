@@ -63,6 +63,7 @@ class SqliteStore final : public Store {
   std::error_code forget_ids(WallMs now_ms) override;
   StoreStats stats() override;
   std::error_code check_place() override;
+  bool has_room() override;
   std::string why_no_room() override;
   std::string failure() const override;
   bool maintain() override;

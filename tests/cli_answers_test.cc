@@ -219,13 +219,14 @@ TEST(DaemonAnswers, ReadWhatIntakeWrites) {
   EXPECT_EQ(targets->at(0).retrying, 4u);
   EXPECT_EQ(targets->at(0).last_reason, "timeout");
   std::string line;
-  append_progress_line(line, RetryProgress{5, 4, 3, 20}, false);
+  append_progress_line(line, RetryProgress{5, 4, 3, 20, {}, false, 2}, false);
   const auto progress = parse_retry_progress(line);
   ASSERT_TRUE(progress);
   EXPECT_EQ(progress->delivered, 5u);
   EXPECT_EQ(progress->failed, 4u);
   EXPECT_EQ(progress->skipped, 3u);
   EXPECT_EQ(progress->total, 20u);
+  EXPECT_EQ(progress->claimed, 2u);
   EXPECT_EQ(parse_retry_plan(plan_answer(RetryPlan{1, 2, 3, 4, 5}).body)->requests, 3u);
 }
 

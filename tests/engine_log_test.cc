@@ -1,16 +1,20 @@
-// What the engine says about targets in its log.
+// What the engine says in its log about targets, and about what operators did.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <mutex>
 
+#include "engine/shell/log_text.h"
 #include "tests/support/engine_support.h"
 
 namespace postbag::test {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::MatchesRegex;
+using testing::Not;
 using testing::StartsWith;
 
 class EngineLog : public testing::Test {
@@ -114,6 +118,78 @@ TEST_F(EngineLog, WhatAStoppedRetryRunGivesUpIsSaid) {
   EXPECT_EQ(run.get().failed, 1u);
   EXPECT_THAT(lines.all(), ElementsAre(StartsWith("given up: "), StartsWith("given up: "),
                                        StartsWith("given up: ")));
+}
+
+// Rows were gone for good and nothing said by whose wish: no line at any level, no number.
+TEST_F(EngineLog, APurgeACancelAndARetryRunLeaveATrace) {
+  options.defaults.retry.retries = 0;
+  options.defaults.batch.size = 1000;
+  FaultReceiver receiver(always(503));
+  LoggedLines lines(logger, LogLevel::info);
+  Engine engine(options, make_memory_store(), logger);
+  const std::string url = receiver.url("/secret");
+  ASSERT_TRUE(engine.submit(hooks_to(url, {"1", "2", "3"})).ok());
+  engine.flush();
+  ASSERT_TRUE(engine.wait_idle(patience));
+  ASSERT_TRUE(engine.submit(hooks_to(url, {"4", "5"})).ok());
+  EXPECT_EQ(engine.cancel(url).cancelled, 2u);
+  RetryOptions retry;
+  retry.filter.reason = "status_503";
+  retry.limit = 2;
+  EXPECT_EQ(engine.retry_failed(retry).failed, 2u);
+  FailedFilter cancelled;
+  cancelled.target = receiver.url("/sec*");
+  cancelled.reason = "cancelled";
+  EXPECT_EQ(engine.purge_failed(cancelled).purged, 2u);
+  EXPECT_EQ(engine.purge_failed({}, 5).purged, 3u);
+
+  const EngineStatus status = engine.status();
+  EXPECT_EQ(status.cancelled, 2u);
+  EXPECT_EQ(status.purged, 5u);
+  EXPECT_EQ(status.retry_failed, 2u);
+  const auto all = lines.all();
+  EXPECT_THAT(all, Contains("cancel: 2 waiting hooks made failed ones, of target " + target_log_name(url)));
+  EXPECT_THAT(all, Contains("retry run 1 of failed hooks begins: reason status_503, limit 2"));
+  EXPECT_THAT(all, Contains("retry run 1 ended: 0 delivered, 2 failed again, 0 skipped"));
+  EXPECT_THAT(all, Contains("purge: 2 failed hooks deleted (target " + receiver.url("/...") +
+                            ", reason cancelled)"));
+  EXPECT_THAT(all, Contains("purge: 3 failed hooks deleted (all, limit 5)"));
+  EXPECT_THAT(all, Not(Contains(HasSubstr("sec"))));
+}
+
+TEST(LogText, AGlobIsShownWithoutItsPath) {
+  const auto expect = [](std::string_view glob, std::string_view shown) {
+    EXPECT_EQ(log_glob(glob), shown) << glob;
+  };
+  expect("*", "*");
+  expect("https://a.example/*", "https://a.example/*");
+  expect("https://a.example*", "https://a.example*");
+  expect("https://a.example/secret*", "https://a.example/...");
+  expect("https://a.example*secret*", "https://a.example*...");
+  expect("https://*.example/secret", "https://*...");
+  expect("*secret*", "*...");
+  expect("http*://a.example/secret", "*...");
+  expect("https://me:secret@a.example/*", "*...");
+  expect("https://a.example/secret", target_log_name("https://a.example/secret"));
+  expect("https://a.example/?key=secret", target_log_name("https://a.example/?key=secret"));
+  expect("#2373a219", "#2373a219");
+}
+
+TEST(LogText, AFilterIsSaidWhole) {
+  FailedFilter filter;
+  EXPECT_EQ(log_filter(filter), "all");
+  filter.group = "g\n";
+  filter.event = "";
+  filter.status = 503;
+  filter.since = 1'767'323'045'678;
+  filter.until = 0;
+  filter.ids = {"a"};
+  EXPECT_EQ(log_filter(filter),
+            "group \"g\\x0a\", event \"\", status 503, since 2026-01-02T03:04:05Z, "
+            "until 1970-01-01T00:00:00Z, id a");
+  filter = {};
+  filter.ids = {"a", "b"};
+  EXPECT_EQ(log_filter(filter), "ids 2");
 }
 
 }  // namespace

@@ -405,6 +405,16 @@ TEST_F(EngineStore, WantOfRoomIsLoggedOnceWithTheLimit) {
                           "a limit of the test: 9 of 10"));
 }
 
+// Every call was answered 507, and /healthz/ready with yes.
+TEST_F(EngineStore, AnEngineWhoseStoreHasNoRoomSaysSoFromTheStart) {
+  control->refuse_appends(Errc::disk_low);
+  start();
+  EXPECT_TRUE(engine->status().disk_low);
+  EXPECT_TRUE(engine->status().healthy);
+  control->refuse_appends(Errc::ok);
+  EXPECT_TRUE(eventually([&] { return !engine->status().disk_low; }));
+}
+
 // It told how many it had cancelled; the next start would have sent them.
 TEST_F(EngineStore, ACancelThatIsNotStoredIsAnError) {
   FaultReceiver receiver;

@@ -102,10 +102,16 @@ TEST_F(IntakeTest, ReadinessAndStatusSayWhyItIsNotReady) {
   const auto expect_state = [&](const std::string& state) {
     EXPECT_THAT(ask(get("/healthz/ready")).body,
                 HasSubstr(R"("code":"not_ready","message":"not ready: )" + state));
-    EXPECT_THAT(ask(get("/v1/status")).body, HasSubstr(R"("state":")" + state + '"'));
+    const std::string token = state.substr(0, state.find(','));
+    EXPECT_THAT(ask(get("/v1/status")).body, HasSubstr(R"("state":")" + token + '"'));
   };
   EXPECT_THAT(ask(get("/v1/status")).body, HasSubstr(R"("state":"running")"));
   EXPECT_THAT(ask(get("/metrics")).body, HasSubstr("\npostbag_recovering 0\n"));
+  backend_.engine_status.disk_low = true;  // every call was 507, and this said ready
+  expect_state("disk_low, the store has no room for more");
+  EXPECT_EQ(ask(get("/healthz/ready")).status, 503);
+  EXPECT_EQ(ask(get("/healthz/live")).status, 200);
+  EXPECT_THAT(ask(get("/metrics")).body, HasSubstr("\npostbag_disk_low 1\n"));
   backend_.engine_status.recovering = true;
   expect_state("recovering");
   EXPECT_THAT(ask(get("/metrics")).body, HasSubstr("\npostbag_recovering 1\n"));
@@ -319,6 +325,15 @@ TEST_F(IntakeTest, PurgeWantsAFilterOrAll) {
   EXPECT_EQ(backend_.last_filter.group, "g");
   EXPECT_EQ(backend_.purges, 2);
   EXPECT_EQ(ask(request("DELETE", "/v1/failed?group=g&limit=3")).body, R"({"purged":3})");
+}
+
+TEST_F(IntakeTest, APurgeAndARetrySayHowManyRowsAnotherRunHas) {
+  start();
+  backend_.purge_claimed = 28;
+  EXPECT_EQ(ask(request("DELETE", "/v1/failed?all=true")).body, R"({"purged":9,"claimed":28})");
+  backend_.retry_steps = {{0, 0, 0, 30, {}, false, 28}};
+  EXPECT_EQ(ask(request("POST", "/v1/failed/retry")).body,
+            R"({"delivered":0,"failed":0,"skipped":0,"claimed":28})");
 }
 
 TEST_F(IntakeTest, APurgeThatFailsIsNotAnsweredAsDone) {

@@ -231,6 +231,21 @@ TEST_F(DiskTest, TheBallastStaysWhereMaxBytesIsReached) {
   EXPECT_FALSE(settle(1, 1));  // what only frees has room all the same
 }
 
+TEST_F(DiskTest, WhetherThereIsRoomIsWhatAnAppendWouldFind) {
+  open({.max_bytes = 4 << 20});
+  EXPECT_TRUE(store_->has_room());
+  ChunkNumber number = 1;
+  while (number < 200 && !fail(number, 50'000)) ++number;
+  EXPECT_FALSE(store_->has_room());
+  EXPECT_EQ(append(number), Errc::disk_low);
+  std::uint64_t purged = 0;
+  std::optional<FailedKey> next;
+  EXPECT_FALSE(store_->purge_failed({}, std::nullopt, {}, {}, purged, next));
+  while (store_->maintain()) continue;
+  EXPECT_TRUE(store_->has_room());
+  EXPECT_FALSE(append(number + 1));
+}
+
 TEST_F(DiskTest, PurgingWorksOnAFullDisk) {
   open();
   for (ChunkNumber number = 1; number <= 100; ++number) ASSERT_FALSE(fail(number, 5'000));

@@ -144,6 +144,19 @@ TEST_F(StoreThreadTest, ThatThereIsRoomAgainIsSaidInTheEnd) {
   EXPECT_EQ(lines_.all().size(), 2u);
 }
 
+// It was known for half a second after a call, and ready whenever nobody called.
+TEST_F(StoreThreadTest, ThatItTakesNothingInIsKnownAsLongAsItIsSo) {
+  EXPECT_TRUE(thread_->takes_in());
+  control_->refuse_appends(Errc::disk_low);
+  EXPECT_EQ(accept(), Errc::disk_low);
+  go_on(seconds(60));
+  EXPECT_FALSE(thread_->disk_is_low());  // the next call is tried
+  EXPECT_FALSE(thread_->takes_in());
+  control_->refuse_appends(Errc::ok);
+  go_on(seconds(1));
+  EXPECT_TRUE(thread_->takes_in());
+}
+
 class MemoryStoreThreadTest : public StoreThreadTest {
  protected:
   MemoryStoreThreadTest() : StoreThreadTest(Durability::memory) {}

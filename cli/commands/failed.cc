@@ -12,6 +12,7 @@
 #include "cli/failed_filter.h"
 #include "cli/failed_pages.h"
 #include "cli/failed_text.h"
+#include "cli/intake/answers.h"
 #include "cli/progress.h"
 #include "cli/store_access.h"
 #include "cli/table.h"
@@ -185,7 +186,7 @@ int run_failed_purge(const FailedPurgeArguments& arguments, Console& console) {
   }
   const Options options = load_command_options(arguments).options;
   StoreHolder holder = open_daemon_or_store(options, StoreUse::change, console);
-  std::uint64_t purged = 0;
+  PurgeResult result;
   if (holder.daemon) {
     ControlRequest request;
     request.method = "DELETE";
@@ -195,12 +196,17 @@ int run_failed_purge(const FailedPurgeArguments& arguments, Console& console) {
     request.may_take_long = true;
     const ControlAnswer answer = holder.daemon->send(request);
     expect_success(answer);
-    purged = json_number(answer.body, "purged");
+    result.purged = json_number(answer.body, "purged");
+    result.claimed = json_number(answer.body, "claimed");
   } else {
-    purged = purge_store(*holder.store, filter, limit, console);
+    result.purged = purge_store(*holder.store, filter, limit, console);
   }
-  if (arguments.json) console.print_line("{\"purged\":" + std::to_string(purged) + "}");
-  console.say("deleted " + counted(purged, "failed hook"));
+  if (arguments.json) console.print_line(purge_answer(result).body);
+  std::string said = "deleted " + counted(result.purged, "failed hook");
+  if (result.claimed > 0) {
+    said += "; " + std::to_string(result.claimed) + " more stay, as a retry run has them now";
+  }
+  console.say(said);
   return exit_ok;
 }
 

@@ -196,6 +196,9 @@ int run_retry(const RetryArguments& arguments, Console& console) {
   }
   console.say("delivered " + std::to_string(result.delivered) + ", failed again " +
               std::to_string(result.failed) + ", skipped " + said_skipped(result.skipped) +
+              (result.claimed > 0
+                   ? "; another run has " + std::to_string(result.claimed) + " more now"
+                   : "") +
               (result.stopped ? "; stopped early, the rest keeps its rows" : ""));
   return result.failed == 0 && !result.stopped ? exit_ok : exit_hooks_failed;
 }

@@ -101,6 +101,7 @@ void write_progress(JsonWriter& json, const RetryProgress& progress) {
   json.member("failed", progress.failed);
   json.member("skipped", progress.skipped);
   if (progress.stopped) json.member("stopped", true);
+  if (progress.claimed > 0) json.member("claimed", progress.claimed);
 }
 
 }  // namespace
@@ -388,6 +389,16 @@ void append_progress_line(std::string& out, const RetryProgress& progress, bool 
   json.member("done", done);
   json.end_object();
   out += '\n';
+}
+
+Answer purge_answer(const PurgeResult& result) {
+  Answer answer;
+  JsonWriter json(answer.body);
+  json.begin_object();
+  json.member("purged", result.purged);
+  if (result.claimed > 0) json.member("claimed", result.claimed);
+  json.end_object();
+  return answer;
 }
 
 Answer plan_answer(const RetryPlan& plan) {

@@ -55,9 +55,12 @@ struct FailedParts {
 void write_failed_hook(JsonWriter& json, std::string& out, const FailedHook& row,
                        FailedParts parts);
 Answer failed_answer(const FailedPage& page, FailedParts parts);
-// {"delivered", "failed", "skipped"}; a line of progress has "total" and "done" too.
+// {"delivered", "failed", "skipped"}, and "claimed" if another run has some; a line of progress has
+// "total" and "done" too.
 void append_progress(std::string& out, const RetryProgress& progress);
 void append_progress_line(std::string& out, const RetryProgress& progress, bool done);
+// {"purged": n}, and "claimed" if a run of retry-failed-hooks has some.
+Answer purge_answer(const PurgeResult& result);
 Answer plan_answer(const RetryPlan& plan);
 // {"<name>": n}
 Answer count_answer(std::string_view name, std::uint64_t count);

@@ -326,10 +326,12 @@ void Router::answer_health(const SharedExchange& exchange, const EngineStatus& s
                            bool readiness) {
   const std::string_view state = state_name(status);
   if (readiness ? state != "running" : !status.healthy) {
+    const std::string why =
+        state == "disk_low" ? ", the store has no room for more (the log says which limit)" : "";
     return exchange->answer(
         error_answer({503,
                       readiness ? ErrorCode("not_ready") : ErrorCode("not_live"),
-                      (readiness ? "not ready: " : "not live: ") + std::string(state),
+                      (readiness ? "not ready: " : "not live: ") + std::string(state) + why,
                       {}}));
   }
   Answer answer;
@@ -460,8 +462,7 @@ void Router::purge_failed(const SharedExchange& exchange, Query& query) {
   if (error) return exchange->answer(error_answer(*error));
   run_blocking(exchange, [this, filter, limit] {
     const PurgeResult result = backend_.purge_failed(filter, limit);
-    return result.error ? error_answer(to_api_error(result.error))
-                        : count_answer("purged", result.purged);
+    return result.error ? error_answer(to_api_error(result.error)) : purge_answer(result);
   });
 }
 

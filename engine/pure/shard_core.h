@@ -34,7 +34,8 @@ namespace postbag {
 // Only grows; the shell publishes the differences.
 struct CoreCounters {
   std::uint64_t accepted = 0, refused = 0, delivered = 0, given_up = 0, discarded = 0;
-  std::uint64_t ended = 0;  // hooks that got their outcome or were refused: no longer pending
+  std::uint64_t handed_back = 0;  // given up and taken over by a listener, so not kept
+  std::uint64_t ended = 0;        // hooks that got their outcome or were refused: no longer pending
   std::uint64_t attempts = 0, attempts_failed = 0, batches = 0;
   std::uint64_t cut_by_size = 0, cut_by_bytes = 0, cut_by_time = 0, cut_by_request = 0;
   std::uint64_t shed = 0;        // hooks dropped from memory, kept in the store

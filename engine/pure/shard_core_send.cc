@@ -256,7 +256,7 @@ void ShardCore::delivered(Batch& batch) {
 
 // From here the hooks belong to the store; the batch lives until it has them.
 void ShardCore::give_up(Batch& batch, AttemptResult&& result, WallMs at) {
-  batch.bag->target->given_up += batch.hooks;
+  if (!batch.bag->is_retry()) batch.bag->target->given_up += batch.hooks;
   batch.last_reason = result.reason;
   batch.last_status = static_cast<std::int16_t>(result.status);
   tell_watchers(batch, {false, result.reason, result.status});
@@ -265,6 +265,7 @@ void ShardCore::give_up(Batch& batch, AttemptResult&& result, WallMs at) {
   if (!batch.bag->is_retry() && (taken == batch.hooks || !policies_->keep_failed())) {
     settle(batch);
     counters_.given_up += batch.hooks;
+    counters_.handed_back += taken;
     counters_.discarded += batch.hooks - taken;
     counters_.ended += batch.hooks;
     hooks_held_ -= batch.hooks;

@@ -4,6 +4,8 @@
 
 #include "engine/pure/url.h"
 #include "engine/shell/engine_impl.h"
+#include "engine/shell/guarded.h"
+#include "engine/shell/log_text.h"
 #include "postbag/store.h"
 #include "postbag/target_match.h"
 
@@ -14,6 +16,28 @@ std::uint64_t sum(const std::vector<std::uint64_t>& numbers) {
   std::uint64_t total = 0;
   for (const std::uint64_t number : numbers) total += number;
   return total;
+}
+
+// Of the rows that matched in a slice that has just been purged: those that are left. `except` is
+// sorted.
+std::uint64_t count_left(Store& store, const FailedFilter& filter, std::optional<FailedKey> after,
+                         std::optional<FailedKey> end, std::span<const FailedKey> except) {
+  std::uint64_t left = 0;
+  SliceLimits limits;
+  limits.bodies = false;
+  const FailedKey last = end.value_or(~FailedKey{0});
+  for (;;) {
+    const auto first = std::upper_bound(except.begin(), except.end(), after.value_or(0));
+    FailedPage page;
+    if (first == except.end() || *first > last) break;
+    if (store.list_failed(filter, after, limits, page)) break;
+    for (const FailedHook& row : page.rows) {
+      left += row.key <= last && std::binary_search(except.begin(), except.end(), row.key) ? 1 : 0;
+    }
+    if (!page.next || *page.next >= last) break;
+    after = page.next;
+  }
+  return left;
 }
 
 }  // namespace
@@ -34,14 +58,24 @@ CancelResult Engine::Impl::cancel(std::string_view target_glob) {
   CancelResult result;
   result.cancelled =
       sum(ask_shards([glob](ShardCore& core, const Now& now) { return core.cancel(glob, now); }));
-  if (!wait_stored(std::nullopt)) {
-    result.error = fatal_error().value_or(make_error_code(Errc::store_failed));
-    return result;
-  }
+  const bool is_stored = wait_stored(std::nullopt);
+  if (!is_stored) result.error = fatal_error().value_or(make_error_code(Errc::store_failed));
+  cancelled_.fetch_add(result.cancelled);
+  say("cancel: " + std::to_string(result.cancelled) +
+          " waiting hooks made failed ones, of target " + log_glob(glob),
+      result.error);
+  if (!is_stored) return result;
   // One more turn publishes what the shards heard from the store, so that the caller finds the
   // hooks counted.
   ask_shards([](const ShardCore&, const Now&) { return true; });
   return result;
+}
+
+// A line about what an operator had done, which no other thing tells of later.
+void Engine::Impl::say(const std::string& what, std::error_code error) const {
+  call_guarded(logger_, [&] {
+    logger_.log(LogLevel::info, what + (error ? "; cut short: " + error.message() : ""));
+  });
 }
 
 // Waits until everything that the shards decided so far is stored. False: not in time, or it never
@@ -101,6 +135,7 @@ PurgeResult Engine::Impl::purge_failed(const FailedFilter& filter,
       }
       std::sort(except.begin(), except.end());
       std::error_code purge_error = store.purge_failed(filter, after, limits, except, slice, next);
+      if (!purge_error) result.claimed += count_left(store, filter, after, next, except);
       // The scan's last slice is synced; where the limit ends it there is none.
       const bool is_last = limit && result.purged + slice >= *limit;
       if (!purge_error && next && is_last) {
@@ -116,9 +151,17 @@ PurgeResult Engine::Impl::purge_failed(const FailedFilter& filter,
       return purge_error;
     });
     result.purged += slice;
-    if (result.error || !next || (limit && result.purged >= *limit)) return result;
+    purged_.fetch_add(slice);
+    if (result.error || !next || (limit && result.purged >= *limit)) break;
     after = next;
   }
+  std::string what = "purge: " + std::to_string(result.purged) + " failed hooks deleted (" +
+                     log_filter(filter) + (limit ? ", limit " + std::to_string(*limit) : "") + ")";
+  if (result.claimed > 0) {
+    what += ", " + std::to_string(result.claimed) + " stay: a retry run has them";
+  }
+  say(what, result.error);
+  return result;
 }
 
 // What ends the engine does not wait for the end of a copy, which may take minutes.
@@ -175,6 +218,10 @@ EngineStatus Engine::Impl::status() const {
   status.oldest_pending_seconds = static_cast<double>(std::max<WallMs>(age_ms, 0)) / 1000;
   const auto [store, rows_added] = store_thread_->stats_and_rows();
   status.failed = store.failed_hooks - std::min(store.failed_hooks, rows_added - rows_told);
+  status.cancelled = cancelled_.load();
+  status.purged = purged_.load();
+  status.retry_delivered = claims_.delivered.load();
+  status.retry_failed = claims_.failed.load();
   status.retention_purged = store_thread_->retention_purged();
   status.store_bytes = store.used_bytes;
   status.store_limit = store_info_.max_bytes;
@@ -189,6 +236,7 @@ EngineStatus Engine::Impl::status() const {
   status.draining = stopping_.load();
   status.recovering = recovering_.load();
   status.healthy = !store_thread_->failed() && !has_failed();
+  status.disk_low = !store_thread_->takes_in();
   return status;
 }
 

@@ -23,7 +23,8 @@ class RetryJob;
 struct RetryClaims {
   std::mutex mutex;
   std::unordered_set<FailedKey> keys;
-  std::atomic<std::uint64_t> runs{0};  // so far
+  std::atomic<std::uint64_t> runs{0};                  // so far
+  std::atomic<std::uint64_t> delivered{0}, failed{0};  // rows, by all runs
 };
 
 class Engine::Impl : public ShardHost {
@@ -76,6 +77,7 @@ class Engine::Impl : public ShardHost {
   std::vector<std::unique_ptr<Shard>>& shards() { return shards_; }
   RetryClaims& claims() { return claims_; }
   bool is_stopping() const { return stopping_.load(); }
+  const Logger& logger() const { return logger_; }
   std::uint64_t max_memory() const { return options_.engine.max_memory; }
   // The store or a shard failed for good: no outcome comes any more.
   std::optional<std::error_code> fatal_error() const {
@@ -157,6 +159,7 @@ class Engine::Impl : public ShardHost {
   void address(const Admission& admission, CallState& call);
   void hand_over(CallState& call, std::optional<Entering>& entering) noexcept;
   void warn_of_waiting() const;
+  void say(const std::string& what, std::error_code error) const;
   void fail(std::error_code error);
   bool is_idle() const;
   bool has_failed() const { return fatal_error().has_value(); }
@@ -199,6 +202,7 @@ class Engine::Impl : public ShardHost {
   std::uint64_t rows_told_ = 0;
   std::atomic<std::uint64_t> pending_{0};
   std::atomic<std::uint64_t> duplicates_{0}, refused_{0};
+  std::atomic<std::uint64_t> purged_{0}, cancelled_{0};
   // When a failed hook was last dropped, or may have been. If the hook of an id taken before that
   // is found nowhere, it may have been dropped rather than delivered. Rows deleted by retention
   // have their own time: StoreThread::retention_purged_at().

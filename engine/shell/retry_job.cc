@@ -8,7 +8,9 @@
 
 #include "engine/pure/header_rules.h"
 #include "engine/pure/hook_check.h"
+#include "engine/shell/guarded.h"
 #include "engine/shell/inbox_parcel.h"
+#include "engine/shell/log_text.h"
 #include "postbag/json.h"
 #include "postbag/store.h"
 
@@ -55,11 +57,12 @@ struct ClaimedRows {
   ClaimedRows(const ClaimedRows&) = delete;
   ClaimedRows& operator=(const ClaimedRows&) = delete;
 
-  // Leaves in `rows` those from before `end` that no other run has, and those from then on.
-  void claim(std::vector<FailedHook>& rows, FailedKey end) {
+  // Leaves in `rows` those from before `end` that no other run has, and those from then on. Returns
+  // how many other runs have.
+  std::size_t claim(std::vector<FailedHook>& rows, FailedKey end) {
     keys.reserve(rows.size());  // what is claimed can be noted
     const std::lock_guard lock(claims.mutex);
-    std::erase_if(rows, [&](const FailedHook& row) {
+    return std::erase_if(rows, [&](const FailedHook& row) {
       if (row.key >= end) return false;
       if (!claims.keys.insert(row.key).second) return true;
       keys.push_back(row.key);
@@ -84,6 +87,7 @@ RetryProgress RetryJob::run() {
   const std::stop_callback on_stop(options_.stop, [this] { stop(Stop::after_wire); });
   const std::stop_callback on_leave(options_.leave, [this] { stop(Stop::at_once); });
   std::error_code error;
+  say_begin();
   try {
     error = take_all();
   } catch (const std::bad_alloc&) {  // what was handed over before goes on
@@ -98,8 +102,37 @@ RetryProgress RetryJob::run() {
     if (progress_.error) progress_.stopped = true;
   }
   report(true);
+  say_end();
   const std::lock_guard lock(mutex_);
   return progress_;
+}
+
+void RetryJob::say_begin() const {
+  call_guarded(engine_.logger(), [this] {
+    std::string what = "retry run " + std::to_string(number + 1) +
+                       " of failed hooks begins: " + log_filter(options_.filter);
+    if (options_.limit) what += ", limit " + std::to_string(*options_.limit);
+    if (options_.retries) what += ", retries " + std::to_string(*options_.retries);
+    engine_.logger().log(LogLevel::info, what);
+  });
+}
+
+void RetryJob::say_end() {
+  call_guarded(engine_.logger(), [this] {
+    std::string what = "retry run " + std::to_string(number + 1) + " ended: ";
+    {
+      const std::lock_guard lock(mutex_);
+      what += std::to_string(progress_.delivered) + " delivered, " +
+              std::to_string(progress_.failed) + " failed again, " +
+              std::to_string(progress_.skipped) + " skipped";
+      if (progress_.claimed > 0) {
+        what += ", " + std::to_string(progress_.claimed) + " left to another run";
+      }
+      if (progress_.stopped) what += "; stopped early";
+      if (progress_.error) what += "; cut short: " + progress_.error.message();
+    }
+    engine_.logger().log(LogLevel::info, what);
+  });
 }
 
 std::error_code RetryJob::take_all() {
@@ -130,16 +163,21 @@ std::error_code RetryJob::take_all() {
 bool RetryJob::take_slice(std::optional<FailedKey>& after, std::error_code& error) {
   FailedPage page;
   ClaimedRows claimed(engine_.claims());
+  std::size_t claimed_elsewhere = 0;
   // Read and claimed in one turn of the store's thread: a row that another run delivers is deleted
   // before its claim is given back, so it cannot be read before the one and claimed after the
   // other.
   error = engine_.store_thread().run([&](Store& store) {
     const std::error_code read =
         store.list_failed(options_.filter, after, slice_limits(load_max_.body_bytes / 2), page);
-    if (!read) claimed.claim(page.rows, end_);
+    if (!read) claimed_elsewhere = claimed.claim(page.rows, end_);
     return read;
   });
   if (error) return false;
+  {
+    const std::lock_guard lock(mutex_);
+    progress_.claimed += claimed_elsewhere;
+  }
   const auto policies = engine_.policies();
   std::vector<FailedHook> rows;
   std::vector<FailedKey> not_sent;
@@ -263,6 +301,8 @@ void RetryJob::stop(Stop how) {
 void RetryJob::rows_done(std::span<const FailedKey> keys, std::uint64_t body_bytes,
                          RowsOutcome outcome) {
   release(engine_.claims(), keys);
+  if (outcome == RowsOutcome::delivered) engine_.claims().delivered.fetch_add(keys.size());
+  if (outcome == RowsOutcome::failed) engine_.claims().failed.fetch_add(keys.size());
   const std::lock_guard lock(mutex_);
   if (outcome == RowsOutcome::delivered) progress_.delivered += keys.size();
   if (outcome == RowsOutcome::failed) progress_.failed += keys.size();

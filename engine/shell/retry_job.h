@@ -45,6 +45,8 @@ class RetryJob : public RetrySink, public std::enable_shared_from_this<RetryJob>
   bool stop_bags();
   void stop(Stop how);
   bool report(bool at_end);
+  void say_begin() const;
+  void say_end();
 
   Engine::Impl& engine_;
   const RetryOptions& options_;

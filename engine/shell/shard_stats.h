@@ -14,6 +14,7 @@ namespace postbag {
 // What a shard publishes for status(); written by its thread, read by any.
 struct ShardStats {
   std::atomic<std::uint64_t> accepted{0}, refused{0}, delivered{0}, given_up{0}, discarded{0};
+  std::atomic<std::uint64_t> handed_back{0};
   std::atomic<std::uint64_t> attempts{0}, attempts_failed{0}, batches{0};
   std::atomic<std::uint64_t> cut_by_size{0}, cut_by_bytes{0}, cut_by_time{0}, cut_by_request{0};
   std::atomic<std::uint64_t> memory_bytes{0}, in_flight{0}, retrying{0}, bags{0}, targets{0};
@@ -37,6 +38,7 @@ inline constexpr PublishedCounter published_counters[] = {
     {&CoreCounters::delivered, &ShardStats::delivered, &EngineStatus::delivered},
     {&CoreCounters::given_up, &ShardStats::given_up, &EngineStatus::given_up},
     {&CoreCounters::discarded, &ShardStats::discarded, &EngineStatus::discarded},
+    {&CoreCounters::handed_back, &ShardStats::handed_back, &EngineStatus::handed_back},
     {&CoreCounters::attempts, &ShardStats::attempts, &EngineStatus::attempts},
     {&CoreCounters::attempts_failed, &ShardStats::attempts_failed, &EngineStatus::attempts_failed},
     {&CoreCounters::batches, &ShardStats::batches, &EngineStatus::batches},

@@ -59,6 +59,8 @@ StoreThread::StoreThread(Store& store, Durability durability, Answer answer,
       stats_(store.stats()),
       answers_(store, shards * parts_under_way_max, std::move(answer),
                [this](std::error_code error) { note_error(error); }) {
+  // Of a memory engine only failed rows come here: it takes in where they find room, too.
+  if (durability_ != Durability::memory) takes_in_ = store.has_room();
   parts_.reserve(shards * parts_under_way_max);
   work_.parts.reserve(shards * parts_under_way_max);
   for (const std::string& warning : store.info().warnings) {
@@ -206,7 +208,8 @@ TimePoint StoreThread::wake_time() const {
   if (unsynced_ || maintenance_left_ || retention_.is_running()) {
     return clock_() + maintenance_interval;
   }
-  return std::min(last_place_check_ + place_check_interval, retention_.next_run());
+  const TimePoint next = std::min(last_place_check_ + place_check_interval, retention_.next_run());
+  return takes_in_ ? next : std::min(next, clock_() + disk_low_pause);
 }
 
 // A part whose shard had a failed append in the same series: its chunks may follow hooks that are
@@ -318,8 +321,10 @@ void StoreThread::note_room_for_appends(const Content& content, std::error_code 
       content.has_appends || (durability_ == Durability::memory && content.has_fails);
   if (error == Errc::disk_low) {
     disk_low_until_ = clock_() + disk_low_pause;
+    takes_in_ = false;
   } else if (brings && !error) {
     disk_low_until_ = TimePoint::min();
+    takes_in_ = true;
     note_room(false, false);
   }
 }
@@ -388,6 +393,12 @@ void StoreThread::housekeeping(bool is_busy) {
   // What maintain() did may have ended the store, which it cannot say.
   if (had_work || now - last_place_check_ >= place_check_interval) check_place(now);
   if (room_is_back_) note_room(false, false);
+  look_for_room(now);
+}
+
+void StoreThread::look_for_room(TimePoint now) {
+  if (takes_in_ || now < disk_low_until_.load()) return;
+  takes_in_ = store_.has_room();
 }
 
 void StoreThread::set_retention(RetentionLimits limits,

@@ -81,6 +81,9 @@ class StoreThread {
   // that the next call tries again: while nothing is written, nothing else would notice that there
   // is room.
   bool disk_is_low() const;
+  // False from a refusal for want of room until a commit found some or the store says that one
+  // would; whoever sends nothing while it is refused would never hear of it otherwise.
+  bool takes_in() const { return takes_in_.load(std::memory_order_relaxed); }
   // Or that of the syncs.
   bool is_this_thread() const {
     return thread_.get_id() == std::this_thread::get_id() || answers_.is_this_thread();
@@ -127,6 +130,7 @@ class StoreThread {
   CommitLevel sync_level() const;
   void housekeeping(bool is_busy);
   void check_place(TimePoint now);
+  void look_for_room(TimePoint now);
   void run_retention();
   // When the loop wakes though nothing is queued; never: only for work.
   TimePoint wake_time() const;
@@ -172,6 +176,7 @@ class StoreThread {
   StoreStats stats_;
   std::uint64_t rows_added_ = 0;
   std::atomic<TimePoint> disk_low_until_{TimePoint::min()};
+  std::atomic<bool> takes_in_{true};
   std::atomic<bool> failed_ = false;
   PartAnswers answers_;
   std::thread thread_;

@@ -24,6 +24,10 @@ class StoreControl {
     const std::lock_guard lock(mutex_);
     appends_ = error;
   }
+  bool has_room() const {
+    const std::lock_guard lock(mutex_);
+    return appends_ != Errc::disk_low;
+  }
   void refuse_all(Errc error) {
     const std::lock_guard lock(mutex_);
     all_ = error;
@@ -272,6 +276,7 @@ class FailingStore : public Store {
   std::error_code forget_ids(WallMs now_ms) override { return store_->forget_ids(now_ms); }
   StoreStats stats() override { return store_->stats(); }
   std::error_code check_place() override { return store_->check_place(); }
+  bool has_room() override { return control_->has_room(); }
   std::string why_no_room() override { return "a limit of the test: 9 of 10"; }
   std::string failure() const override { return StoreControl::failure(); }
   bool maintain() override { return store_->maintain(); }

@@ -188,6 +188,7 @@ PurgeResult FakeIntakeBackend::purge_failed(const FailedFilter& filter,
   PurgeResult result;
   result.purged = limit.value_or(9);
   result.error = purge_error;
+  result.claimed = purge_claimed;
   return result;
 }
 

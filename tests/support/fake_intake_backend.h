@@ -41,6 +41,7 @@ class FakeIntakeBackend : public IntakeBackend {
   std::optional<std::uint32_t> last_retries;
   int purges = 0;
   std::error_code purge_error;
+  std::uint64_t purge_claimed = 0;
   std::error_code plan_error, cancel_error;
 
   void answer_next_with(SubmitResult result);

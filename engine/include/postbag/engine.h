@@ -78,12 +78,19 @@ struct SubmitOptions {
 using SubmitHandler = std::function<void(SubmitResult)>;
 
 struct EngineStatus {
-  std::uint64_t pending = 0;           // accepted, no outcome yet
-  double oldest_pending_seconds = 0;   // how long the oldest of them has waited; 0: there is none
-  std::uint64_t failed = 0;            // rows in the store
-  std::uint64_t delivered = 0;         // since the start
-  std::uint64_t given_up = 0;          // hooks whose batch used up its attempts, since the start
-  std::uint64_t discarded = 0;         // of those, not kept (keep_failed = false)
+  std::uint64_t pending = 0;          // accepted, no outcome yet
+  double oldest_pending_seconds = 0;  // how long the oldest of them has waited; 0: there is none
+  std::uint64_t failed = 0;           // rows in the store
+  std::uint64_t delivered = 0;        // since the start
+  // Accepted hooks that left without a delivery since the start: attempts used up, cancelled, given
+  // up at the end. Each is a failed row, or discarded or handed back.
+  std::uint64_t given_up = 0;
+  std::uint64_t cancelled = 0;         // of those, by cancel()
+  std::uint64_t discarded = 0;         // given up and not kept (keep_failed = false)
+  std::uint64_t handed_back = 0;       // given up and taken over by a listener: not kept either
+  std::uint64_t retry_delivered = 0;   // failed rows delivered by retry_failed(); `delivered` too
+  std::uint64_t retry_failed = 0;      // failed rows that failed again there; not in given_up
+  std::uint64_t purged = 0;            // failed rows deleted by purge_failed(), since the start
   std::uint64_t retention_purged = 0;  // failed rows deleted by age or bytes, since the start
   std::uint64_t ids_forgotten = 0;     // producers' ids before the end of id_window, for room
   std::uint64_t accepted = 0, duplicates = 0, refused = 0;
@@ -101,6 +108,7 @@ struct EngineStatus {
   double uptime_seconds = 0;
   std::uint32_t shards = 0;  // engine threads
   bool draining = false, recovering = false, healthy = true;
+  bool disk_low = false;  // the store has no room for more: submit() answers Errc::disk_low
 };
 
 struct TargetStatus {
@@ -135,6 +143,7 @@ struct RetryProgress {
   // At the end: rows that match were left as they are, or their outcome is not counted, because the
   // run was told to stop or had to end with `error`.
   bool stopped = false;
+  std::uint64_t claimed = 0;  // rows that match and were left to another run, which has them
 };
 
 struct RetryOptions {
@@ -169,7 +178,8 @@ struct DrainReport {
 
 struct PurgeResult {
   std::uint64_t purged = 0;
-  std::error_code error;  // what ended it; what was purged before stays purged
+  std::error_code error;      // what ended it; what was purged before stays purged
+  std::uint64_t claimed = 0;  // rows that match and stay, as a run of retry_failed() has them
 };
 
 struct CancelResult {

@@ -259,6 +259,9 @@ class Store {
   // Whether the file that was opened is still the one under its name; cheap, asked every few
   // seconds. Errc::store_failed (for good) if not: nobody would find what is accepted from now on.
   virtual std::error_code check_place() { return {}; }
+  // Whether a commit that appends a small chunk would find room now, as far as can be said without
+  // one; cheap, asked once in a while where the last one did not.
+  virtual bool has_room() { return true; }
   // Which limit refused the commit that ended last with Errc::disk_low, with numbers, for the log.
   // Empty: not known.
   virtual std::string why_no_room() { return {}; }
