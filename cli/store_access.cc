@@ -118,6 +118,18 @@ std::unique_ptr<Store> open_store_alone(const Options& options, bool create, boo
   }
 }
 
+namespace {
+
+// Who has the store may be a daemon that cannot be reached.
+CommandError with_socket(const CommandError& error, const Options& options) {
+  if (error.exit_code() != exit_store_busy) return error;
+  return {exit_store_busy, std::string(error.what()) + " (if it is a daemon: none answers at " +
+                               located(control_socket_path(options)) +
+                               "; it makes the socket anew within 10 s if it was removed)"};
+}
+
+}  // namespace
+
 std::optional<ControlClient> daemon_or_alone(const Options& options,
                                              const std::function<void()>& alone) {
   auto daemon = connect_daemon(options);
@@ -127,10 +139,10 @@ std::optional<ControlClient> daemon_or_alone(const Options& options,
   } catch (const StoreError& error) {
     // A daemon that has just come up holds the store before its socket listens.
     if (error.code() == make_error_code(Errc::store_busy)) daemon = connect_daemon(options);
-    if (!daemon) throw command_error(error, options.store.path);
+    if (!daemon) throw with_socket(command_error(error, options.store.path), options);
   } catch (const CommandError& error) {
     if (error.exit_code() == exit_store_busy) daemon = connect_daemon(options);
-    if (!daemon) throw;
+    if (!daemon) throw with_socket(error, options);
   }
   return daemon;
 }

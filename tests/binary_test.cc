@@ -296,7 +296,9 @@ TEST_F(BinaryTest, AnotherOpenerWithoutASocketIsBusy) {
   for (int i = 0; i < 200; ++i) lines += hook(target.url(), "1");
   send.write_input(lines);
   ASSERT_TRUE(target.wait_for_requests(1));  // so it has the store; its input is still open
-  EXPECT_EQ(run({"failed", "list"}).exit_code, 75);
+  const ProcessResult list = run({"failed", "list"});
+  EXPECT_EQ(list.exit_code, 75);
+  EXPECT_THAT(list.err, HasSubstr("none answers at postbag.db.sock"));
   EXPECT_EQ(run({"serve"}).exit_code, 75);
 }
 

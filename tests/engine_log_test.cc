@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "engine/shell/log_text.h"
+#include "postbag/target_match.h"
 #include "tests/support/engine_support.h"
 
 namespace postbag::test {

@@ -1,6 +1,8 @@
 // Intake as an HTTP server: framing, limits, who may come in, sockets, start and end.
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -11,6 +13,7 @@
 #include "postbag/outcome.h"
 #include "tests/support/eventually.h"
 #include "tests/support/intake_fixture.h"
+#include "tests/support/logged_lines.h"
 #include "tests/support/temp_directory.h"
 
 namespace postbag {
@@ -20,6 +23,7 @@ using test::eventually;
 using test::get;
 using test::IntakeClient;
 using test::IntakeTest;
+using test::LoggedLines;
 using test::make_stale_unix_socket;
 using test::one_hook;
 using test::post;
@@ -412,6 +416,35 @@ TEST_F(IntakeTest, UnixSocketOfADeadProcessIsReplaced) {
   }
   client.send(get("/v1/status"));
   EXPECT_EQ(client.read_response().status, 200);
+}
+
+// All commands said that another process has the store, for as long as the daemon ran.
+TEST_F(IntakeTest, AUnixSocketThatWasRemovedIsBoundAnew) {
+  TempDirectory directory;
+  options_.unix_socket = directory.path() + "/sock";
+  options_.sweep_interval = std::chrono::milliseconds(1);
+  options_.socket_check_interval = Duration::zero();
+  Logger logger;
+  LoggedLines lines(logger, LogLevel::warning);
+  server_ = std::make_unique<IntakeServer>(backend_, options_, logger);
+  server_->start();
+  for (std::size_t time = 1; time <= 3; ++time) {
+    ASSERT_EQ(::unlink(options_.unix_socket.c_str()), 0);
+    ASSERT_TRUE(eventually([&] { return lines.all().size() == time; }));
+    EXPECT_THAT(lines.all().back(), HasSubstr(options_.unix_socket + " was removed: bound anew"));
+    IntakeClient client(options_.unix_socket);
+    client.send(get("/v1/status"));
+    EXPECT_EQ(client.read_response().status, 200);
+  }
+  // What somebody else put there is his.
+  const std::string other = directory.path() + "/other";
+  std::fclose(std::fopen(other.c_str(), "w"));
+  ASSERT_EQ(::rename(other.c_str(), options_.unix_socket.c_str()), 0);
+  ASSERT_TRUE(eventually([&] {
+    return lines.all().back().find("another file that is not a socket") != std::string::npos;
+  }));
+  server_->stop();
+  EXPECT_EQ(::access(options_.unix_socket.c_str(), F_OK), 0);
 }
 
 TEST_F(IntakeTest, OtherFilesAreNotReplacedByTheSocket) {

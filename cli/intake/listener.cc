@@ -94,4 +94,10 @@ UnixAcceptor listen_on_unix(asio::io_context& context, const std::string& path) 
   return acceptor;
 }
 
+FileIdentity identity_of(const std::string& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) return {};
+  return std::pair<std::uint64_t, std::uint64_t>{info.st_dev, info.st_ino};
+}
+
 }  // namespace postbag

@@ -4,7 +4,10 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 
 namespace postbag {
 
@@ -20,5 +23,8 @@ TcpAcceptor listen_on_tcp(boost::asio::io_context& context, const std::string& l
 // The file has mode 0600 from its first moment. One left behind by a dead process is removed; one
 // that answers is not.
 UnixAcceptor listen_on_unix(boost::asio::io_context& context, const std::string& path);
+// Device and inode of what stands there; nothing where nothing does.
+using FileIdentity = std::optional<std::pair<std::uint64_t, std::uint64_t>>;
+FileIdentity identity_of(const std::string& path);
 
 }  // namespace postbag

@@ -133,6 +133,8 @@ class IntakeServer::Impl {
   void for_each_connection(Function function);
   void arm_sweep();
   void sweep();
+  void bind_unix();
+  void check_unix(TimePoint now);
   void finish();
   void finish_connections();
   void end();
@@ -148,10 +150,14 @@ class IntakeServer::Impl {
   std::unordered_map<IntakeConnection*, std::shared_ptr<IntakeConnection>> connections_;
   std::size_t local_connections_ = 0;
   std::unique_ptr<IntakeAcceptor> tcp_, unix_;
+  // The one before; what it had under way has ended when the next one is bound.
+  std::unique_ptr<IntakeAcceptor> former_unix_;
+  FileIdentity unix_file_;  // that unix_ is bound to
   tcp::endpoint endpoint_;
   const TurnAway tcp_full_{options_.connections_max}, local_full_{local_connections_max};
   FullWatch full_watch_{full_quiet};
   TimePoint next_accept_log_{}, next_trouble_log_{}, next_idle_log_{};
+  TimePoint next_unix_check_{};
   HandlerMemory sweep_memory_, grace_memory_;  // before the timers
   asio::steady_timer sweep_timer_, grace_timer_;
   bool sweep_armed_ = false;
@@ -170,11 +176,7 @@ void IntakeServer::Impl::start() {
     tcp_ = std::make_unique<IntakeAcceptor>(
         std::move(bound), [this](int fd) { on_connection(fd, false); }, on_failure);
   }
-  if (!options_.unix_socket.empty()) {
-    unix_ = std::make_unique<IntakeAcceptor>(
-        listen_on_unix(context, options_.unix_socket), [this](int fd) { on_connection(fd, true); },
-        on_failure);
-  }
+  if (!options_.unix_socket.empty()) bind_unix();
   date_line_ = date_line(wall_now_ms());
   thread_ = std::thread([this] { run(); });
   pthread_setname_np(thread_.native_handle(), "postbag-intake");
@@ -191,6 +193,34 @@ void IntakeServer::Impl::set_tokens(const std::optional<std::vector<std::string>
   });
   taken.reset();  // where the work is dropped the wait ends, too
   done.wait();
+}
+
+void IntakeServer::Impl::bind_unix() {
+  auto bound = std::make_unique<IntakeAcceptor>(
+      listen_on_unix(loop_->context(), options_.unix_socket),
+      [this](int fd) { on_connection(fd, true); },
+      [this](std::error_code error) { on_accept_failed(error); });
+  unix_file_ = identity_of(options_.unix_socket);
+  if (unix_) unix_->stop();
+  former_unix_ = std::move(unix_);
+  unix_ = std::move(bound);
+}
+
+// A socket whose file was removed can be reached by nobody: every command would say that another
+// process has the store, for as long as this one lives.
+void IntakeServer::Impl::check_unix(TimePoint now) {
+  if (!unix_ || now < next_unix_check_) return;
+  next_unix_check_ = now + options_.socket_check_interval;
+  const std::string& path = options_.unix_socket;
+  if (identity_of(path) == unix_file_) return;
+  try {
+    bind_unix();
+    logger_.log(LogLevel::warning, "the control socket " + path + " was removed: bound anew");
+  } catch (const std::system_error& error) {
+    logger_.log(LogLevel::warning,
+                std::string("commands cannot reach the daemon: ") + error.what());
+  }
+  unix_->start();
 }
 
 void IntakeServer::Impl::run() {
@@ -367,6 +397,7 @@ void IntakeServer::Impl::sweep() {
   for_each_connection([now](IntakeConnection& connection) { connection.check_deadline(now); });
   date_line_ = date_line(wall_now_ms());
   note_full(now);
+  check_unix(now);
 }
 
 void IntakeServer::Impl::finish() {
@@ -375,7 +406,7 @@ void IntakeServer::Impl::finish() {
   if (tcp_) tcp_->stop();
   if (unix_) {
     unix_->stop();
-    ::unlink(options_.unix_socket.c_str());
+    if (identity_of(options_.unix_socket) == unix_file_) ::unlink(options_.unix_socket.c_str());
   }
   loop_->fire_all();
   // Behind the timers: calls that waited have their answer by then.

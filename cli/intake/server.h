@@ -29,6 +29,9 @@ struct IntakeServerOptions {
 
   ConnectionLimits limits;
   Duration sweep_interval = std::chrono::milliseconds(500);  // how exactly the timeouts are kept
+  // How often it is looked whether the Unix socket still stands under its path; one that does not
+  // is bound anew.
+  Duration socket_check_interval = std::chrono::seconds(10);
   // What they are measured by; steady, called on intake's thread. Tests have one of their own.
   std::function<TimePoint()> clock = steady_now;
 };
