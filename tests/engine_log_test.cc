@@ -1,4 +1,4 @@
-// What the engine says in its log about targets, and about what operators did.
+// What the engine says in its log about targets and about what operators did, and its numbers.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -149,13 +149,61 @@ TEST_F(EngineLog, APurgeACancelAndARetryRunLeaveATrace) {
   EXPECT_EQ(status.purged, 5u);
   EXPECT_EQ(status.retry_failed, 2u);
   const auto all = lines.all();
-  EXPECT_THAT(all, Contains("cancel: 2 waiting hooks made failed ones, of target " + target_log_name(url)));
+  EXPECT_THAT(
+      all, Contains("cancel: 2 waiting hooks made failed ones, of target " + target_log_name(url)));
   EXPECT_THAT(all, Contains("retry run 1 of failed hooks begins: reason status_503, limit 2"));
   EXPECT_THAT(all, Contains("retry run 1 ended: 0 delivered, 2 failed again, 0 skipped"));
   EXPECT_THAT(all, Contains("purge: 2 failed hooks deleted (target " + receiver.url("/...") +
                             ", reason cancelled)"));
   EXPECT_THAT(all, Contains("purge: 3 failed hooks deleted (all, limit 5)"));
   EXPECT_THAT(all, Not(Contains(HasSubstr("sec"))));
+}
+
+// A target counted rows that failed again, the status did not; what a waiting call took back and
+// what a retry run delivered were in no number of their own.
+TEST(EngineStatusNumbers, AddUp) {
+  std::atomic<bool> healed = false;
+  FaultReceiver receiver(replying([&](const FaultRequest& request) {
+    return FaultReply::status(healed || request.path == "/ok" ? 200 : 503);
+  }));
+  const auto engine = make_engine();
+  const auto submit = [&](const std::string& path, int count, SubmitOptions options = {}) {
+    ASSERT_TRUE(engine->submit(hooks_to(receiver.url(path), numbers(count)), options).ok());
+  };
+  submit("/ok", 2);
+  submit("/bad", 3);
+  engine->flush();
+  ASSERT_TRUE(engine->wait_idle(patience));
+  SubmitOptions waits;
+  waits.listener = std::make_shared<Outcomes>(true);
+  submit("/bad", 1, waits);
+  engine->flush();
+  ASSERT_TRUE(engine->wait_idle(patience));
+  EXPECT_EQ(engine->retry_failed({}).failed, 3u);
+  healed = true;
+  RetryOptions two;
+  two.limit = 2;
+  EXPECT_EQ(engine->retry_failed(two).delivered, 2u);
+  submit("/ok", 1);
+  EXPECT_EQ(engine->cancel("*/ok").cancelled, 1u);
+  EXPECT_EQ(engine->purge_failed({}, 1).purged, 1u);
+
+  const EngineStatus status = engine->status();
+  EXPECT_EQ(status.accepted, 7u);
+  EXPECT_EQ(status.accepted,
+            status.pending + status.delivered - status.retry_delivered + status.given_up);
+  EXPECT_EQ(status.failed, 1u);
+  EXPECT_EQ(status.failed, status.given_up - status.discarded - status.handed_back -
+                               status.retry_delivered - status.purged - status.retention_purged);
+  EXPECT_EQ(status.handed_back, 1u);
+  EXPECT_EQ(status.retry_failed, 3u);
+  std::uint64_t given_up = 0, delivered = 0;
+  for (const TargetStatus& target : engine->targets()) {
+    given_up += target.given_up;
+    delivered += target.delivered;
+  }
+  EXPECT_EQ(given_up, status.given_up);
+  EXPECT_EQ(delivered, status.delivered);
 }
 
 TEST(LogText, AGlobIsShownWithoutItsPath) {

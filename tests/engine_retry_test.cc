@@ -627,53 +627,6 @@ TEST(EngineRetry, APurgeAndASecondRunSayWhatAnotherRunHas) {
   EXPECT_EQ(engine->purge_failed({}).claimed, 0u);
 }
 
-// A target counted rows that failed again, the status did not; what a waiting call took back and
-// what a retry run delivered were in no number of their own.
-TEST(EngineStatusNumbers, AddUp) {
-  std::atomic<bool> healed = false;
-  FaultReceiver receiver(replying([&](const FaultRequest& request) {
-    return FaultReply::status(healed || request.path == "/ok" ? 200 : 503);
-  }));
-  const auto engine = make_engine();
-  const auto submit = [&](const std::string& path, int count, SubmitOptions options = {}) {
-    ASSERT_TRUE(engine->submit(hooks_to(receiver.url(path), numbers(count)), options).ok());
-  };
-  submit("/ok", 2);
-  submit("/bad", 3);
-  engine->flush();
-  ASSERT_TRUE(engine->wait_idle(patience));
-  SubmitOptions waits;
-  waits.listener = std::make_shared<Outcomes>(true);
-  submit("/bad", 1, waits);
-  engine->flush();
-  ASSERT_TRUE(engine->wait_idle(patience));
-  EXPECT_EQ(engine->retry_failed({}).failed, 3u);
-  healed = true;
-  RetryOptions two;
-  two.limit = 2;
-  EXPECT_EQ(engine->retry_failed(two).delivered, 2u);
-  submit("/ok", 1);
-  EXPECT_EQ(engine->cancel("*/ok").cancelled, 1u);
-  EXPECT_EQ(engine->purge_failed({}, 1).purged, 1u);
-
-  const EngineStatus status = engine->status();
-  EXPECT_EQ(status.accepted, 7u);
-  EXPECT_EQ(status.accepted,
-            status.pending + status.delivered - status.retry_delivered + status.given_up);
-  EXPECT_EQ(status.failed, 1u);
-  EXPECT_EQ(status.failed, status.given_up - status.discarded - status.handed_back -
-                               status.retry_delivered - status.purged - status.retention_purged);
-  EXPECT_EQ(status.handed_back, 1u);
-  EXPECT_EQ(status.retry_failed, 3u);
-  std::uint64_t given_up = 0, delivered = 0;
-  for (const TargetStatus& target : engine->targets()) {
-    given_up += target.given_up;
-    delivered += target.delivered;
-  }
-  EXPECT_EQ(given_up, status.given_up);
-  EXPECT_EQ(delivered, status.delivered);
-}
-
 TEST(EngineRetry, EndsWithTheDrain) {
   std::atomic<bool> hangs = false;
   FaultReceiver receiver(replying(

@@ -31,7 +31,8 @@ struct Logger {
   std::function<void(LogLevel, std::string_view, std::span<const LogField>)> write_fields{};
 
   bool enabled(LogLevel at) const {
-    const LogLevel least = level_now != nullptr ? level_now->load(std::memory_order_relaxed) : level;
+    const LogLevel least =
+        level_now != nullptr ? level_now->load(std::memory_order_relaxed) : level;
     return at >= least && least != LogLevel::off && (write || write_fields);
   }
   void log(LogLevel at, std::string_view message, std::span<const LogField> fields) const {
