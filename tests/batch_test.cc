@@ -16,6 +16,7 @@
 #include "engine/pure/segment.h"
 #include "engine/pure/varint.h"
 #include "engine/pure/wire.h"
+#include "postbag/engine.h"
 #include "postbag/store.h"
 
 namespace postbag {
@@ -486,10 +487,11 @@ TEST(Wire, AnAnswerKeepsNoValueOfASentHeader) {
 TEST(Wire, AnAnswerIsKeptAsItCameWhereNoHeaderWasSent) {
   const std::string head = start_of("https://example.com/") + "Content-Length: 3\r\n\r\n";
   std::string headers = "Host:example.com\r\nno field\r\n";
-  std::string excerpt = "example.com application/json postbag/" POSTBAG_VERSION;
+  const std::string sent = "example.com application/json postbag/" + std::string(version());
+  std::string excerpt = sent;
   mask_sent_values(head, headers, excerpt);
   EXPECT_EQ(headers, "Host:example.com\r\nno field\r\n");
-  EXPECT_EQ(excerpt, "example.com application/json postbag/" POSTBAG_VERSION);
+  EXPECT_EQ(excerpt, sent);
 }
 
 // --- Policies

@@ -172,10 +172,11 @@ TEST_F(IntakeTest, FullIsLoggedWithItsCauseWhenItBegins) {
   options_.sweep_interval = std::chrono::milliseconds(1);
   std::mutex mutex;
   std::vector<std::string> lines;
-  const Logger logger{LogLevel::warning, [&](LogLevel, std::string_view line) {
-                        const std::lock_guard lock(mutex);
-                        lines.emplace_back(line);
-                      }};
+  Logger logger{LogLevel::warning};
+  logger.write = [&](LogLevel, std::string_view line) {
+    const std::lock_guard lock(mutex);
+    lines.emplace_back(line);
+  };
   server_ = std::make_unique<IntakeServer>(backend_, options_, logger);
   server_->start();
   SubmitResult full;

@@ -228,7 +228,7 @@ void ShardCore::fail_stored(StorePart& done) {
       continue;
     }
     counters_.given_up += batch.hooks;
-    if (batch.taken_over && !batch.corrupt) counters_.handed_back += batch.taken_over->size();
+    if (batch.taken_over && !batch.is_corrupt) counters_.handed_back += batch.taken_over->size();
     counters_.ended += batch.hooks;
     hooks_held_ -= batch.hooks;
     free_batch(batch);
