@@ -1,11 +1,9 @@
 #include "cli/intake/router.h"
 
-#include <algorithm>
-#include <array>
 #include <utility>
 
 #include "cli/intake/blocking_call.h"
-#include "cli/intake/hook_parser.h"
+#include "cli/intake/call_body.h"
 #include "cli/intake/metrics.h"
 #include "cli/intake/origin_check.h"
 #include "cli/intake/routes.h"
@@ -13,7 +11,6 @@
 #include "cli/status_table.h"
 #include "cli/target_pattern.h"
 #include "engine/pure/ascii.h"
-#include "engine/pure/header_rules.h"
 #include "engine/pure/url.h"
 #include "postbag/config.h"
 
@@ -28,89 +25,6 @@ constexpr std::uint64_t failed_limit_max = 10'000;
 constexpr std::size_t failed_answer_bytes = 4 << 20;
 constexpr Duration wait_default = std::chrono::seconds(30);
 constexpr Duration wait_max = std::chrono::minutes(10);
-
-std::string_view media_type(std::string_view content_type) {
-  std::string_view type = content_type.substr(0, content_type.find(';'));
-  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.remove_suffix(1);
-  return type;
-}
-
-std::optional<ApiError> check_content(const RequestHead& head) {
-  if (head.content_encoded) {
-    return ApiError{415, "content_type", "a body with a Content-Encoding is not taken", {}};
-  }
-  std::size_t count = 0;
-  const auto type = head.find("content-type", &count);
-  if (count != 1 || media_type(*type).find('/') == std::string_view::npos) {
-    return ApiError{415,
-                    "content_type",
-                    "exactly one Content-Type is needed: application/json, application/x-ndjson, "
-                    "or any other for one raw JSON payload",
-                    {}};
-  }
-  return {};
-}
-
-// A header that is misspelt, and passed over, is an event, a group or an id lost.
-std::optional<ApiError> refuse_unknown_fields(const RequestHead& head) {
-  constexpr std::string_view prefix = "postbag-";
-  constexpr std::array<std::string_view, 3> known = {"target", "event", "group"};
-  for (const HeaderField& field : head.fields) {
-    if (!equal_ignoring_case(field.name.substr(0, prefix.size()), prefix)) continue;
-    const std::string_view rest = field.name.substr(prefix.size());
-    const auto is_rest = [&](std::string_view one) { return equal_ignoring_case(rest, one); };
-    if (std::any_of(known.begin(), known.end(), is_rest)) continue;
-    return ApiError{422, "bad_hook",
-                    "a raw payload has an unknown Postbag-* header; known are Postbag-Target, "
-                    "Postbag-Event and Postbag-Group, and Idempotency-Key for its id",
-                    0};
-  }
-  return {};
-}
-
-std::optional<ApiError> take_raw_fields(const RequestHead& head, RawHookFields& fields) {
-  if (auto error = refuse_unknown_fields(head)) return error;
-  const auto take = [&](std::string_view name, std::string_view& out) {
-    std::size_t count = 0;
-    out = head.find(name, &count).value_or("");
-    return count < 2;
-  };
-  if (take("postbag-target", fields.target) && take("postbag-event", fields.event) &&
-      take("postbag-group", fields.group) && take("idempotency-key", fields.id)) {
-    if (!head.find("idempotency-key")) return {};
-    // As "id": "" is: the producer means to repeat the call, and could not.
-    if (fields.id.empty()) return ApiError{422, "bad_hook", "Idempotency-Key is empty", 0};
-    // Others take a quoted string there.
-    if (is_valid_hook_id(fields.id)) return {};
-    return ApiError{422, "bad_hook",
-                    "Idempotency-Key must be 1 to 64 characters of A-Z a-z 0-9 _ -, without quotes",
-                    0};
-  }
-  return ApiError{422, "bad_hook", "a Postbag-* or Idempotency-Key header stands twice", 0};
-}
-
-// Of hooks as JSON these say nothing. To pass over a key would be to deliver twice what the
-// producer believes to be told apart by it.
-std::optional<ApiError> refuse_raw_fields(const RequestHead& head) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 4> raw_only = {
-      {{"Postbag-Target", "target"},
-       {"Postbag-Event", "event"},
-       {"Postbag-Group", "group"},
-       {"Idempotency-Key", "id"}}};
-  for (const HeaderField& field : head.fields) {
-    for (const auto& [name, key] : raw_only) {
-      if (!equal_ignoring_case(field.name, name)) continue;
-      return ApiError{422,
-                      "bad_hook",
-                      "the header " + std::string(name) +
-                          " goes with a raw payload (Content-Type: text/plain, for one); a hook "
-                          "as JSON has the key '" +
-                          std::string(key) + "' for it",
-                      {}};
-    }
-  }
-  return {};
-}
 
 // A filter of many ids is too long for a head: a form in the body is more of the query. Any other
 // body was meant to say something, and a route that passed over it would do more than was asked;
@@ -128,31 +42,6 @@ std::optional<ApiError> take_body(const Request& request, Query& query) {
   return bad_query(
       "the filters of this route stand in the query, or in an application/x-www-form-urlencoded "
       "body");
-}
-
-ParsedCall parse_body(const Request& request) {
-  ParsedCall call;
-  if (request.body == nullptr) {
-    call.error = ApiError{422, "empty", "the body is empty", {}};
-    return call;
-  }
-  const std::string_view type = request.head.find("content-type").value_or("");
-  const bool is_json = equal_ignoring_case(media_type(type), "application/json");
-  const bool is_ndjson = equal_ignoring_case(media_type(type), "application/x-ndjson");
-  if (is_json || is_ndjson) call.error = refuse_raw_fields(request.head);
-  if (call.error) return call;
-  if (is_json) return parse_json_hooks(request.body);
-  if (is_ndjson) {
-    call = parse_ndjson_hooks(request.body);
-    if (call.error_line > 0) {
-      call.error->message += " (line " + std::to_string(call.error_line) + ")";
-    }
-    return call;
-  }
-  RawHookFields fields;
-  fields.content_type = type;
-  call.error = take_raw_fields(request.head, fields);
-  return call.error ? std::move(call) : parse_raw_hook(request.body, fields);
 }
 
 std::optional<ApiError> take_wait(Query& query, std::optional<Duration>& wait) {
@@ -352,7 +241,7 @@ void Router::submit(const SharedExchange& exchange) {
   // What takes long to parse holds nothing back.
   constexpr std::size_t burst_body_max = 64 * 1024;
   if (request.body && request.body->view().size() > burst_body_max) loop_->end_burst();
-  ParsedCall parsed = parse_body(request);
+  ParsedCall parsed = parse_call_body(request);
   if (parsed.error) return exchange->answer(error_answer(*parsed.error));
   call.hooks = std::move(parsed.hooks);
   call.ids = std::move(parsed.ids);

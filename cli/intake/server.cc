@@ -215,12 +215,12 @@ void IntakeServer::Impl::check_unix(TimePoint now) {
   if (identity_of(path) == unix_file_) return;
   try {
     bind_unix();
+    unix_->start();
     logger_.log(LogLevel::warning, "the control socket " + path + " was removed: bound anew");
   } catch (const std::system_error& error) {
     logger_.log(LogLevel::warning,
                 std::string("commands cannot reach the daemon: ") + error.what());
   }
-  unix_->start();
 }
 
 void IntakeServer::Impl::run() {
